@@ -1,0 +1,9 @@
+"""Thin glue on Lightning's hooks. At the end of a fit they run in the order they are configured in."""
+
+from segdistill.callbacks.epoch_log import EpochLog
+from segdistill.callbacks.latency import Latency
+from segdistill.callbacks.onnx_export import OnnxExport
+from segdistill.callbacks.predictions import Predictions
+from segdistill.callbacks.restore_best import RestoreBest
+
+__all__ = ["EpochLog", "Latency", "OnnxExport", "Predictions", "RestoreBest"]

@@ -1,0 +1,84 @@
+"""Predictions: at the end of a fit, pictures of image | truth | teacher | student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pytorch_lightning.utilities import rank_zero_only
+from rich.progress import track
+from torch import nn
+
+from segdistill.callbacks.inputs import spread, task_and_data
+from segdistill.data.labels import LabelSet
+from segdistill.files import written_whole
+
+GAP, BAR, FONT_SIZE, SWATCH = 4, 22, 14, 12
+PAPER, INK = (255, 255, 255), (0, 0, 0)
+
+
+class Predictions(pl.Callback):
+    """Writes `<run dir>/predictions/*.png`.
+
+    Args:
+        count: How many pictures of the report split, evenly spaced.
+    """
+
+    def __init__(self, count: int = 12) -> None:
+        self.count = count
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws what every network of the task makes of the same pictures."""
+        task, data = task_and_data(trainer, pl_module)
+        labels, samples = data.source.labels, data.source.splits[data.source.report_split]
+        for index in track(spread(len(samples), self.count), "Drawing predictions", transient=True):
+            picture, truth = data.report_picture(index)
+            masks = {"truth": truth} | {role: _predict(net, picture) for role, net in task.networks.items()}
+            panels = {"image": picture} | {name: labels.colourise(mask) for name, mask in masks.items()}
+            path = Path(trainer.default_root_dir) / "predictions" / f"{samples[index].image.stem}.png"
+            with written_whole(path) as temporary:
+                side_by_side(panels, labels).save(temporary, "PNG")
+
+
+@torch.no_grad()
+def _predict(network: nn.Module, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    device = next(network.parameters()).device
+    image = torch.tensor(picture, device=device).permute(2, 0, 1)[None].float() / 255
+    mask: NDArray[np.uint8] = network(image).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+    return mask
+
+
+def side_by_side(panels: Mapping[str, NDArray[np.uint8]], labels: LabelSet) -> Image.Image:
+    """Returns the panels, uint8 [H, W, 3] each, in a row under their names and above the legend of the classes."""
+    height, width, _ = next(iter(panels.values())).shape
+    total = len(panels) * (width + GAP) - GAP
+    font = ImageFont.load_default(FONT_SIZE)
+    legend = [(name, colour, int(font.getlength(name)) + SWATCH + 16) for name, colour in _legend(labels)]
+    lines: list[list[tuple[str, tuple[int, int, int], int]]] = [[]]
+    for entry in legend:
+        if lines[-1] and sum(used for *_, used in lines[-1]) + entry[2] > total:
+            lines.append([])
+        lines[-1].append(entry)
+    sheet = Image.new("RGB", (total, BAR + height + BAR * len(lines)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, (name, pixels) in enumerate(panels.items()):
+        left = column * (width + GAP)
+        draw.text((left + 2, 2), name, INK, font)
+        sheet.paste(Image.fromarray(pixels), (left, BAR))
+    for row, line in enumerate(lines):
+        left, top = 2, BAR + height + BAR * row + (BAR - SWATCH) // 2
+        for name, colour, used in line:
+            draw.rectangle((left, top, left + SWATCH, top + SWATCH), colour, INK)
+            draw.text((left + SWATCH + 4, top - 3), name, INK, font)
+            left += used
+    return sheet
+
+
+def _legend(labels: LabelSet) -> list[tuple[str, tuple[int, int, int]]]:
+    return list(zip(labels.names, labels.palette, strict=True))

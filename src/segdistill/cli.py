@@ -1,0 +1,72 @@
+"""Between the command line and Hydra: one-line errors, the check before a run, and `resume=`."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from segdistill.config import near_keys, parse
+from segdistill.errors import UserError
+
+
+class CheckConfiguration(Callback):
+    """Refuses a configuration before Hydra makes the run directory."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Ends the process with one line; Hydra would turn an exception of a callback into a warning."""
+        with one_line_errors():
+            parse(config)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the process with one line for what the user can mend; a defect keeps its traceback."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits itself
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {explain(error)}")
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def explain(error: BaseException) -> str:
+    """Returns one line for an error of Hydra or OmegaConf: the key, the value, what is allowed."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    key = str(getattr(cause, "full_key", None) or "")
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and key:
+        near = near_keys(key)
+        return f"{key}: no such key" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help")
+    if isinstance(cause, ValidationError) and key:
+        return f"{key}: {str(cause.msg).splitlines()[0]}"
+    message = re.split(r"Config search path|Set the environment variable|full_key:", str(error))[0]
+    return " ".join(message.split())
+
+
+def with_resumed_overrides(arguments: list[str]) -> list[str]:
+    """Returns the command line that continues a run in its own directory with its own settings.
+
+    `resume=RUN_DIR` (or one of its checkpoints) brings back the overrides the run was started with; those given
+    again win. A checkpoint outside of a run directory starts a new run from it.
+    """
+    target = next((Path(a.partition("=")[2]) for a in arguments if a.startswith("resume=")), None)
+    if target is None or not target.exists():
+        return arguments
+    run_dir = target.resolve() if target.is_dir() else target.resolve().parent.parent
+    saved = run_dir / ".hydra" / "overrides.yaml"
+    if not saved.is_file():
+        return arguments
+    given = {a.partition("=")[0].lstrip("+~") for a in arguments}
+    earlier = [a for a in OmegaConf.load(saved) if a.partition("=")[0].lstrip("+~") not in given]
+    placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir={run_dir}"]
+    return [*earlier, *arguments, *placed]

@@ -1,0 +1,286 @@
+"""The typed schema of conf/: what may be set, in which range, checked before torch is imported.
+
+Networks, optimizers, loggers and callbacks are Hydra `_target_`s and stay dictionaries here; every other
+key is a field of one dataclass below.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+
+from segdistill.errors import ConfigError
+
+DISTILLATION_TERMS = ("kl",)
+SUPERVISED_LOSSES = ("focal", "cross_entropy")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+STAGES = ("teacher", "student")
+
+
+def _require(condition: bool, key: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(key, value, allowed)
+
+
+def _require_size(key: str, size: list[int]) -> None:
+    _require(len(size) == 2 and min(size, default=0) >= 16, key, size, "must be [height, width], each at least 16")
+
+
+@dataclass
+class DataConfig:
+    """What every data source has in common."""
+
+    input_size: list[int] = MISSING  # [H, W] that every picture is resized to; scores and timings refer to it
+    eval_batch_size: int = 8
+    num_workers: int | None = None  # null: chosen from the machine
+
+    def __post_init__(self) -> None:
+        _require_size("input_size", self.input_size)
+        _require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "must be at least 1")
+        workers = self.num_workers
+        _require(workers is None or workers >= 0, "num_workers", workers, "must be null or at least 0")
+
+
+@dataclass
+class RoadScenesConfig(DataConfig):
+    """The embedded procedural dashcam scenes."""
+
+    seed: int = 0
+    train: int = 480
+    val: int = 143
+    test: int = 143
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for split in ("train", "val", "test"):
+            count = getattr(self, split)
+            _require(count >= 1, split, count, "must be at least 1 scene")
+        _require(self.seed >= 0, "seed", self.seed, "must be at least 0")
+
+
+@dataclass
+class SplitFolders:
+    """Where a split's images and masks lie, relative to `data.root`."""
+
+    images: str = MISSING
+    masks: str = MISSING
+
+
+@dataclass
+class FolderConfig(DataConfig):
+    """Any folder of images beside a folder of masks, paired by stem."""
+
+    root: str = MISSING
+    splits: dict[str, SplitFolders] = field(default_factory=dict)
+    classes: dict[str, Any] = field(default_factory=dict)  # name -> the mask value, or list of values, it owns
+    void: list[int] = field(default_factory=lambda: [255])  # mask values that are ignored
+    palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require({"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val")
+        unknown = set(self.splits) - {"train", "val", "test"}
+        _require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
+        _require(2 <= len(self.classes) <= 255, "classes", list(self.classes), "must name 2 to 255 classes")
+        owners: dict[int, str] = dict.fromkeys(self.void, "void")
+        for name, values in self.classes.items():
+            for value in values if isinstance(values, list) else [values]:
+                valid = isinstance(value, int) and 0 <= value <= 255
+                _require(valid, f"classes.{name}", value, "must be a mask value from 0 to 255, or a list of them")
+                _require(value not in owners, f"classes.{name}", value, f"already belongs to {owners.get(value)}")
+                owners[value] = name
+        for name, colour in self.palette.items():
+            _require(name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")
+            valid = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
+            _require(valid, f"palette.{name}", colour, "must be [R, G, B], each from 0 to 255")
+
+
+@dataclass
+class FitConfig:
+    """One network's training: its budget and its augmentation."""
+
+    max_epochs: int = MISSING
+    batch_size: int = 8
+    crop: list[int] = MISSING  # [H, W]
+    scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random resize before the crop
+    hflip: float = 0.5  # probability
+    jitter: float = 0.3  # brightness, contrast and saturation change by up to this share
+
+    def __post_init__(self) -> None:
+        _require(self.max_epochs >= 1, "max_epochs", self.max_epochs, "must be at least 1")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "must be at least 1")
+        _require_size("crop", self.crop)
+        valid = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[-1] <= 10
+        _require(valid, "scale", self.scale, "must be [low, high] with 0 < low <= high <= 10")
+        _require(0 <= self.hflip <= 1, "hflip", self.hflip, "must be a probability from 0 to 1")
+        _require(0 <= self.jitter <= 1, "jitter", self.jitter, "must be from 0 to 1")
+
+
+@dataclass
+class StudentConfig:
+    """The network that is trained to ship."""
+
+    network: dict[str, Any] = field(default_factory=dict)
+    fit: FitConfig = MISSING
+
+    def __post_init__(self) -> None:
+        _require("_target_" in self.network, "network", self.network, "needs a `_target_`, a class or function")
+
+
+@dataclass
+class TeacherConfig(StudentConfig):
+    """The network to learn from; trained by `fit` where no checkpoint is given."""
+
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        path = self.checkpoint
+        _require(path is None or Path(path).is_file(), "checkpoint", path, "no such file; null trains the teacher")
+
+
+@dataclass
+class DistillConfig:
+    """total = (1 - alpha) * supervised + alpha * distillation; no terms: no distillation, alpha is not used."""
+
+    temperature: float = 2.0
+    alpha: float = 0.5
+    terms: dict[str, float] = field(default_factory=dict)  # name -> weight
+
+    def __post_init__(self) -> None:
+        _require(0.1 <= self.temperature <= 100, "temperature", self.temperature, "must be a number from 0.1 to 100")
+        _require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
+        for name, weight in self.terms.items():
+            _require(name in DISTILLATION_TERMS, f"terms.{name}", weight, f"known terms: {DISTILLATION_TERMS}")
+            _require(weight > 0, f"terms.{name}", weight, "must be a weight above 0")
+
+
+@dataclass
+class LossConfig:
+    """The loss against the labels."""
+
+    name: str = "focal"
+    gamma: float = 2.0  # of the focal loss; 0 is cross-entropy
+
+    def __post_init__(self) -> None:
+        _require(self.name in SUPERVISED_LOSSES, "name", self.name, f"must be one of {SUPERVISED_LOSSES}")
+        _require(0 <= self.gamma <= 10, "gamma", self.gamma, "must be a number from 0 to 10")
+
+
+@dataclass
+class ScheduleConfig:
+    """Linear warm-up, then polynomial decay to zero, of the learning rate of every parameter group."""
+
+    warmup: float = 0.05  # share of all steps
+    power: float = 0.9
+    backbone_lr_scale: float = 0.1  # the backbone's learning rate, as a share of the head's
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "must be a share of all steps, from 0 to below 1")
+        _require(self.power > 0, "power", self.power, "must be above 0")
+        _require(self.backbone_lr_scale >= 0, "backbone_lr_scale", self.backbone_lr_scale, "must be at least 0")
+
+
+@dataclass
+class TrainerConfig:
+    """The machine that trains."""
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    precision: str = "auto"  # bf16-mixed where the hardware has it
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.precision in PRECISIONS, "precision", self.precision, f"must be one of {PRECISIONS}")
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    train: str = "student"
+    seed: int = 0
+    resume: str | None = None  # a run directory, or one of its checkpoints
+    cache_dir: str = "cache"
+    data: DataConfig = MISSING
+    teacher: TeacherConfig = MISSING
+    student: StudentConfig = MISSING
+    distill: DistillConfig = MISSING
+    loss: LossConfig = MISSING
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: ScheduleConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.train in STAGES, "train", self.train, f"must be one of {STAGES}")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
+        _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
+        if isinstance(self.data, FolderConfig):
+            _require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
+
+
+def register() -> None:
+    """Makes the schema known to Hydra: `schema` for the root, `data/schema_*` for the data sources."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(group="data", name="schema_roadscenes", node=RoadScenesConfig)
+    store.store(group="data", name="schema_folder", node=FolderConfig)
+
+
+def parse(cfg: DictConfig) -> Config:
+    """Turns a composed configuration into the checked dataclasses.
+
+    Raises:
+        ConfigError: If a value is missing or out of its range.
+    """
+    cfg = copy.deepcopy(cfg)
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise ConfigError(key, "???", "needs a value")
+    _check(cfg, "")
+    config = OmegaConf.to_object(cfg)
+    if not isinstance(config, Config):
+        raise TypeError(f"expected a configuration composed from `schema`, got {type(config).__name__}")
+    return config
+
+
+def _check(node: DictConfig, path: str) -> None:
+    """Builds the dataclasses from the leaves up, so that an error can name the full path of its key."""
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            _check(child, f"{path}.{key}".lstrip("."))
+    if is_dataclass(OmegaConf.get_type(node)):
+        try:
+            OmegaConf.to_object(node)
+        except ConfigError as error:
+            raise error.under(path) from None
+
+
+def known_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:
+    """Yields the dotted path of every key of the schema, those of all data sources included."""
+    hints = get_type_hints(schema)
+    for entry in fields(schema):
+        kind = hints[entry.name]
+        nested = [RoadScenesConfig, FolderConfig] if kind is DataConfig else [kind] if is_dataclass(kind) else []
+        for child in nested:
+            yield from known_keys(child, f"{prefix}{entry.name}.")
+        if not nested:
+            yield prefix + entry.name
+
+
+def near_keys(key: str) -> list[str]:
+    """Returns up to three known keys that resemble `key`, those with the same last part first."""
+    known = list(dict.fromkeys(known_keys()))
+    same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
+    return list(dict.fromkeys([*same_name, *difflib.get_close_matches(key, known, n=3, cutoff=0.75)]))[:3]

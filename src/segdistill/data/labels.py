@@ -1,0 +1,68 @@
+"""Class names, colours and void; mask values to class ids and to colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+VOID = 255
+"""The class id of pixels that count in no loss and no score."""
+
+VOID_COLOUR = (0, 0, 0)
+UNOWNED = -1
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes of a data set, in the order of their ids.
+
+    Attributes:
+        names: One name a class.
+        palette: One (R, G, B) a class, 0 to 255.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def colourise(self, mask: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Returns an RGB picture [H, W, 3] of class ids [H, W]; void is black."""
+        table = np.full((256, 3), VOID_COLOUR, np.uint8)
+        table[: len(self.palette)] = self.palette
+        return table[mask.astype(np.uint8)]
+
+
+ROAD_SCENES = LabelSet(
+    names=("background", "car", "signal", "pedestrian", "lane"),
+    palette=((60, 60, 60), (0, 0, 255), (255, 255, 0), (255, 0, 0), (0, 220, 130)),
+)
+
+
+def label_set(names: Sequence[str], palette: Mapping[str, Sequence[int]]) -> LabelSet:
+    """Builds a LabelSet; a class without a colour gets one that is far from its neighbours' hues."""
+    colours = [palette.get(name) or _spread_colour(index) for index, name in enumerate(names)]
+    return LabelSet(tuple(names), tuple((int(r), int(g), int(b)) for r, g, b in colours))
+
+
+def _spread_colour(index: int) -> list[int]:
+    """The VOC colour map: bits of the id, dealt out to the three channels from the top down."""
+    value, colour = index + 1, [0, 0, 0]
+    for bit in range(7, -1, -1):
+        for channel in range(3):
+            colour[channel] |= (value & 1) << bit
+            value >>= 1
+    return colour
+
+
+def value_table(classes: Mapping[str, int | Sequence[int]], void: Sequence[int]) -> NDArray[np.int16]:
+    """Returns int16 [256]: mask value -> class id, VOID, or UNOWNED where no class has the value."""
+    table = np.full(256, UNOWNED, np.int16)
+    table[list(void)] = VOID
+    for index, values in enumerate(classes.values()):
+        table[values if isinstance(values, int) else list(values)] = index
+    return table

@@ -1,0 +1,96 @@
+"""RoadScenes: seeded, procedural dashcam scenes, rendered once into a cache folder. The embedded default."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+from rich.progress import track
+
+from segdistill.config import RoadScenesConfig
+from segdistill.data.labels import ROAD_SCENES, value_table
+from segdistill.data.scene_render import RENDERER_VERSION, render_scene
+from segdistill.data.source import Sample, Source
+from segdistill.files import write_json, written_whole
+from segdistill.machine import cpu_count
+
+MANIFEST = "manifest.json"
+log = logging.getLogger(__name__)
+
+
+def open_scenes(config: RoadScenesConfig, cache_dir: Path) -> Source:
+    """Renders every split into `cache_dir`, or takes what an earlier run rendered there, if it is intact."""
+    counts = {"train": config.train, "val": config.val, "test": config.test}
+    folders = {
+        split: _rendered(config.seed, split, count, (config.input_size[0], config.input_size[1]), cache_dir)
+        for split, count in counts.items()
+    }
+    manifests = [(folder / MANIFEST).read_bytes() for folder in folders.values()]
+    return Source(
+        name="RoadScenes",
+        labels=ROAD_SCENES,
+        splits={split: _samples(folder, counts[split]) for split, folder in folders.items()},
+        values=value_table({name: index for index, name in enumerate(ROAD_SCENES.names)}, void=()),
+        fingerprint=hashlib.sha256(b"".join(manifests)).hexdigest(),
+    )
+
+
+def _samples(folder: Path, count: int) -> list[Sample]:
+    return [Sample(*_paths(folder, index)) for index in range(count)]
+
+
+def _paths(folder: Path, index: int) -> tuple[Path, Path]:
+    return folder / "images" / f"{index:05d}.png", folder / "masks" / f"{index:05d}.png"
+
+
+def _rendered(seed: int, split: str, count: int, size: tuple[int, int], cache_dir: Path) -> Path:
+    """Returns the folder of one split; parallel runs wait for the first of them to render it."""
+    name = f"v{RENDERER_VERSION}-seed{seed}-{split}{count}-{size[0]}x{size[1]}"
+    folder = cache_dir / "scenes" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if folder.is_dir():
+            if _intact(folder):
+                return folder
+            log.warning("%s is damaged and is rendered again", folder)
+        _render(folder, seed, split, count, size)
+    return folder
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        recorded: dict[str, int] = json.loads((folder / MANIFEST).read_text())
+        return all(zlib.crc32((folder / name).read_bytes()) == crc for name, crc in recorded.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _render(folder: Path, seed: int, split: str, count: int, size: tuple[int, int]) -> None:
+    """Renders on every core. Spawned processes, because a fork of a process with threads may hang."""
+    with written_whole(folder) as temporary:
+        for part in ("images", "masks"):
+            (temporary / part).mkdir(parents=True)
+        jobs = [(temporary, seed, split, index, size) for index in range(count)]
+        with ProcessPoolExecutor(min(cpu_count(), count), mp_context=get_context("spawn")) as pool:
+            results = pool.map(_render_to_files, jobs, chunksize=4)
+            description = f"Rendering {count} {split} scenes"
+            crcs = dict(entry for pairs in track(results, description, total=count) for entry in pairs)
+        write_json(temporary / MANIFEST, crcs)
+
+
+def _render_to_files(job: tuple[Path, int, str, int, tuple[int, int]]) -> list[tuple[str, int]]:
+    """Writes one scene; returns each file's name within the folder and its checksum."""
+    folder, seed, split, index, size = job
+    entries = []
+    for path, pixels in zip(_paths(folder, index), render_scene(seed, split, index, size), strict=True):
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
+        entries.append((path.relative_to(folder).as_posix(), zlib.crc32(path.read_bytes())))
+    return entries

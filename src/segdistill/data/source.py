@@ -1,0 +1,68 @@
+"""A data set as the rest of the project sees it: labelled picture files, by split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segdistill.data.labels import LabelSet
+from segdistill.errors import UserError
+
+SINGLE_CHANNEL_MODES = ("L", "P", "1")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and its mask on disk."""
+
+    image: Path
+    mask: Path
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """Returns uint8 [H, W, 3] RGB."""
+        with Image.open(self.image) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def read_mask_values(self) -> NDArray[np.uint8]:
+        """Returns the file's own values, uint8 [H, W].
+
+        Raises:
+            UserError: If the file has more than one channel or more than 8 bits.
+        """
+        with Image.open(self.mask) as picture:
+            if picture.mode not in SINGLE_CHANNEL_MODES:
+                raise UserError(f"{self.mask}: a mask needs one 8-bit channel of ids, this one is {picture.mode}")
+            return np.asarray(picture, np.uint8)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked data set.
+
+    Attributes:
+        name: What the data is called in metadata and logs.
+        labels: Its classes.
+        splits: The samples of `train`, `val` and, where there is one, `test`.
+        values: int16 [256], mask value -> class id or VOID.
+        fingerprint: Changes when any picture, mask or class does.
+    """
+
+    name: str
+    labels: LabelSet
+    splits: dict[str, list[Sample]]
+    values: NDArray[np.int16]
+    fingerprint: str
+
+    @property
+    def report_split(self) -> str:
+        """The split that results are reported on: `test`, or `val` where there is no test split."""
+        return "test" if "test" in self.splits else "val"
+
+    def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Returns a sample's picture, uint8 [H, W, 3], and class ids, uint8 [H, W]."""
+        sample = self.splits[split][index]
+        return sample.read_image(), self.values[sample.read_mask_values()].astype(np.uint8)

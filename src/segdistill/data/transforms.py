@@ -1,0 +1,73 @@
+"""Train and eval pipelines, on tv_tensors: an image and its mask go through the same geometry.
+
+Images leave as float32 in [0, 1]; each network normalises for its own weights. Masks are resized to the nearest
+pixel and padded with void, so that no class is invented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from segdistill.data.labels import VOID
+
+
+class RandomScale(v2.Transform):
+    """Resizes to `size` times a factor drawn uniformly from `scale`.
+
+    Args:
+        size: [H, W] at factor 1.
+        scale: Lowest and highest factor.
+    """
+
+    def __init__(self, size: Sequence[int], scale: Sequence[float]) -> None:
+        super().__init__()
+        self.size, self.scale = tuple(size), tuple(scale)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draws one factor for the image and its mask."""
+        low, high = self.scale
+        factor = low + (high - low) * float(torch.rand(()))
+        return {"size": [max(1, round(side * factor)) for side in self.size]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Bilinear for images, nearest for masks."""
+        return F.resize(inpt, params["size"], antialias=True)
+
+
+def train_pipeline(
+    input_size: Sequence[int], crop: Sequence[int], scale: Sequence[float], hflip: float, jitter: float
+) -> v2.Compose:
+    """Random scale, crop, flip and photometric jitter.
+
+    Args:
+        input_size: [H, W] that `scale` refers to.
+        crop: [H, W] of what comes out; smaller pictures are padded, with grey and void.
+        scale: Lowest and highest resize factor.
+        hflip: Probability of a horizontal flip.
+        jitter: Brightness, contrast and saturation change by up to this share, hue by a tenth of it.
+    """
+    return v2.Compose(
+        [
+            RandomScale(input_size, scale),
+            v2.RandomCrop(crop, pad_if_needed=True, fill={tv_tensors.Image: 127, tv_tensors.Mask: VOID}),
+            v2.RandomHorizontalFlip(hflip),
+            v2.ColorJitter(jitter, jitter, jitter, jitter / 10),
+            to_tensors(),
+        ]
+    )
+
+
+def eval_geometry(input_size: Sequence[int]) -> v2.Resize:
+    """The part of the eval pipeline that stays outside of an exported file: uint8 in, uint8 out."""
+    return v2.Resize(list(input_size), antialias=True)
+
+
+def to_tensors() -> v2.ToDtype:
+    """The image to float32 in [0, 1], the mask to int64."""
+    return v2.ToDtype({tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64}, scale=True)

@@ -1,0 +1,1 @@
+"""What ships. Knows nothing of Lightning or Hydra; `segmenter` and `latency` run without torch."""

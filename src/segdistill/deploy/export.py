@@ -1,0 +1,154 @@
+"""A trained network as one self-explaining ONNX file, kept only if it agrees with the original."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segdistill.deploy.segmenter import Segmenter
+from segdistill.errors import UserError
+from segdistill.files import written_whole
+
+LEAST_AGREEMENT = 0.999  # share of pixels with the same class
+LARGEST_LOGIT_ERROR = 1e-3
+MOST_CLASSES = 256  # ids are uint8
+
+
+class Deployable(nn.Module):
+    """A network with the interface that ships: pictures in, masks and logits out.
+
+    Args:
+        network: `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [N, H, W, 3] RGB -> (mask uint8 [N, H, W], logits float32 [N, C, H, W])."""
+        logits = self.network(image.permute(0, 3, 1, 2).float() / 255)
+        return logits.argmax(dim=1).to(torch.uint8), logits
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near an exported file is to its original.
+
+    Attributes:
+        pixels: Share of pixels with the same class.
+        logit_error: Largest absolute difference of a logit.
+    """
+
+    pixels: float
+    logit_error: float
+
+
+def deployable(network: nn.Module) -> Deployable:
+    """Returns a copy of a network as it ships: on the CPU, float32, eval."""
+    module = Deployable(copy.deepcopy(network)).cpu().float().eval()
+    for layer in module.modules():
+        if isinstance(getattr(layer, "inplace", None), bool):
+            layer.inplace = False  # type: ignore[assignment] # the exporter undoes in-place operations, slowly
+    return module
+
+
+def export_onnx(
+    network: nn.Module, path: Path, pictures: NDArray[np.uint8], metadata: Mapping[str, str]
+) -> Agreement:
+    """Exports a network, and keeps the file only if ONNX Runtime agrees with PyTorch on `pictures`.
+
+    Args:
+        network: `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`, at most 256 classes.
+        path: The file to write; batch, height and width of its input are free.
+        pictures: uint8 [N, H, W, 3] RGB to compare on; real ones, because noise has no clear classes.
+        metadata: Written into the file.
+
+    Raises:
+        UserError: If they disagree, or there are too many classes for uint8 masks; nothing is left at `path`.
+    """
+    original = deployable(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    expected_mask, expected_logits = _run(original, pictures)
+    if expected_logits.shape[1] > MOST_CLASSES:
+        raise UserError(f"{path}: {expected_logits.shape[1]} classes do not fit into a mask of 8 bits")
+    with written_whole(path) as temporary:
+        _write(deployable(network), temporary, pictures.shape[1:3], metadata)
+        exported = Segmenter(temporary)
+        agreement = Agreement(
+            pixels=float(np.mean(exported(pictures) == expected_mask)),
+            logit_error=float(np.abs(exported.logits(pictures) - expected_logits).max()),
+        )
+        if not (agreement.pixels >= LEAST_AGREEMENT and agreement.logit_error <= LARGEST_LOGIT_ERROR):
+            raise UserError(
+                f"{path}: not kept; ONNX Runtime and PyTorch agree on {agreement.pixels:.3%} of the pixels (at "
+                f"least {LEAST_AGREEMENT:.1%}) with a logit error of {agreement.logit_error:.1e} (at most "
+                f"{LARGEST_LOGIT_ERROR:.0e})"
+            )
+    return agreement
+
+
+@torch.no_grad()
+def _run(module: Deployable, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    mask, logits = module(torch.tensor(pictures))
+    return mask.numpy(), logits.numpy()
+
+
+def _write(module: Deployable, path: Path, size: tuple[int, ...], metadata: Mapping[str, str]) -> None:
+    example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch of one could be taken for a constant
+    free = torch.export.Dim.DYNAMIC
+    with _quiet():
+        torch.onnx.export(
+            module,
+            (example,),
+            path,
+            input_names=["image"],
+            output_names=["mask", "logits"],
+            dynamic_shapes={"image": {0: free, 1: free, 2: free}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    model = onnx.load(path)
+    _name_dimensions(model.graph)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _name_dimensions(graph: onnx.GraphProto) -> None:
+    """Replaces the exporter's symbols for the free dimensions by N, H and W, also where they stand in a formula."""
+    free = graph.input[0].type.tensor_type.shape.dim[:3]
+    names = {dim.dim_param: name for dim, name in zip(free, "NHW", strict=True)}
+    symbol = re.compile("|".join(rf"\b{re.escape(old)}\b" for old in names))
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = symbol.sub(lambda match: names[match[0]], dim.dim_param)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back the exporter's progress lines and its notes on itself; what it raises still gets out."""
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

@@ -1,0 +1,80 @@
+"""The original system's four accuracies and the IoU of every class, from one confusion matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from segdistill.data.labels import VOID
+
+
+class SegmentationMetrics(Metric):
+    """Counts a confusion matrix over a whole data set; exact across batches and processes.
+
+    Unlike `torchmetrics.segmentation.MeanIoU` it neither averages per picture nor counts void pixels.
+
+    Args:
+        num_classes: C.
+        ignore_index: Label of void pixels.
+        kwargs: Passed on to `torchmetrics.Metric`.
+
+    Example:
+        >>> metrics = SegmentationMetrics(num_classes=2)
+        >>> metrics.update(torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 1, 0]]]))
+        >>> round(float(metrics.compute()["miou"]), 3)
+        0.5
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    confusion: Tensor
+
+    def __init__(self, num_classes: int, ignore_index: int = VOID, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        empty = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.add_state("confusion", default=empty, dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            preds: Class ids, integer [B, H, W], or logits [B, C, H, W].
+            target: Integer [B, H, W].
+        """
+        if preds.ndim == target.ndim + 1:
+            preds = preds.argmax(dim=1)
+        valid = target != self.ignore_index
+        cells = self.num_classes * target[valid].long() + preds[valid].long()
+        counts = torch.bincount(cells, minlength=self.num_classes**2)
+        self.confusion += counts.view(self.num_classes, self.num_classes)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Returns `scores` of everything counted so far."""
+        return scores(self.confusion)
+
+
+def scores(confusion: Tensor) -> dict[str, Tensor]:
+    """Computes the accuracies of a confusion matrix.
+
+    Args:
+        confusion: Integer [C, C], rows are the truth.
+
+    Returns:
+        float64 fractions of 1, NaN where nothing was counted: `overall_acc` (right pixels), `mean_acc` (mean recall
+        over the classes that occur), `freqw_acc` (IoU weighted by each class's share of true pixels), `miou` (mean
+        over the classes that occur in truth or prediction), `class_iou` [C].
+    """
+    counts = confusion.cpu().double()  # not every accelerator has float64
+    right, truth, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    class_iou = right / (truth + predicted - right)
+    return {
+        "overall_acc": right.sum() / counts.sum(),
+        "mean_acc": (right / truth).nanmean(),
+        "freqw_acc": (truth / truth.sum() * class_iou).nansum() if counts.any() else counts.sum() / 0,
+        "miou": class_iou.nanmean(),
+        "class_iou": class_iou,
+    }

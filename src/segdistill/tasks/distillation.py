@@ -1,0 +1,43 @@
+"""DistillationTask: a frozen teacher beside the student that is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from segdistill.losses.distillation import DistillationLoss
+from segdistill.models.teacher import FrozenTeacher
+from segdistill.tasks.segmentation import SegmentationTask
+
+
+class DistillationTask(SegmentationTask):
+    """Trains a student on labels and on its teacher's logits.
+
+    Checkpoints and optimizer hold the student alone.
+
+    Args:
+        student: As `network` of SegmentationTask.
+        teacher: Never trained, never saved.
+        distillation: Weighs the supervised loss against the distillation terms.
+        kwargs: Passed on to SegmentationTask.
+    """
+
+    def __init__(
+        self, student: nn.Module, teacher: FrozenTeacher, distillation: DistillationLoss, **kwargs: Any
+    ) -> None:
+        super().__init__(student, loss=distillation.supervised, role="student", **kwargs)
+        self.teacher, self.distillation = teacher, distillation
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Teacher and student."""
+        return {"teacher": self.teacher.network, **super().networks}
+
+    def on_fit_start(self) -> None:
+        """Puts the teacher where the student is; Lightning moves only what it may train."""
+        self.teacher.to(self.device, self.memory_format)
+
+    def losses(self, logits: Tensor, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Returns the supervised loss, every distillation term, and their weighted sum."""
+        return self.distillation(logits, self.teacher(image), target)

@@ -1,0 +1,156 @@
+"""SegmentationTask: trains a teacher, or a student without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from segdistill.config import ScheduleConfig
+from segdistill.losses.supervised import SupervisedLoss
+from segdistill.metrics import SegmentationMetrics
+
+Role = Literal["teacher", "student"]
+OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
+Batch = tuple[Tensor, Tensor]
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains `network` on labels.
+
+    Args:
+        network: `forward(image float32 [B, 3, H, W] in [0, 1]) -> logits [B, C, H, W]`.
+        class_names: C names; kept in every checkpoint.
+        loss: (logits, target int64 [B, H, W]) -> scalar.
+        optimizer: Parameter groups -> optimizer, for example a partial of `torch.optim.AdamW`.
+        schedule: Warm-up, decay, and the backbone's share of the learning rate.
+        role: What the network is to the run: names its rows and files.
+        channels_last: Memory format of network and images.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        class_names: Sequence[str],
+        loss: SupervisedLoss,
+        optimizer: OptimizerFactory,
+        schedule: ScheduleConfig,
+        role: Role,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.class_names, self.role = list(class_names), role
+        self.supervised_loss, self.optimizer_factory, self.schedule = loss, optimizer, schedule
+        self.val_metrics = SegmentationMetrics(len(class_names))
+        self.test_metrics = SegmentationMetrics(len(class_names))
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that a run exports, times and draws, by role."""
+        return {self.role: self.network}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns the network's logits [B, C, H, W]."""
+        logits: Tensor = self.network(image)
+        return logits
+
+    def losses(self, logits: Tensor, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Returns the named terms of one training step; `loss` is the one that is minimised."""
+        supervised = self.supervised_loss(logits, target)
+        return {"loss": supervised, "loss_supervised": supervised}
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Lays the images out for the network's convolutions."""
+        image, target = batch
+        return image.contiguous(memory_format=self.memory_format), target
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step on (image, target)."""
+        image, target = batch
+        terms = self.losses(self(image), image, target)
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), on_step=True, on_epoch=True, prog_bar=name == "loss")
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts a batch, and logs the supervised loss on it."""
+        image, target = batch
+        logits = self(image)
+        self.val_metrics.update(logits, target)
+        loss = self.supervised_loss(logits, target)
+        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(image))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val/miou` and its companions."""
+        self._log_scores("val", self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts a batch."""
+        image, target = batch
+        self.test_metrics.update(self(image), target)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs `test/miou` and its companions."""
+        self._log_scores("test", self.test_metrics)
+
+    def _log_scores(self, stage: str, metrics: SegmentationMetrics) -> None:
+        values = metrics.compute()
+        metrics.reset()
+        class_iou = values.pop("class_iou")
+        per_class = {f"iou_{name}": value for name, value in zip(self.class_names, class_iou, strict=True)}
+        for name, value in {**values, **per_class}.items():
+            self.log(f"{stage}/{name}", value.float(), prog_bar=name == "miou", rank_zero_only=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes what the network predicts, so that it can be checked where the checkpoint is used."""
+        checkpoint["class_names"] = self.class_names
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Two learning rates, linear warm-up, polynomial decay, stepped every batch."""
+        optimizer = self.optimizer_factory(_parameter_groups(self.network))
+        for group in optimizer.param_groups:
+            group["lr"] *= self.schedule.backbone_lr_scale if group["part"] == "backbone" else 1.0
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, PolynomialDecay(steps, self.schedule.warmup, self.schedule.power))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class PolynomialDecay:
+    """The learning rate's factor at a step: linear warm-up, then (1 - progress)^power.
+
+    Args:
+        steps: Of the whole training.
+        warmup: Share of them that warms up.
+        power: Of the decay.
+    """
+
+    def __init__(self, steps: int, warmup: float, power: float) -> None:
+        self.steps, self.warmup_steps, self.power = steps, round(warmup * steps), power
+
+    def __call__(self, step: int) -> float:
+        """Returns the factor, above 0 at the first step and 0 after the last."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        remaining = (self.steps - step) / max(1, self.steps - self.warmup_steps)
+        return float(max(0.0, remaining) ** self.power)
+
+
+def _parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Backbone and head apart; no weight decay on biases and normalisation."""
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        part = "backbone" if name.startswith("backbone.") else "head"
+        groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": parameters, "part": part} | ({} if decayed else {"weight_decay": 0.0})
+        for (part, decayed), parameters in groups.items()
+    ]

@@ -1,0 +1,30 @@
+"""Trains, distils, exports, scores and times: `python train.py experiment=kd_deeplab`; see --help."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from segdistill import config
+from segdistill.cli import one_line_errors, with_resumed_overrides
+
+config.register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float | None:
+    """Runs one configuration and returns its `test/miou`, which a sweep compares."""
+    checked = config.parse(cfg)
+    from segdistill.run import run  # torch is imported here, after the configuration was checked
+
+    return run(checked, Path(HydraConfig.get().runtime.output_dir))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
+        main()
