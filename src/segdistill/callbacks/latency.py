@@ -54,7 +54,9 @@ class Latency(pl.Callback):
         ]
         write_results(run_dir / "results.json", rows)
 
-    def _row(self, measured: Measurement, file_mb: float, network: nn.Module, data: SegmentationDataModule) -> Row:
+    def _row(
+        self, measured: Measurement, file_mb: float, network: nn.Module, data: SegmentationDataModule
+    ) -> Row:
         accuracies = scores(torch.from_numpy(measured.confusion))
         class_iou = accuracies.pop("class_iou")
         return Row(

@@ -54,7 +54,9 @@ def pair(images: Path, masks: Path) -> list[Sample]:
     """
     by_stem = [_by_stem(images, IMAGE_SUFFIXES), _by_stem(masks, MASK_SUFFIXES)]
     faults = [f"{path} has no mask in {masks}" for stem, path in by_stem[0].items() if stem not in by_stem[1]]
-    faults += [f"{path} has no image in {images}" for stem, path in by_stem[1].items() if stem not in by_stem[0]]
+    faults += [
+        f"{path} has no image in {images}" for stem, path in by_stem[1].items() if stem not in by_stem[0]
+    ]
     _raise_if_any(faults)
     return [Sample(path, by_stem[1][stem]) for stem, path in sorted(by_stem[0].items())]
 
@@ -106,7 +108,10 @@ def _inspect(sample: Sample, values: NDArray[np.int16]) -> tuple[str | None, int
         return f"{sample.mask}: {mask.shape[1]} x {mask.shape[0]}, its image is {width} x {height}", crc
     unowned = [int(value) for value in np.flatnonzero(np.bincount(mask.ravel())) if values[value] == UNOWNED]
     if unowned:
-        return f"{sample.mask}: mask value {unowned[0]} belongs to no class; see data.classes and data.void", crc
+        return (
+            f"{sample.mask}: mask value {unowned[0]} belongs to no class; see data.classes and data.void",
+            crc,
+        )
     return None, crc
 
 

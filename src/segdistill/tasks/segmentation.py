@@ -60,25 +60,24 @@ class SegmentationTask(pl.LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns the network's logits [B, C, H, W]."""
-        logits: Tensor = self.network(image)
+        logits: Tensor = self.network(self.laid_out(image))
         return logits
+
+    def laid_out(self, image: Tensor) -> Tensor:
+        """Returns the image in the networks' memory format."""
+        return image.contiguous(memory_format=self.memory_format)
 
     def losses(self, logits: Tensor, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Returns the named terms of one training step; `loss` is the one that is minimised."""
         supervised = self.supervised_loss(logits, target)
         return {"loss": supervised, "loss_supervised": supervised}
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Lays the images out for the network's convolutions."""
-        image, target = batch
-        return image.contiguous(memory_format=self.memory_format), target
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on (image, target)."""
         image, target = batch
         terms = self.losses(self(image), image, target)
         for name, value in terms.items():
-            self.log(f"train/{name}", value.detach(), on_step=True, on_epoch=True, prog_bar=name == "loss")
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         return terms["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -1,0 +1,91 @@
+"""One fit: a Lightning Trainer whose settings are chosen for the machine."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import Logger
+
+from segdistill.callbacks import EpochLog
+from segdistill.config import FitConfig, TrainerConfig
+from segdistill.tasks import SegmentationTask
+
+LOG_EVERY_N_STEPS = 10
+
+
+def build_trainer(
+    task: SegmentationTask,
+    fit: FitConfig,
+    machine: TrainerConfig,
+    folder: Path,
+    *,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[pl.Callback] = (),
+) -> pl.Trainer:
+    """Builds a trainer that keeps `best.ckpt` (by val/miou) and `last.ckpt` in `folder`/checkpoints.
+
+    Args:
+        task: What will be trained.
+        fit: Its budget.
+        machine: Accelerator and precision; "auto" is decided here.
+        folder: Of everything the fit leaves.
+        loggers: Where metrics go.
+        callbacks: What else runs.
+    """
+    checkpoints = ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="best",
+        monitor="val/miou",
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
+    return pl.Trainer(
+        max_epochs=fit.max_epochs,
+        accelerator=machine.accelerator,
+        devices=int(machine.devices) if machine.devices.isdigit() else machine.devices,
+        precision=choose_precision(machine),
+        default_root_dir=folder,
+        logger=list(loggers),
+        callbacks=[checkpoints, EpochLog(task.role), *progress, *callbacks],
+        enable_progress_bar=bool(progress),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=LOG_EVERY_N_STEPS,
+    )
+
+
+def choose_precision(machine: TrainerConfig) -> str:
+    """Returns bf16 where the hardware multiplies it, else fp16 on CUDA, else float32; unless it is set."""
+    if machine.precision != "auto":
+        return machine.precision
+    if machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if machine.accelerator in ("auto", "cpu") and cpu_multiplies_bf16() else "32-true"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Tells whether the processor has bf16 dot products; emulated ones are slower than float32."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def calm_libraries() -> None:
+    """Takes out what Lightning says of things that are chosen on purpose; warnings on anything else stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for reason in (
+        ".*does not have many workers.*",  # half the cores load, because the other half computes
+        ".*number of training batches.*smaller than the logging interval.*",  # small data sets
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own directory
+        ".*Experiment logs directory .* exists and is not empty.*",  # likewise
+        ".*isinstance.*LeafSpec.*",  # between Lightning and torch, nothing a user can change
+    ):
+        warnings.filterwarnings("ignore", reason)

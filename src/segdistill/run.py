@@ -1,0 +1,215 @@
+"""One run, start to end: data, teacher, fit, export, timing, test, table."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from filelock import FileLock, Timeout
+from hydra.utils import get_class, instantiate
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from rich.console import Console
+from torch import nn
+
+from segdistill import __version__
+from segdistill.config import Config, ConfigError, FitConfig, RoadScenesConfig, StudentConfig
+from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.folder import open_folder
+from segdistill.data.scenes import open_scenes
+from segdistill.data.source import Source
+from segdistill.errors import UserError
+from segdistill.files import written_whole
+from segdistill.fitting import build_trainer, calm_libraries
+from segdistill.loggers import close, started, wandb_options
+from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.models.teacher import FrozenTeacher, TeacherCache, load_network
+from segdistill.report.results import read_results, results_table
+from segdistill.tasks import DistillationTask, SegmentationTask
+
+PIPED_WIDTH = 100
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, run_dir: Path) -> float:
+    """Runs a configuration; everything it leaves goes into `run_dir`.
+
+    Args:
+        config: Checked by `segdistill.config.parse`.
+        run_dir: Exists and can be written to.
+
+    Returns:
+        `test/miou` of the network that was trained.
+
+    Raises:
+        UserError: If data, teacher or checkpoint do not fit; raised before the training starts.
+    """
+    calm_libraries()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    resume = resume_checkpoint(config)
+    source = _open(config)
+    part = config.teacher if config.train == "teacher" else config.student
+    network = _network(part, source)
+    distils = config.train == "student" and bool(config.distill.terms)
+    teacher = FrozenTeacher(_teacher_network(config, source)) if distils else None
+    pl.seed_everything(
+        config.seed, workers=True, verbose=False
+    )  # the same student, whether or not a teacher came first
+    task = _task(config, network, source, teacher)
+    loggers = _loggers(config.logger, run_dir)
+    callbacks = [instantiate(callback) for callback in config.callbacks.values()]
+    trainer = build_trainer(task, part.fit, config.trainer, run_dir, loggers=loggers, callbacks=callbacks)
+    data = _datamodule(config, source, part.fit)
+    trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+    if trainer.interrupted:
+        raise UserError(f"interrupted; go on with: python train.py resume={run_dir}")
+    (tested,) = trainer.test(task, data, verbose=False)
+    if config.train == "teacher":
+        _keep(Path(trainer.checkpoint_callback.best_model_path), _cache(config, source))
+    close(loggers)
+    _show(run_dir)
+    return tested["test/miou"]
+
+
+def resume_checkpoint(config: Config) -> Path | None:
+    """Returns the checkpoint that `resume` points to; None where there is nothing to resume yet."""
+    if config.resume is None:
+        return None
+    path = Path(config.resume)
+    if path.is_file():
+        return path
+    if not (path / ".hydra").is_dir():
+        raise ConfigError("resume", path, "is no run directory; give one, or one of its checkpoints")
+    last = path / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        log.info("%s stopped before its first epoch was complete; it starts again", path)
+        return None
+    return last
+
+
+def _open(config: Config) -> Source:
+    cache_dir = Path(config.cache_dir)
+    if isinstance(config.data, RoadScenesConfig):
+        return open_scenes(config.data, cache_dir)
+    return open_folder(config.data, cache_dir)
+
+
+def _datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationDataModule:
+    data = config.data
+    return SegmentationDataModule(
+        source,
+        fit,
+        input_size=data.input_size,
+        eval_batch_size=data.eval_batch_size,
+        num_workers=data.num_workers,
+    )
+
+
+def _network(part: StudentConfig, source: Source) -> nn.Module:
+    network: nn.Module = instantiate(part.network, num_classes=len(source.labels))
+    return network
+
+
+def _task(
+    config: Config, network: nn.Module, source: Source, teacher: FrozenTeacher | None
+) -> SegmentationTask:
+    loss = supervised_loss(config.loss.name, config.loss.gamma)
+    options: dict[str, Any] = {
+        "class_names": source.labels.names,
+        "optimizer": instantiate(config.optimizer, _partial_=True),
+        "schedule": config.schedule,
+        "channels_last": config.trainer.channels_last,
+    }
+    if teacher is None:
+        role = config.train
+        return SegmentationTask(network, loss=loss, role=role, **options)
+    distill = config.distill
+    weighted = DistillationLoss(loss, distill.terms, temperature=distill.temperature, alpha=distill.alpha)
+    return DistillationTask(network, teacher, weighted, **options)
+
+
+def _teacher_network(config: Config, source: Source) -> nn.Module:
+    """Loads the teacher from a given checkpoint or from the cache, which it enters by being trained first."""
+    network = _network(config.teacher, source)
+    if config.teacher.checkpoint is not None:
+        load_network(network, Path(config.teacher.checkpoint), source.labels.names)
+        return network
+    cache = _cache(config, source)
+    cache.lock.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cache.lock)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info("another run trains this teacher; waiting for %s", cache.checkpoint)
+        lock.acquire()
+    with lock:
+        if cache.checkpoint.is_file():
+            log.info("teacher: reused from %s", cache.checkpoint)
+        else:
+            _train_teacher(config, source, network, cache)
+    lock.release()
+    load_network(network, cache.checkpoint, source.labels.names)
+    return network
+
+
+def _train_teacher(config: Config, source: Source, network: nn.Module, cache: TeacherCache) -> None:
+    """Trains in the cache itself, so that an interrupted training goes on in the next run that needs it."""
+    log.info("teacher: no checkpoint was given, training one for %d epochs", config.teacher.fit.max_epochs)
+    teacher_config = Config(**{**vars(config), "train": "teacher"})
+    task = _task(teacher_config, network, source, None)
+    logger = CSVLogger(cache.folder, name="csv", version="")
+    trainer = build_trainer(task, config.teacher.fit, config.trainer, cache.folder, loggers=[logger])
+    last = cache.folder / "checkpoints" / "last.ckpt"
+    resume = last if last.is_file() else None
+    trainer.fit(task, _datamodule(config, source, config.teacher.fit), ckpt_path=resume, weights_only=True)
+    if trainer.interrupted:
+        raise UserError("interrupted; the same command goes on with the teacher where it stopped")
+    _keep(Path(trainer.checkpoint_callback.best_model_path), cache)
+
+
+def _keep(best: Path, cache: TeacherCache) -> None:
+    with written_whole(cache.checkpoint) as temporary:
+        temporary.write_bytes(best.read_bytes())
+
+
+def _cache(config: Config, source: Source) -> TeacherCache:
+    shaped_by = {
+        "network": config.teacher.network,
+        "fit": asdict(config.teacher.fit),
+        "loss": asdict(config.loss),
+        "optimizer": config.optimizer,
+        "schedule": asdict(config.schedule),
+        "trainer": asdict(config.trainer),
+        "seed": config.seed,
+        "data": source.fingerprint,
+        "input_size": config.data.input_size,
+        "version": __version__,
+    }
+    return TeacherCache.of(Path(config.cache_dir), shaped_by)
+
+
+def _loggers(specs: Mapping[str, Any], run_dir: Path) -> list[Logger]:
+    """Builds the loggers; one that cannot start is left out with a warning."""
+    loggers = []
+    for spec in specs.values():
+        if issubclass(get_class(spec["_target_"]), WandbLogger):
+            spec = wandb_options(spec)
+        logger = instantiate(spec, save_dir=str(run_dir))
+        if started(logger):
+            loggers.append(logger)
+    return loggers
+
+
+def _show(run_dir: Path) -> None:
+    """Prints the table and where the files are."""
+    console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+    results = run_dir / "results.json"
+    if results.is_file():
+        console.print(results_table(read_results(results)))
+    for name in ("results.json", "onnx", "predictions", "checkpoints", "csv", "wandb"):
+        if (run_dir / name).exists():
+            console.print(f"  {name:<13}{run_dir / name}", highlight=False, soft_wrap=True)
