@@ -67,6 +67,6 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
     if not saved.is_file():
         return arguments
     given = {a.partition("=")[0].lstrip("+~") for a in arguments}
-    earlier = [a for a in OmegaConf.load(saved) if a.partition("=")[0].lstrip("+~") not in given]
+    earlier = [a for a in map(str, OmegaConf.load(saved)) if a.partition("=")[0].lstrip("+~") not in given]
     placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir={run_dir}"]
     return [*earlier, *arguments, *placed]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -30,9 +30,7 @@ def _require(condition: bool, key: str, value: object, allowed: str) -> None:
 
 
 def _require_size(key: str, size: list[int]) -> None:
-    _require(
-        len(size) == 2 and min(size, default=0) >= 16, key, size, "must be [height, width], each at least 16"
-    )
+    _require(len(size) == 2 and min(size, default=0) >= 16, key, size, "must be [height, width], each at least 16")
 
 
 @dataclass
@@ -55,7 +53,7 @@ class RoadScenesConfig(DataConfig):
     """The embedded procedural dashcam scenes."""
 
     seed: int = 0
-    train: int = 480
+    train: int = 400
     val: int = 143
     test: int = 143
 
@@ -81,17 +79,13 @@ class FolderConfig(DataConfig):
 
     root: str = MISSING
     splits: dict[str, SplitFolders] = field(default_factory=dict)
-    classes: dict[str, Any] = field(
-        default_factory=dict
-    )  # name -> the mask value, or list of values, it owns
+    classes: dict[str, Any] = field(default_factory=dict)  # name -> the mask value, or list of values, it owns
     void: list[int] = field(default_factory=lambda: [255])  # mask values that are ignored
     palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
-            {"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val"
-        )
+        _require({"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val")
         unknown = set(self.splits) - {"train", "val", "test"}
         _require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
         _require(2 <= len(self.classes) <= 255, "classes", list(self.classes), "must name 2 to 255 classes")
@@ -99,17 +93,11 @@ class FolderConfig(DataConfig):
         for name, values in self.classes.items():
             for value in values if isinstance(values, list) else [values]:
                 valid = isinstance(value, int) and 0 <= value <= 255
-                _require(
-                    valid, f"classes.{name}", value, "must be a mask value from 0 to 255, or a list of them"
-                )
-                _require(
-                    value not in owners, f"classes.{name}", value, f"already belongs to {owners.get(value)}"
-                )
+                _require(valid, f"classes.{name}", value, "must be a mask value from 0 to 255, or a list of them")
+                _require(value not in owners, f"classes.{name}", value, f"already belongs to {owners.get(value)}")
                 owners[value] = name
         for name, colour in self.palette.items():
-            _require(
-                name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}"
-            )
+            _require(name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")
             valid = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
             _require(valid, f"palette.{name}", colour, "must be [R, G, B], each from 0 to 255")
 
@@ -143,9 +131,7 @@ class StudentConfig:
     fit: FitConfig = MISSING
 
     def __post_init__(self) -> None:
-        _require(
-            "_target_" in self.network, "network", self.network, "needs a `_target_`, a class or function"
-        )
+        _require("_target_" in self.network, "network", self.network, "needs a `_target_`, a class or function")
 
 
 @dataclass
@@ -157,9 +143,7 @@ class TeacherConfig(StudentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         path = self.checkpoint
-        _require(
-            path is None or Path(path).is_file(), "checkpoint", path, "no such file; null trains the teacher"
-        )
+        _require(path is None or Path(path).is_file(), "checkpoint", path, "no such file; null trains the teacher")
 
 
 @dataclass
@@ -179,9 +163,7 @@ class DistillConfig:
         )
         _require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
         for name, weight in self.terms.items():
-            _require(
-                name in DISTILLATION_TERMS, f"terms.{name}", weight, f"known terms: {DISTILLATION_TERMS}"
-            )
+            _require(name in DISTILLATION_TERMS, f"terms.{name}", weight, f"known terms: {DISTILLATION_TERMS}")
             _require(weight > 0, f"terms.{name}", weight, "must be a weight above 0")
 
 
@@ -206,13 +188,9 @@ class ScheduleConfig:
     backbone_lr_scale: float = 0.1  # the backbone's learning rate, as a share of the head's
 
     def __post_init__(self) -> None:
-        _require(
-            0 <= self.warmup < 1, "warmup", self.warmup, "must be a share of all steps, from 0 to below 1"
-        )
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "must be a share of all steps, from 0 to below 1")
         _require(self.power > 0, "power", self.power, "must be above 0")
-        _require(
-            self.backbone_lr_scale >= 0, "backbone_lr_scale", self.backbone_lr_scale, "must be at least 0"
-        )
+        _require(self.backbone_lr_scale >= 0, "backbone_lr_scale", self.backbone_lr_scale, "must be at least 0")
 
 
 @dataclass
@@ -250,9 +228,7 @@ class Config:
     def __post_init__(self) -> None:
         _require(self.train in STAGES, "train", self.train, f"must be one of {STAGES}")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
-        _require(
-            self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder"
-        )
+        _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
         if isinstance(self.data, FolderConfig):
             _require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
 
@@ -285,10 +261,9 @@ def parse(cfg: DictConfig) -> Config:
 
 def _check(node: DictConfig, path: str) -> None:
     """Builds the dataclasses from the leaves up, so that an error can name the full path of its key."""
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none():
-            _check(child, f"{path}.{key}".lstrip("."))
+    for key, child in node.items():
+        if isinstance(child, DictConfig):
+            _check(child, f"{path}.{key!s}".lstrip("."))
     if is_dataclass(OmegaConf.get_type(node)):
         try:
             OmegaConf.to_object(node)
@@ -296,18 +271,15 @@ def _check(node: DictConfig, path: str) -> None:
             raise error.under(path) from None
 
 
-def known_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:
+def known_keys(schema: Any = Config, prefix: str = "") -> Iterator[str]:
     """Yields the dotted path of every key of the schema, those of all data sources included."""
-    hints = get_type_hints(schema)
-    for entry in fields(schema):
-        kind = hints[entry.name]
-        nested = (
-            [RoadScenesConfig, FolderConfig] if kind is DataConfig else [kind] if is_dataclass(kind) else []
-        )
-        for child in nested:
-            yield from known_keys(child, f"{prefix}{entry.name}.")
-        if not nested:
-            yield prefix + entry.name
+    for name, kind in get_type_hints(schema).items():
+        kinds = [RoadScenesConfig, FolderConfig] if kind is DataConfig else [kind]
+        for nested in kinds:
+            if is_dataclass(nested):
+                yield from known_keys(nested, f"{prefix}{name}.")
+            else:
+                yield prefix + name
 
 
 def near_keys(key: str) -> list[str]:

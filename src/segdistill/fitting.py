@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +19,7 @@ from segdistill.config import FitConfig, TrainerConfig
 from segdistill.tasks import SegmentationTask
 
 LOG_EVERY_N_STEPS = 10
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def build_trainer(
@@ -63,10 +65,18 @@ def build_trainer(
     )
 
 
-def choose_precision(machine: TrainerConfig) -> str:
+def best_checkpoint(trainer: pl.Trainer) -> Path:
+    """Returns the checkpoint with the highest val/miou of a finished fit."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by its callback connector
+        if isinstance(callback, ModelCheckpoint):
+            return Path(callback.best_model_path)
+    raise TypeError("the trainer has no ModelCheckpoint")
+
+
+def choose_precision(machine: TrainerConfig) -> Precision:
     """Returns bf16 where the hardware multiplies it, else fp16 on CUDA, else float32; unless it is set."""
     if machine.precision != "auto":
-        return machine.precision
+        return cast(Precision, machine.precision)  # one of PRECISIONS
     if machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if machine.accelerator in ("auto", "cpu") and cpu_multiplies_bf16() else "32-true"

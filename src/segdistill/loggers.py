@@ -40,7 +40,7 @@ def wandb_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def started(logger: Logger) -> bool:
     """Starts a logger's run now, so that one that cannot start is left out instead of failing a training."""
     try:
-        _ = logger.experiment
+        _ = logger.experiment  # type: ignore[attr-defined] # every logger has one, the base class does not
     except Exception as error:  # whatever a service's client raises: the training matters more
         log.warning("%s is left out: %s: %s", type(logger).__name__, type(error).__name__, error)
         return False

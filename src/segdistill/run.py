@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from filelock import FileLock, Timeout
@@ -17,19 +17,20 @@ from rich.console import Console
 from torch import nn
 
 from segdistill import __version__
-from segdistill.config import Config, ConfigError, FitConfig, RoadScenesConfig, StudentConfig
+from segdistill.config import Config, FitConfig, FolderConfig, RoadScenesConfig, StudentConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.folder import open_folder
 from segdistill.data.scenes import open_scenes
 from segdistill.data.source import Source
-from segdistill.errors import UserError
+from segdistill.errors import ConfigError, UserError
 from segdistill.files import written_whole
-from segdistill.fitting import build_trainer, calm_libraries
+from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries
 from segdistill.loggers import close, started, wandb_options
 from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.models.teacher import FrozenTeacher, TeacherCache, load_network
 from segdistill.report.results import read_results, results_table
 from segdistill.tasks import DistillationTask, SegmentationTask
+from segdistill.tasks.segmentation import Role
 
 PIPED_WIDTH = 100
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def run(config: Config, run_dir: Path) -> float:
         raise UserError(f"interrupted; go on with: python train.py resume={run_dir}")
     (tested,) = trainer.test(task, data, verbose=False)
     if config.train == "teacher":
-        _keep(Path(trainer.checkpoint_callback.best_model_path), _cache(config, source))
+        _keep(best_checkpoint(trainer), _cache(config, source))
     close(loggers)
     _show(run_dir)
     return tested["test/miou"]
@@ -95,7 +96,9 @@ def _open(config: Config) -> Source:
     cache_dir = Path(config.cache_dir)
     if isinstance(config.data, RoadScenesConfig):
         return open_scenes(config.data, cache_dir)
-    return open_folder(config.data, cache_dir)
+    if isinstance(config.data, FolderConfig):
+        return open_folder(config.data, cache_dir)
+    raise TypeError(f"no data source for {type(config.data).__name__}")
 
 
 def _datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationDataModule:
@@ -114,9 +117,7 @@ def _network(part: StudentConfig, source: Source) -> nn.Module:
     return network
 
 
-def _task(
-    config: Config, network: nn.Module, source: Source, teacher: FrozenTeacher | None
-) -> SegmentationTask:
+def _task(config: Config, network: nn.Module, source: Source, teacher: FrozenTeacher | None) -> SegmentationTask:
     loss = supervised_loss(config.loss.name, config.loss.gamma)
     options: dict[str, Any] = {
         "class_names": source.labels.names,
@@ -125,8 +126,7 @@ def _task(
         "channels_last": config.trainer.channels_last,
     }
     if teacher is None:
-        role = config.train
-        return SegmentationTask(network, loss=loss, role=role, **options)
+        return SegmentationTask(network, loss=loss, role=cast(Role, config.train), **options)
     distill = config.distill
     weighted = DistillationLoss(loss, distill.terms, temperature=distill.temperature, alpha=distill.alpha)
     return DistillationTask(network, teacher, weighted, **options)
@@ -168,7 +168,7 @@ def _train_teacher(config: Config, source: Source, network: nn.Module, cache: Te
     trainer.fit(task, _datamodule(config, source, config.teacher.fit), ckpt_path=resume, weights_only=True)
     if trainer.interrupted:
         raise UserError("interrupted; the same command goes on with the teacher where it stopped")
-    _keep(Path(trainer.checkpoint_callback.best_model_path), cache)
+    _keep(best_checkpoint(trainer), cache)
 
 
 def _keep(best: Path, cache: TeacherCache) -> None:

@@ -54,9 +54,7 @@ class Latency(pl.Callback):
         ]
         write_results(run_dir / "results.json", rows)
 
-    def _row(
-        self, measured: Measurement, file_mb: float, network: nn.Module, data: SegmentationDataModule
-    ) -> Row:
+    def _row(self, measured: Measurement, file_mb: float, network: nn.Module, data: SegmentationDataModule) -> Row:
         accuracies = scores(torch.from_numpy(measured.confusion))
         class_iou = accuracies.pop("class_iou")
         return Row(
@@ -96,7 +94,7 @@ def gmacs(network: nn.Module, input_size: tuple[int, ...]) -> float:
     device = next(network.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, *input_size, device=device))
-    return counter.get_total_flops() / 2 / 1e9
+    return float(counter.get_total_flops()) / 2 / 1e9
 
 
 def _save(network: nn.Module, path: Path) -> Path:

@@ -32,9 +32,7 @@ class OnnxExport(pl.Callback):
         shared = {
             "classes": json.dumps(data.source.labels.names),
             "palette": json.dumps(data.source.labels.palette),
-            "preprocessing": json.dumps(
-                {"resize": data.input_size, "interpolation": "bilinear, antialiased"}
-            ),
+            "preprocessing": json.dumps({"resize": data.input_size, "interpolation": "bilinear, antialiased"}),
             "training_data": f"{data.source.name} {data.source.fingerprint[:16]}",
             "run": run_dir.resolve().name,
             "segdistill_version": __version__,

@@ -54,9 +54,7 @@ def pair(images: Path, masks: Path) -> list[Sample]:
     """
     by_stem = [_by_stem(images, IMAGE_SUFFIXES), _by_stem(masks, MASK_SUFFIXES)]
     faults = [f"{path} has no mask in {masks}" for stem, path in by_stem[0].items() if stem not in by_stem[1]]
-    faults += [
-        f"{path} has no image in {images}" for stem, path in by_stem[1].items() if stem not in by_stem[0]
-    ]
+    faults += [f"{path} has no image in {images}" for stem, path in by_stem[1].items() if stem not in by_stem[0]]
     _raise_if_any(faults)
     return [Sample(path, by_stem[1][stem]) for stem, path in sorted(by_stem[0].items())]
 

@@ -203,11 +203,7 @@ def _resized(layer: Image.Image, image: FloatArray) -> FloatArray:
 def add_glow(image: FloatArray, glow: Image.Image, streaks: Image.Image, ground: NDArray[np.bool_]) -> None:
     """Add the bloom of lamps and, on wet ground, their reflections."""
     unit = glow.width / REFERENCE_WIDTH
-    halo = (
-        glow.reduce(4)
-        .filter(ImageFilter.GaussianBlur(3.0 * unit))
-        .resize(glow.size, Image.Resampling.BILINEAR)
-    )
+    halo = glow.reduce(4).filter(ImageFilter.GaussianBlur(3.0 * unit)).resize(glow.size, Image.Resampling.BILINEAR)
     core = glow.filter(ImageFilter.GaussianBlur(2.5 * unit))
     image += 1.2 * _resized(ImageChops.add(core, halo), image)
     smear = _resized(streaks.filter(ImageFilter.GaussianBlur((1.2 * unit, 7 * unit))), image)

@@ -52,8 +52,7 @@ class Canvas:
         self.label = label
         sin, cos = math.sin(heading), math.cos(heading)
         self._rows = [
-            (a * cos - c * sin, b, a * sin + c * cos, a * x - b * self.camera.height + c * z)
-            for a, b, c in self._axes
+            (a * cos - c * sin, b, a * sin + c * cos, a * x - b * self.camera.height + c * z) for a, b, c in self._axes
         ]
         self.eye = (-x * cos + z * sin, self.camera.height, -x * sin - z * cos)
         air, near = self.conditions, 0.0
@@ -72,10 +71,7 @@ class Canvas:
     def _outline(self, points: Sequence[Point]) -> list[tuple[float, float]]:
         """Project a polygon, cut off in front of the camera."""
         (a, b, c, d), (e, f, g, h), (i, j, k, m) = self._rows
-        seen = [
-            (a * x + b * y + c * z + d, e * x + f * y + g * z + h, i * x + j * y + k * z + m)
-            for x, y, z in points
-        ]
+        seen = [(a * x + b * y + c * z + d, e * x + f * y + g * z + h, i * x + j * y + k * z + m) for x, y, z in points]
         if min([z for _, _, z in seen]) < _NEAR:
             seen = _clip(seen)
         focal, (height, width) = self.camera.focal, self.camera.size
@@ -113,9 +109,7 @@ class Canvas:
             us, vs = zip(*mirrored, strict=True)
             low, high, left = min(vs) / _GLOW_SCALE, max(vs) / _GLOW_SCALE, min(us) / _GLOW_SCALE
             red, green, blue = fill
-            self._streaks.rectangle(
-                (left, low, max(us) / _GLOW_SCALE, high), (red // 2, green // 2, blue // 2)
-            )
+            self._streaks.rectangle((left, low, max(us) / _GLOW_SCALE, high), (red // 2, green // 2, blue // 2))
 
     def disc(self, centre: Point, radius: float, colour: RGB, shade: float = 1.0, *, squash: float = 1.0,
              lamp: bool = False, side: bool = False) -> None:  # fmt: skip
@@ -306,9 +300,7 @@ def _dressed(rng: random.Random) -> list[RGB]:
     return [rng.choice(_CLOTHES), rng.choice(_CLOTHES), hair, rng.choice(_CLOTHES)]
 
 
-def draw_figure(
-    canvas: Canvas, rng: random.Random, tall: float, base: float, tints: list[RGB], skin: RGB
-) -> None:
+def draw_figure(canvas: Canvas, rng: random.Random, tall: float, base: float, tints: list[RGB], skin: RGB) -> None:
     """Draw a human shape `tall` metres high in the local x-y plane, its feet at height `base`."""
     top, trousers, hair, extra = tints
     turned = rng.random() < 0.5  # seen from the side: narrow body, long stride
@@ -332,9 +324,7 @@ def draw_figure(
         limb(-broad, 0.62, -broad, 0.42, 0.06, extra)
     if rng.random() < (0.6 if canvas.conditions.wet else 0.04):
         shade_y = base + tall * 1.02
-        canvas.face(
-            [(-0.01, base + 0.6 * tall, 0), (0.01, base + 0.6 * tall, 0), (0.01, shade_y, 0)], (40, 40, 40)
-        )
+        canvas.face([(-0.01, base + 0.6 * tall, 0), (0.01, base + 0.6 * tall, 0), (0.01, shade_y, 0)], (40, 40, 40))
         dome = [(0.52 * cos, shade_y + 0.3 * sin, 0.0) for cos, sin in _CIRCLE[:7]]
         canvas.face(dome, extra)
 
@@ -414,16 +404,12 @@ def draw_building(canvas: Canvas, item: Item, rng: random.Random) -> None:
             u0 = -reach + 2 * reach * (column + 0.5 - pane / 2) / columns
             u1, v0, lamp = u0 + 2 * reach * pane / columns, row * storey + 0.9, rng.random() < lit
             corners = [wall_at(u0, v0), wall_at(u1, v0), wall_at(u1, v0 + 1.5), wall_at(u0, v0 + 1.5)]
-            canvas.face(
-                corners, glow if lamp else (70, 84, 98), rng.uniform(0.6, 1.3), lamp=lamp, inside=True
-            )
+            canvas.face(corners, glow if lamp else (70, 84, 98), rng.uniform(0.6, 1.3), lamp=lamp, inside=True)
     if item.variant == "shop":
         for start in range(int(-deep), int(deep) - 3, 5):
             sign, lamp = rng.choice(_BRIGHT), canvas.conditions.dark and rng.random() < 0.6
             u0, u1 = start + 0.3, start + 3.9
-            canvas.face(
-                [flank(u0, 2.7), flank(u1, 2.7), flank(u1, 3.5), flank(u0, 3.5)], sign, lamp=lamp, inside=True
-            )
+            canvas.face([flank(u0, 2.7), flank(u1, 2.7), flank(u1, 3.5), flank(u0, 3.5)], sign, lamp=lamp, inside=True)
             if rng.random() < 0.3:
                 canvas.disc((side, 3.1, u0 + 0.6), 0.3, (230, 40, 40), side=True, lamp=canvas.conditions.dark)
 
@@ -446,9 +432,7 @@ def draw_tree(canvas: Canvas, item: Item, rng: random.Random) -> None:
     for step in range(_LEAF_MASSES):
         lift, reach = 0.42 + 0.56 * step / _LEAF_MASSES, 1 - abs(2 * step / _LEAF_MASSES - 0.8)
         spot = (rng.uniform(-0.42, 0.42) * wide * max(0.2, reach), lift * tall, 0.0)
-        canvas.disc(
-            spot, rng.uniform(0.14, 0.28) * wide, leaf, rng.uniform(0.5, 0.75) + 0.4 * step / _LEAF_MASSES
-        )
+        canvas.disc(spot, rng.uniform(0.14, 0.28) * wide, leaf, rng.uniform(0.5, 0.75) + 0.4 * step / _LEAF_MASSES)
 
 
 def draw_post(canvas: Canvas, item: Item, rng: random.Random) -> None:
@@ -456,9 +440,7 @@ def draw_post(canvas: Canvas, item: Item, rng: random.Random) -> None:
     canvas.place(item.x, item.z, item.heading)
     reach, tall, _ = item.size
     thick = 0.14 if item.variant == "utility" else 0.06
-    canvas.box(
-        (-thick, 0.0, -thick), (thick, tall, thick), rng.choice(((120, 122, 124), (90, 86, 82), (70, 74, 72)))
-    )
+    canvas.box((-thick, 0.0, -thick), (thick, tall, thick), rng.choice(((120, 122, 124), (90, 86, 82), (70, 74, 72))))
     if item.variant == "lamp":
         canvas.box((min(0.0, reach), tall - 0.1, -0.05), (max(0.0, reach), tall, 0.05), (110, 112, 114))
         lit = canvas.conditions.time != "day"
@@ -469,9 +451,7 @@ def draw_post(canvas: Canvas, item: Item, rng: random.Random) -> None:
             canvas.box((-0.9, tall - drop, -0.06), (0.9, tall - drop + 0.12, 0.06), (96, 96, 98))
         canvas.box((0.15, tall - 2.6, -0.2), (0.6, tall - 1.7, 0.2), (140, 142, 146))
         for x in (-0.8, 0.8):
-            sag = [
-                (x, tall - 0.2 - 4 * 0.5 * t * (1 - t), item.size[2] * t) for t in (0.0, 0.2, 0.5, 0.8, 1.0)
-            ]
+            sag = [(x, tall - 0.2 - 4 * 0.5 * t * (1 - t), item.size[2] * t) for t in (0.0, 0.2, 0.5, 0.8, 1.0)]
             canvas.face([*sag, *((x, y + 0.03, z) for x, y, z in reversed(sag))], (40, 40, 44))
     elif item.variant == "sign":
         tints = rng.choice(
@@ -479,9 +459,7 @@ def draw_post(canvas: Canvas, item: Item, rng: random.Random) -> None:
         )
         for radius, tint in zip((0.32, 0.24), tints, strict=True):
             canvas.disc((0.0, tall - 0.3, -0.08), radius, tint)
-        canvas.panel(
-            -0.14, 0.14, tall - 0.34, tall - 0.26, -0.09, rng.choice(((240, 240, 240), (40, 40, 44)))
-        )
+        canvas.panel(-0.14, 0.14, tall - 0.34, tall - 0.26, -0.09, rng.choice(((240, 240, 240), (40, 40, 44))))
     else:  # a shop board with a round lamp and a stripe of lettering
         canvas.panel(-0.4, 0.4, tall - 1.2, tall, -0.1, rng.choice(_BRIGHT))
         canvas.disc((0.0, tall - 0.4, -0.11), 0.26, rng.choice(_LAMPS), lamp=canvas.conditions.dark)

@@ -305,9 +305,7 @@ def _symbol(rng: random.Random) -> Image.Image:
     draw = ImageDraw.Draw(bitmap)
     if rng.random() < 0.6:
         draw.rectangle((20, 34, 28, 95), 255)
-        draw.polygon(
-            rng.choice(((24, 0, 42, 36, 6, 36), (0, 30, 24, 8, 24, 52), (47, 30, 24, 8, 24, 52))), 255
-        )
+        draw.polygon(rng.choice(((24, 0, 42, 36, 6, 36), (0, 30, 24, 8, 24, 52), (47, 30, 24, 8, 24, 52))), 255)
         return bitmap
     for shift, digit in ((2, rng.choice((0b1010111, 0b1011010, 0b1001111, 0b1101111))), (27, 0b1111101)):
         for bit, (x0, y0, x1, y1) in enumerate(_SEGMENTS):
@@ -552,9 +550,7 @@ def _drawable(item: Item, camera: Camera, conditions: Conditions) -> bool:
 def _backdrop(camera: Camera, conditions: Conditions, ground: Ground, items: list[Item],
               rng: random.Random) -> tuple[Image.Image, Image.Image]:  # fmt: skip
     """Return picture and mask of sky and ground, before anything stands on them."""
-    lamps = [
-        (i.x + i.size[0], i.z) for i in items if i.variant == "lamp" and i.z < 70 and conditions.time != "day"
-    ]
+    lamps = [(i.x + i.size[0], i.z) for i in items if i.variant == "lamp" and i.z < 70 and conditions.time != "day"]
     ridge = rng.choice((0.0, rng.uniform(0.02, 0.16)))
     below = ground.top + int((~ground.seen).any(axis=1).sum())  # rows that show any sky
     planes = np.empty((3, *camera.size), dtype=np.float32)

@@ -35,9 +35,7 @@ class Sample:
         """
         with Image.open(self.mask) as picture:
             if picture.mode not in SINGLE_CHANNEL_MODES:
-                raise UserError(
-                    f"{self.mask}: a mask needs one 8-bit channel of ids, this one is {picture.mode}"
-                )
+                raise UserError(f"{self.mask}: a mask needs one 8-bit channel of ids, this one is {picture.mode}")
             return np.asarray(picture, np.uint8)
 
 

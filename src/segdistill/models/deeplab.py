@@ -90,9 +90,7 @@ class DeepLabV3Head(nn.Module):
 class DeepLabV3PlusHead(nn.Module):
     """ASPP, and a decoder that adds stride-4 features (Chen et al., 2018, arXiv:1802.02611, figure 2)."""
 
-    def __init__(
-        self, low_channels: int, high_channels: int, num_classes: int, rates: tuple[int, ...]
-    ) -> None:
+    def __init__(self, low_channels: int, high_channels: int, num_classes: int, rates: tuple[int, ...]) -> None:
         super().__init__()
         self.aspp = ASPP(high_channels, rates, "batch")
         self.low_level = conv_unit(low_channels, LOW_LEVEL_CHANNELS, "batch")
@@ -116,9 +114,7 @@ class _DeepLab(nn.Module):
             if isinstance(module, nn.Conv2d):
                 # Without BatchNorm only the initial scale keeps the signal alive through the head.
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.normal_(
-            head.get_submodule("classifier").weight, std=0.01
-        )  # starts undecided between the classes
+        nn.init.normal_(head.get_parameter("classifier.weight"), std=0.01)  # starts undecided between the classes
 
     def forward(self, image: Tensor) -> Tensor:
         """Classifies every pixel.

@@ -51,9 +51,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a checkpoint of weights ({_first_line(error)})"
-        ) from error
+        raise UserError(f"{path}: cannot be read as a checkpoint of weights ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint or a state_dict")
     return content
@@ -77,8 +75,8 @@ def load_network(network: nn.Module, path: Path, class_names: Sequence[str]) -> 
     if missing or unexpected:
         example = sorted(missing or unexpected)[0]
         raise UserError(
-            f"{path}: is of another architecture than {type(network).__name__}: {len(missing)} tensors are missing "
-            f"and {len(unexpected)} are unknown, for example {example}"
+            f"{path}: is of another architecture than {type(network).__name__}: {len(missing)} tensors are "
+            f"missing and {len(unexpected)} are unknown, for example {example}"
         )
     for name, tensor in expected.items():
         if weights[name].shape != tensor.shape:

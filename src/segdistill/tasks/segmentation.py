@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from segdistill.config import ScheduleConfig
 from segdistill.losses.supervised import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics
+from segdistill.models.depthwise import keep_depthwise_in_float32
 
 Role = Literal["teacher", "student"]
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
@@ -47,7 +48,7 @@ class SegmentationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.network = keep_depthwise_in_float32(network).to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
         self.supervised_loss, self.optimizer_factory, self.schedule = loss, optimizer, schedule
         self.val_metrics = SegmentationMetrics(len(class_names))
