@@ -89,12 +89,14 @@ class FolderConfig(DataConfig):
         unknown = set(self.splits) - {"train", "val", "test"}
         _require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
         _require(2 <= len(self.classes) <= 255, "classes", list(self.classes), "must name 2 to 255 classes")
-        owners: dict[int, str] = dict.fromkeys(self.void, "void")
-        for name, values in self.classes.items():
-            for value in values if isinstance(values, list) else [values]:
-                valid = isinstance(value, int) and 0 <= value <= 255
-                _require(valid, f"classes.{name}", value, "must be a mask value from 0 to 255, or a list of them")
-                _require(value not in owners, f"classes.{name}", value, f"already belongs to {owners.get(value)}")
+        owners: dict[int, str] = {}
+        for name, values in {"void": self.void, **{f"classes.{k}": v for k, v in self.classes.items()}}.items():
+            listed = values if isinstance(values, list) else [values]
+            valid = all(isinstance(value, int) and 0 <= value <= 255 for value in listed)
+            allowed = "must be a mask value from 0 to 255, or a list of them"
+            _require(valid and (bool(listed) or name == "void"), name, values, allowed)
+            for value in listed:
+                _require(value not in owners, name, value, f"already belongs to {owners.get(value)}")
                 owners[value] = name
         for name, colour in self.palette.items():
             _require(name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")

@@ -17,7 +17,7 @@ from rich.progress import track
 
 from segdistill.config import RoadScenesConfig
 from segdistill.data.labels import ROAD_SCENES, value_table
-from segdistill.data.scene_render import RENDERER_VERSION, render_scene
+from segdistill.data.roadscenes.render import RENDERER_VERSION, render_scene
 from segdistill.data.source import Sample, Source
 from segdistill.files import write_json, written_whole
 from segdistill.machine import cpu_count

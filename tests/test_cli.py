@@ -1,0 +1,83 @@
+"""The command line as a user meets it: one line, an exit code, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segdistill.cli import with_resumed_overrides
+
+ROOT = Path(__file__).parents[1]
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["distill.temperature=hot"], "distill.temperature: Value 'hot' of type 'str' could not be converted"),
+        (["distill.tempratur=2"], "distill.tempratur: no such key; did you mean distill.temperature"),
+        (["distill.temperature=-1"], "distill.temperature=-1.0: must be a number from 0.1 to 100"),
+        (["distill=magic"], "Could not find 'distill/magic' Available options in 'distill': kl none"),
+        (["experiment=kd_camvid", "data.root=/no/such"], "data.root=/no/such: no such folder"),
+        (["experiment=kd_camvid"], "data.root=???: needs a value"),
+        (["teacher.checkpoint=/no/such.ckpt"], "teacher.checkpoint=/no/such.ckpt: no such file"),
+        (["hydra.run.dir=/dev/null/run"], "/dev/null/run"),
+        (["student.network.backbon=x"], "student.network.backbon: no such key"),
+        (["distill.temperature"], "distill.temperature"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_leaves_nothing(arguments: list[str], message: str, tmp_path: Path) -> None:
+    ended = train(tmp_path, *arguments)
+    assert ended.returncode != 0
+    assert message in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert ended.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_groups_and_keys_without_importing_torch(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
+        f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.stdout.strip().endswith("False")
+    for word in ("kd_deeplab", "kd_camvid", "adabelief", "temperature: 2.0", "backbone_lr_scale: 0.1"):
+        assert word in ended.stdout
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, segdistill, segdistill.config, segdistill.deploy.segmenter; print('torch' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"
+
+
+def run_directory(folder: Path, overrides: list[str]) -> Path:
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").touch()
+    return folder
+
+
+def test_resume_brings_back_the_settings_and_the_directory(tmp_path: Path) -> None:
+    run = run_directory(tmp_path / "run", ["experiment=smoke", "+trainer.x=1", "seed=3"])
+    for target in (run, run / "checkpoints" / "last.ckpt"):
+        given = [f"resume={target}", "seed=4", "trainer.x=2"]
+        assert with_resumed_overrides(given) == ["experiment=smoke", *given, f"hydra.run.dir={run}"]
+
+
+def test_resume_leaves_everything_else_alone(tmp_path: Path) -> None:
+    stray = tmp_path / "stray.ckpt"
+    stray.touch()
+    for arguments in ([], ["seed=1"], [f"resume={stray}"], [f"resume={tmp_path / 'missing'}"]):
+        assert with_resumed_overrides(arguments) == arguments

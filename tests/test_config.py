@@ -1,0 +1,147 @@
+"""The configuration: what composes, what is refused and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from segdistill import config
+from segdistill.config import FolderConfig, RoadScenesConfig
+from segdistill.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def hydra_with_the_schema() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    config.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def parsed(*overrides: str) -> config.Config:
+    return config.parse(compose("config", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_into_the_typed_schema(experiment: str, tmp_path: Path) -> None:
+    overrides = [f"experiment={experiment}"] + [f"data.root={tmp_path}"] * ("camvid" in experiment)
+    assert isinstance(parsed(*overrides), config.Config)
+
+
+def test_the_promised_experiments_are_there() -> None:
+    assert {"kd_deeplab", "kd_camvid", "teacher", "student_baseline", "smoke"} <= set(EXPERIMENTS)
+
+
+def test_defaults_that_users_rely_on() -> None:
+    default = parsed()
+    assert (default.distill.temperature, default.loss.gamma, default.schedule.backbone_lr_scale) == (2.0, 2.0, 0.1)
+    assert isinstance(default.data, RoadScenesConfig)
+    assert default.data.val == 143
+    assert default.distill.terms == {"kl": 1.0}
+    assert parsed("experiment=student_baseline").distill.terms == {}
+    assert parsed("experiment=teacher").train == "teacher"
+
+
+def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: Path) -> None:
+    data = parsed("data=camvid", f"data.root={tmp_path}").data
+    assert isinstance(data, FolderConfig)
+    assert list(data.classes.values()) == list(range(11))
+    assert data.void == [11]
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "allowed"),
+    [
+        ("distill.temperature=-1", "distill.temperature", "0.1 to 100"),
+        ("distill.temperature=0", "distill.temperature", "0.1 to 100"),
+        ("distill.temperature=0.01", "distill.temperature", "0.1 to 100"),
+        ("distill.temperature=nan", "distill.temperature", "0.1 to 100"),
+        ("distill.alpha=1.5", "distill.alpha", "0 to 1"),
+        ("distill.terms.kl=-1", "distill.terms.kl", "above 0"),
+        ("+distill.terms.foo=1", "distill.terms.foo", "kl"),
+        ("loss.name=dice", "loss.name", "focal"),
+        ("loss.gamma=-1", "loss.gamma", "0 to 10"),
+        ("train=everything", "train", "student"),
+        ("seed=-1", "seed", "2\\*\\*32"),
+        ("student.fit.max_epochs=0", "student.fit.max_epochs", "at least 1"),
+        ("teacher.fit.batch_size=0", "teacher.fit.batch_size", "at least 1"),
+        ("student.fit.crop=[240]", "student.fit.crop", "height, width"),
+        ("student.fit.scale=[2,1]", "student.fit.scale", "low <= high"),
+        ("student.fit.hflip=2", "student.fit.hflip", "0 to 1"),
+        ("student.fit.jitter=2", "student.fit.jitter", "0 to 1"),
+        ("data.input_size=[4,4]", "data.input_size", "at least 16"),
+        ("data.eval_batch_size=0", "data.eval_batch_size", "at least 1"),
+        ("data.num_workers=-1", "data.num_workers", "at least 0"),
+        ("data.train=0", "data.train", "at least 1"),
+        ("data.seed=-1", "data.seed", "at least 0"),
+        ("schedule.warmup=1", "schedule.warmup", "below 1"),
+        ("schedule.power=0", "schedule.power", "above 0"),
+        ("schedule.backbone_lr_scale=-1", "schedule.backbone_lr_scale", "at least 0"),
+        ("trainer.precision=8", "trainer.precision", "bf16-mixed"),
+        ("teacher.checkpoint=/no/such.ckpt", "teacher.checkpoint", "no such file"),
+        ("resume=/no/such/run", "resume", "no such file or folder"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_full_key(override: str, key: str, allowed: str) -> None:
+    with pytest.raises(ConfigError, match=allowed) as caught:
+        parsed(override)
+    assert str(caught.value).startswith(f"{key}=")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.root=/no/such/folder"], "data.root=/no/such/folder: no such folder"),
+        (["data.void=[300]"], "data.void=[300]: must be a mask value from 0 to 255"),
+        (["data.void=[3]"], "data.classes.road=3: already belongs to void"),
+        (["data.classes.sky=1"], "data.classes.building=1: already belongs to classes.sky"),
+        (["data.classes.sky=[]"], "data.classes.sky=[]: must be a mask value from 0 to 255, or a list of them"),
+        (["data.classes.sky=red"], "data.classes.sky=red: must be a mask value"),
+        (["data.palette.sky=[1,2]"], "data.palette.sky=[1, 2]: must be [R, G, B]"),
+        (["+data.palette.moon=[1,2,3]"], "data.palette.moon=[1, 2, 3]: no such class"),
+        (["~data.splits.val"], "data.splits=['test', 'train']: must name train and val"),
+    ],
+)
+def test_a_folder_that_cannot_work_is_refused(overrides: list[str], message: str, tmp_path: Path) -> None:
+    root = [] if overrides[0].startswith("data.root") else [f"data.root={tmp_path}"]
+    with pytest.raises(ConfigError) as caught:
+        parsed("data=camvid", *root, *overrides)
+    assert message in str(caught.value)
+
+
+def test_a_key_without_a_value_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"data\.root=\?\?\?: needs a value"):
+        parsed("data=camvid")
+
+
+def test_a_network_needs_a_target() -> None:
+    with pytest.raises(ConfigError, match="_target_"):
+        parsed("~student.network._target_")
+
+
+def test_the_parsed_configuration_does_not_change_what_it_was_parsed_from() -> None:
+    composed = compose("config")
+    before = OmegaConf.to_yaml(composed)
+    config.parse(composed)
+    assert OmegaConf.to_yaml(composed) == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        ("distill.tempratur", "distill.temperature"),
+        ("trainer.max_epochs", "student.fit.max_epochs"),
+        ("data.rooot", "data.root"),
+        ("batch_size", "student.fit.batch_size"),
+    ],
+)
+def test_a_misspelt_key_brings_near_ones(wrong: str, near: str) -> None:
+    assert near in config.near_keys(wrong)
