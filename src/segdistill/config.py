@@ -141,6 +141,7 @@ class TeacherConfig(StudentConfig):
     """The network to learn from; trained by `fit` where no checkpoint is given."""
 
     checkpoint: str | None = None
+    seed: int = 0  # of its training; students of any seed share one teacher
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +20,10 @@ from segdistill import __version__
 from segdistill.config import Config, FitConfig, FolderConfig, RoadScenesConfig, StudentConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.folder import open_folder
+from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
 from segdistill.data.scenes import open_scenes
 from segdistill.data.source import Source
-from segdistill.errors import ConfigError, UserError
+from segdistill.errors import ConfigError
 from segdistill.files import written_whole
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries
 from segdistill.loggers import close, started, wandb_options
@@ -50,26 +51,38 @@ def run(config: Config, run_dir: Path) -> float:
         UserError: If data, teacher or checkpoint do not fit; raised before the training starts.
     """
     calm_libraries()
-    pl.seed_everything(config.seed, workers=True, verbose=False)
+    try:
+        return _run(config, run_dir)
+    except SystemExit:  # how Lightning ends a fit that Ctrl-C interrupted
+        log.info("interrupted; go on with: python train.py resume=%s", run_dir)
+        raise
+
+
+def _run(config: Config, run_dir: Path) -> float:
+    part, seed = (config.teacher, config.teacher.seed) if config.train == "teacher" else (config.student, config.seed)
+    pl.seed_everything(seed, workers=True, verbose=False)
+    labels = _labels(config)
+    network = _network(part, labels)
     resume = resume_checkpoint(config)
+    if resume is not None:
+        load_network(network, resume, labels.names)
+    teacher = None
+    if config.train == "student" and config.distill.terms:
+        teacher = _network(config.teacher, labels)
+        if config.teacher.checkpoint is not None:
+            load_network(teacher, Path(config.teacher.checkpoint), labels.names)
     source = _open(config)
-    part = config.teacher if config.train == "teacher" else config.student
-    network = _network(part, source)
-    distils = config.train == "student" and bool(config.distill.terms)
-    teacher = FrozenTeacher(_teacher_network(config, source)) if distils else None
-    pl.seed_everything(
-        config.seed, workers=True, verbose=False
-    )  # the same student, whether or not a teacher came first
+    if teacher is not None and config.teacher.checkpoint is None:
+        _train_or_reuse(config, source, teacher)
+    pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was trained before
     task = _task(config, network, source, teacher)
     loggers = _loggers(config.logger, run_dir)
     callbacks = [instantiate(callback) for callback in config.callbacks.values()]
     trainer = build_trainer(task, part.fit, config.trainer, run_dir, loggers=loggers, callbacks=callbacks)
     data = _datamodule(config, source, part.fit)
     trainer.fit(task, data, ckpt_path=resume, weights_only=True)
-    if trainer.interrupted:
-        raise UserError(f"interrupted; go on with: python train.py resume={run_dir}")
     (tested,) = trainer.test(task, data, verbose=False)
-    if config.train == "teacher":
+    if config.train == "teacher" and (resume is None or run_dir in resume.resolve().parents):
         _keep(best_checkpoint(trainer), _cache(config, source))
     close(loggers)
     _show(run_dir)
@@ -92,6 +105,13 @@ def resume_checkpoint(config: Config) -> Path | None:
     return last
 
 
+def _labels(config: Config) -> LabelSet:
+    """Returns the classes, which the configuration tells before any data is opened."""
+    if isinstance(config.data, FolderConfig):
+        return label_set(tuple(config.data.classes), config.data.palette)
+    return ROAD_SCENES
+
+
 def _open(config: Config) -> Source:
     cache_dir = Path(config.cache_dir)
     if isinstance(config.data, RoadScenesConfig):
@@ -112,12 +132,12 @@ def _datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationD
     )
 
 
-def _network(part: StudentConfig, source: Source) -> nn.Module:
-    network: nn.Module = instantiate(part.network, num_classes=len(source.labels))
+def _network(part: StudentConfig, labels: LabelSet) -> nn.Module:
+    network: nn.Module = instantiate(part.network, num_classes=len(labels))
     return network
 
 
-def _task(config: Config, network: nn.Module, source: Source, teacher: FrozenTeacher | None) -> SegmentationTask:
+def _task(config: Config, network: nn.Module, source: Source, teacher: nn.Module | None) -> SegmentationTask:
     loss = supervised_loss(config.loss.name, config.loss.gamma)
     options: dict[str, Any] = {
         "class_names": source.labels.names,
@@ -129,15 +149,11 @@ def _task(config: Config, network: nn.Module, source: Source, teacher: FrozenTea
         return SegmentationTask(network, loss=loss, role=cast(Role, config.train), **options)
     distill = config.distill
     weighted = DistillationLoss(loss, distill.terms, temperature=distill.temperature, alpha=distill.alpha)
-    return DistillationTask(network, teacher, weighted, **options)
+    return DistillationTask(network, FrozenTeacher(teacher), weighted, **options)
 
 
-def _teacher_network(config: Config, source: Source) -> nn.Module:
-    """Loads the teacher from a given checkpoint or from the cache, which it enters by being trained first."""
-    network = _network(config.teacher, source)
-    if config.teacher.checkpoint is not None:
-        load_network(network, Path(config.teacher.checkpoint), source.labels.names)
-        return network
+def _train_or_reuse(config: Config, source: Source, network: nn.Module) -> None:
+    """Gives the teacher its weights from the cache, which they enter by being trained first."""
     cache = _cache(config, source)
     cache.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache.lock)
@@ -146,28 +162,26 @@ def _teacher_network(config: Config, source: Source) -> nn.Module:
     except Timeout:
         log.info("another run trains this teacher; waiting for %s", cache.checkpoint)
         lock.acquire()
-    with lock:
+    try:
         if cache.checkpoint.is_file():
             log.info("teacher: reused from %s", cache.checkpoint)
         else:
             _train_teacher(config, source, network, cache)
-    lock.release()
+    finally:
+        lock.release()
     load_network(network, cache.checkpoint, source.labels.names)
-    return network
 
 
 def _train_teacher(config: Config, source: Source, network: nn.Module, cache: TeacherCache) -> None:
     """Trains in the cache itself, so that an interrupted training goes on in the next run that needs it."""
     log.info("teacher: no checkpoint was given, training one for %d epochs", config.teacher.fit.max_epochs)
-    teacher_config = Config(**{**vars(config), "train": "teacher"})
-    task = _task(teacher_config, network, source, None)
+    pl.seed_everything(config.teacher.seed, workers=True, verbose=False)
+    task = _task(replace(config, train="teacher"), network, source, None)
     logger = CSVLogger(cache.folder, name="csv", version="")
     trainer = build_trainer(task, config.teacher.fit, config.trainer, cache.folder, loggers=[logger])
     last = cache.folder / "checkpoints" / "last.ckpt"
     resume = last if last.is_file() else None
     trainer.fit(task, _datamodule(config, source, config.teacher.fit), ckpt_path=resume, weights_only=True)
-    if trainer.interrupted:
-        raise UserError("interrupted; the same command goes on with the teacher where it stopped")
     _keep(best_checkpoint(trainer), cache)
 
 
@@ -184,7 +198,7 @@ def _cache(config: Config, source: Source) -> TeacherCache:
         "optimizer": config.optimizer,
         "schedule": asdict(config.schedule),
         "trainer": asdict(config.trainer),
-        "seed": config.seed,
+        "seed": config.teacher.seed,
         "data": source.fingerprint,
         "input_size": config.data.input_size,
         "version": __version__,

@@ -67,9 +67,9 @@ def _rendered(seed: int, split: str, count: int, size: tuple[int, int], cache_di
 
 def _intact(folder: Path) -> bool:
     try:
-        recorded: dict[str, int] = json.loads((folder / MANIFEST).read_text())
-        return all(zlib.crc32((folder / name).read_bytes()) == crc for name, crc in recorded.items())
-    except (OSError, ValueError):
+        recorded = json.loads((folder / MANIFEST).read_text())
+        return bool(recorded) and all(zlib.crc32((folder / name).read_bytes()) == recorded[name] for name in recorded)
+    except (OSError, ValueError, TypeError):
         return False
 
 

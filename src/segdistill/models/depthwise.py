@@ -21,9 +21,8 @@ class DepthwiseConv2d(nn.Conv2d):
         return super().forward(input)
 
 
-def keep_depthwise_in_float32(network: nn.Module) -> nn.Module:
+def keep_depthwise_in_float32(network: nn.Module) -> None:
     """Turns every depthwise convolution of a network into a DepthwiseConv2d, in place; weights stay as they are."""
     for module in network.modules():
         if type(module) is nn.Conv2d and 1 < module.groups == module.in_channels:
             module.__class__ = DepthwiseConv2d
-    return network

@@ -48,7 +48,8 @@ class SegmentationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = keep_depthwise_in_float32(network).to(memory_format=self.memory_format)
+        keep_depthwise_in_float32(network)
+        self.network = network.to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
         self.supervised_loss, self.optimizer_factory, self.schedule = loss, optimizer, schedule
         self.val_metrics = SegmentationMetrics(len(class_names))

@@ -1,0 +1,48 @@
+"""A tiny folder data set, made from a seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from segdistill.config import FolderConfig, SplitFolders
+
+HEIGHT, WIDTH = 24, 36
+SAMPLES = {"train": 5, "val": 3, "test": 2}
+CLASSES: dict[str, int | list[int]] = {"background": 0, "car": [1, 2], "lane": 7}
+MASK_VALUES = (0, 1, 2, 7, 255)
+
+
+@pytest.fixture
+def folder_config(tmp_path: Path) -> FolderConfig:
+    """Three splits of 24 x 36 PNG files: `<root>/<split>/{images,masks}/000.png` and on."""
+    root, rng = tmp_path / "data", np.random.default_rng(0)
+    for split, count in SAMPLES.items():
+        for index in range(count):
+            _save(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), root / split / "images" / f"{index:03}.png")
+            _save(
+                rng.choice(np.array(MASK_VALUES, np.uint8), (HEIGHT, WIDTH)),
+                root / split / "masks" / f"{index:03}.png",
+            )
+    return FolderConfig(
+        input_size=[HEIGHT, WIDTH],
+        root=str(root),
+        splits={split: SplitFolders(f"{split}/images", f"{split}/masks") for split in SAMPLES},
+        classes=dict(CLASSES),
+        void=[255],
+    )
+
+
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> Path:
+    """Where passed checks are remembered; does not exist yet."""
+    return tmp_path / "cache"
+
+
+def _save(pixels: NDArray[np.uint8], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

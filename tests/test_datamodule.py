@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segdistill.config import FitConfig, FolderConfig
+from segdistill.data.datamodule import SegmentationDataModule, default_workers
+from segdistill.data.folder import open_folder
+from segdistill.data.source import Source
+
+INPUT_SIZE, CROP = (24, 36), [16, 20]
+CLASS_IDS = {0, 1, 2, 255}
+
+
+@pytest.fixture
+def source(folder_config: FolderConfig, cache_dir: Path) -> Source:
+    return open_folder(folder_config, cache_dir)
+
+
+def data_module(
+    source: Source, *, batch_size: int = 2, input_size: tuple[int, int] = INPUT_SIZE
+) -> SegmentationDataModule:
+    fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=CROP)
+    return SegmentationDataModule(source, fit, input_size=input_size, eval_batch_size=2, num_workers=0)
+
+
+def test_training_batches_keep_the_contract(source: Source) -> None:
+    for image, mask in data_module(source).train_dataloader():
+        assert (image.shape, image.dtype) == ((2, 3, *CROP), torch.float32)
+        assert (mask.shape, mask.dtype) == ((2, *CROP), torch.int64)
+        assert type(image) is type(mask) is torch.Tensor
+        assert 0 <= image.min() < image.max() <= 1
+        assert set(mask.flatten().tolist()) <= CLASS_IDS
+
+
+@pytest.mark.parametrize("input_size", [INPUT_SIZE, (33, 47)])
+@pytest.mark.parametrize(("split", "sizes"), [("val", [2, 1]), ("test", [2])])
+def test_evaluation_sees_every_picture_once_in_order(
+    source: Source, split: str, sizes: list[int], input_size: tuple[int, int]
+) -> None:
+    data = data_module(source, input_size=input_size)
+    batches = list(data.val_dataloader() if split == "val" else data.test_dataloader())
+    assert [len(image) for image, _ in batches] == sizes
+    for image, mask in batches:
+        assert (image.shape[1:], image.dtype) == ((3, *input_size), torch.float32)
+        assert (mask.shape[1:], mask.dtype) == (input_size, torch.int64)
+        assert set(mask.unique().tolist()) == CLASS_IDS
+    if input_size == INPUT_SIZE:
+        pictures = [source.read(split, index) for index in range(sum(sizes))]
+        images, masks = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+        np.testing.assert_allclose(images.transpose(0, 2, 3, 1) * 255, [p for p, _ in pictures], atol=1e-3)
+        np.testing.assert_array_equal(masks, [ids for _, ids in pictures])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [
+        pytest.param(2, [2, 2], id="the odd one is left out"),
+        pytest.param(4, [4], id="one batch and a rest"),
+        pytest.param(5, [5], id="all in one"),
+        pytest.param(8, [5], id="fewer pictures than a batch"),
+        pytest.param(1, [1] * 5, id="batch of one"),
+    ],
+)
+def test_a_partial_training_batch_is_left_out_unless_it_is_the_only_one(
+    source: Source, batch_size: int, sizes: list[int]
+) -> None:
+    loader = data_module(source, batch_size=batch_size).train_dataloader()
+    assert [len(image) for image, _ in loader] == sizes
+    assert len(loader) == len(sizes)
+
+
+def test_training_shuffles_and_augments_by_the_seed(source: Source) -> None:
+    epochs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        epochs.append(torch.cat([image for image, _ in data_module(source).train_dataloader()]))
+    assert torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0], epochs[2])
+
+
+def test_without_a_test_split_the_report_is_on_val(folder_config: FolderConfig, cache_dir: Path) -> None:
+    splits = {name: folder_config.splits[name] for name in ("train", "val")}
+    source = open_folder(replace(folder_config, splits=splits), cache_dir)
+    data = data_module(source)
+    assert len(data.report_pictures()) == 3  # type: ignore[arg-type] # Dataset has no __len__, ours do
+    for tested, validated in zip(data.test_dataloader(), data.val_dataloader(), strict=True):
+        assert torch.equal(tested[0], validated[0])
+        assert torch.equal(tested[1], validated[1])
+
+
+@pytest.mark.parametrize("input_size", [INPUT_SIZE, (33, 47), (13, 19)])
+def test_a_report_picture_is_the_eval_batch_in_bytes(source: Source, input_size: tuple[int, int]) -> None:
+    data = data_module(source, input_size=input_size)
+    images, masks = next(iter(data.test_dataloader()))
+    for index in range(2):
+        image, mask = data.report_picture(index)
+        assert {image.dtype, mask.dtype} == {np.dtype(np.uint8)}
+        expected = np.round(images[index].permute(1, 2, 0).numpy() * 255)
+        np.testing.assert_array_equal(image, expected)
+        np.testing.assert_array_equal(mask, masks[index].numpy())
+
+
+def test_loader_processes_are_chosen_within_bounds_and_may_be_set(source: Source) -> None:
+    fit = FitConfig(max_epochs=1, crop=CROP)
+    chosen = SegmentationDataModule(source, fit, input_size=INPUT_SIZE)
+    assert chosen.num_workers == default_workers()
+    assert 1 <= default_workers() <= 8
+    assert data_module(source).train_dataloader().num_workers == 0

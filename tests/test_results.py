@@ -1,0 +1,75 @@
+"""results.json and its table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from segdistill.files import write_json, written_whole
+from segdistill.report.results import Row, read_results, results_table, write_results
+
+ROW = Row(
+    model="student",
+    engine="onnxruntime-fp32",
+    split="test",
+    images=143,
+    overall_acc=0.97488,
+    mean_acc=0.75029,
+    freqw_acc=0.95201,
+    miou=None,
+    class_iou={"car": 0.5, "lane": None},
+    params=6_254_000,
+    gmacs=8.125,
+    file_mb=25.31,
+    latency_ms_p50=17.04,
+    latency_ms_p95=18.26,
+    total_ms=2436.7,
+    threads=2,
+    device="A processor with a rather long name @ 2.10GHz",
+    input_size=[269, 484],
+)
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.json", [ROW, ROW])
+    assert read_results(tmp_path / "results.json") == [ROW, ROW]
+    assert json.loads((tmp_path / "results.json").read_text())[0]["class_iou"] == {"car": 0.5, "lane": None}
+
+
+def test_the_table_fits_into_100_columns_with_every_figure_whole() -> None:
+    console = Console(width=100)
+    with console.capture() as printed:
+        console.print(results_table([ROW]))
+    text = printed.get()
+    assert "…" not in text
+    for figure in ("onnxruntime-fp32", "97.49", "75.03", "95.20", "-", "6.25", "8.12", "25.3", "17.0", "18.3", "2437"):
+        assert figure in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_not_a_number_never_reaches_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_or_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder"
+
+    def fill(fail: bool) -> None:
+        with written_whole(target) as temporary:
+            temporary.mkdir()
+            (temporary / "part").write_text("x")
+            assert not target.exists()
+            if fail:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(fail=True)
+    assert list(target.parent.iterdir()) == []
+    fill(fail=False)
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+    assert (target / "part").read_text() == "x"

@@ -1,0 +1,138 @@
+"""The main job, end to end, as a user starts it: what a run leaves, what the next one reuses, what a kill spares."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from segdistill.deploy.segmenter import Segmenter
+from segdistill.report.results import read_results
+
+ROOT = Path(__file__).parents[1]
+TINY = ["experiment=smoke", "data.input_size=[67,98]", "data.train=8", "data.val=4", "data.test=5"]
+CROPS = [f"{part}.fit.{key}" for part in ("teacher", "student") for key in ("crop=[64,64]", "batch_size=4")]
+NO_REPORT = ["~callbacks.onnx_export", "~callbacks.latency", "~callbacks.predictions", "logger=csv"]
+
+
+def command(run_dir: Path, *overrides: str) -> list[str]:
+    placed = [f"hydra.run.dir={run_dir}", f"cache_dir={run_dir.parent / 'cache'}"]
+    return [sys.executable, str(ROOT / "train.py"), *TINY, *CROPS, *placed, *overrides]
+
+
+def finished(arguments: list[str], folder: Path) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_API_KEY"}
+    ended = subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended.stdout + ended.stderr
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("main_job")
+    output = finished(command(folder / "first"), folder)
+    assert "onnxruntime-fp32" in output  # the table
+    assert "results.json" in output
+    return folder / "first"
+
+
+def test_every_row_is_filled_from_measurements(run_dir: Path) -> None:
+    rows = read_results(run_dir / "results.json")
+    engines = ["pytorch", "onnxruntime-fp32"]
+    assert [(row.model, row.engine) for row in rows] == [(m, e) for m in ("teacher", "student") for e in engines]
+    for row in rows:
+        assert (row.split, row.images, row.input_size) == ("test", 5, [67, 98])
+        assert 0 < row.latency_ms_p50 <= row.latency_ms_p95 <= row.total_ms
+        assert 20 < row.file_mb < 30
+        assert row.overall_acc is not None
+        assert 0 < row.overall_acc <= 1
+        assert set(row.class_iou) == {"background", "car", "signal", "pedestrian", "lane"}
+    teacher, student = rows[0], rows[2]
+    assert student.params < teacher.params
+    assert student.gmacs < teacher.gmacs
+    for pytorch, exported in (rows[:2], rows[2:]):
+        assert exported.overall_acc == pytest.approx(pytorch.overall_acc, abs=1e-3)
+
+
+def test_the_exported_files_explain_themselves(run_dir: Path) -> None:
+    for role in ("teacher", "student"):
+        segmenter = Segmenter(run_dir / "onnx" / f"{role}.onnx")
+        assert json.loads(segmenter.metadata["classes"])[1] == "car"
+        assert len(json.loads(segmenter.metadata["palette"])) == 5
+        assert json.loads(segmenter.metadata["preprocessing"])["resize"] == [67, 98]
+        assert segmenter.metadata["model"] == role
+        assert segmenter.metadata["run"] == "first"
+        assert segmenter.metadata["training_data"].startswith("RoadScenes ")
+        assert segmenter(np.zeros((31, 45, 3), np.uint8)).shape == (31, 45)
+        onnx.checker.check_model(onnx.load(run_dir / "onnx" / f"{role}.onnx"), full_check=True)
+
+
+def test_pictures_checkpoints_and_logs_are_left(run_dir: Path) -> None:
+    pictures = sorted((run_dir / "predictions").iterdir())
+    assert len(pictures) == 4
+    with Image.open(pictures[0]) as picture:
+        assert picture.width == 4 * 98 + 3 * 4
+    student = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(name.startswith("network.") for name in student)
+    header = (run_dir / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train/loss", "train/loss_kl", "train/loss_supervised", "val/miou", "test/miou"} <= set(header)
+    assert list((run_dir / "wandb").glob("offline-run-*"))
+    assert not [path for path in run_dir.rglob(".*") if path.name[1:2].isdigit()]  # no temporary file
+
+
+def test_the_next_run_reuses_teacher_and_scenes(run_dir: Path) -> None:
+    cache = run_dir.parent / "cache"
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.suffix in (".png", ".ckpt")}
+    output = finished(command(run_dir.parent / "second", *NO_REPORT), run_dir.parent)
+    assert "teacher: reused from" in output
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "Rendering" not in output
+
+
+def test_a_teacher_of_other_classes_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    (teacher,) = (run_dir.parent / "cache" / "teachers").glob("*/teacher.ckpt")
+    checkpoint = torch.load(teacher, weights_only=True)
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save(checkpoint | {"class_names": ["sky", "road"]}, foreign)
+    arguments = command(run_dir.parent / "third", f"teacher.checkpoint={foreign}", *NO_REPORT)
+    ended = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode != 0
+    assert f"error: {foreign}: predicts 2 classes, this data has 5" in ended.stderr
+
+
+def test_a_training_killed_in_mid_epoch_resumes_and_finishes(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    budget = ["distill=none", "student.fit.max_epochs=3", "student.fit.batch_size=2", "data.train=24", *NO_REPORT]
+    process = subprocess.Popen(command(run, *budget), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    last = run / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 200
+    while not last.is_file():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)  # into the second epoch
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    interrupted = torch.load(last, weights_only=True)
+    epoch, step = interrupted["epoch"], interrupted["global_step"]
+    assert epoch < 2
+    output = finished([sys.executable, str(ROOT / "train.py"), f"resume={run}"], tmp_path)
+    assert f"student epoch {epoch + 1}/3" not in output
+    assert "student epoch 3/3" in output
+    resumed = torch.load(last, weights_only=True)
+    assert resumed["global_step"] == step * 3 // (epoch + 1)
+    assert resumed["lr_schedulers"][0]["last_epoch"] == resumed["global_step"]
+    assert next(iter(resumed["optimizer_states"][0]["state"].values()))["step"] == resumed["global_step"]

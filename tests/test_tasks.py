@@ -1,0 +1,176 @@
+"""What a fit is made of: learning rates, logged names, precision, depthwise convolutions."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from segdistill import fitting
+from segdistill.config import FitConfig, ScheduleConfig, TrainerConfig
+from segdistill.fitting import best_checkpoint, build_trainer, choose_precision
+from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.models import FrozenTeacher
+from segdistill.models.depthwise import DepthwiseConv2d, keep_depthwise_in_float32
+from segdistill.tasks import DistillationTask
+from segdistill.tasks.segmentation import PolynomialDecay
+
+
+class Tiny(nn.Module):
+    """The least that has a backbone, a head and a normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(image))
+        return logits
+
+
+def distillation_task(network: nn.Module | None = None) -> DistillationTask:
+    torch.manual_seed(0)
+    loss = DistillationLoss(supervised_loss("focal", 2.0), {"kl": 1.0}, temperature=2.0, alpha=0.5)
+    return DistillationTask(
+        network or Tiny(),
+        FrozenTeacher(Tiny()),
+        loss,
+        class_names=["off", "on"],
+        optimizer=partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1),
+        schedule=ScheduleConfig(),
+    )
+
+
+def loader() -> DataLoader[tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    images = torch.rand(6, 3, 16, 20)
+    return DataLoader(TensorDataset(images, (images[:, 0] > 0.5).long()), batch_size=2)
+
+
+def test_polynomial_decay_by_hand() -> None:
+    factor = PolynomialDecay(steps=100, warmup=0.1, power=0.9)
+    assert [factor(step) for step in (0, 9)] == pytest.approx([1 / 11, 10 / 11])
+    assert factor(10) == 1.0
+    assert factor(55) == pytest.approx(0.5**0.9)
+    assert factor(100) == 0.0
+    assert factor(101) == 0.0
+    assert PolynomialDecay(steps=1, warmup=0.05, power=0.9)(0) == 1.0
+
+
+def test_backbone_learns_slower_and_only_weights_of_convolutions_decay() -> None:
+    task = distillation_task()
+    task.trainer = Mock(spec=pl.Trainer, estimated_stepping_batches=10)
+    optimizer = task.configure_optimizers()["optimizer"]
+    found = {
+        name: (group["initial_lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for name, parameter in task.network.named_parameters()
+        if any(parameter is member for member in group["params"])
+    }
+    assert found == {
+        "backbone.0.weight": (pytest.approx(1e-3), 0.1),
+        "backbone.0.bias": (pytest.approx(1e-3), 0.0),
+        "backbone.1.weight": (pytest.approx(1e-3), 0.0),
+        "backbone.1.bias": (pytest.approx(1e-3), 0.0),
+        "head.weight": (pytest.approx(1e-2), 0.1),
+        "head.bias": (pytest.approx(1e-2), 0.0),
+    }
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.Trainer, DistillationTask, dict[str, Tensor]]:
+    task = distillation_task()
+    teacher_before = {name: value.clone() for name, value in task.teacher.network.state_dict().items()}
+    fit = FitConfig(max_epochs=3, crop=[16, 20])
+    folder = tmp_path_factory.mktemp("fit")
+    trainer = build_trainer(task, fit, TrainerConfig(accelerator="cpu", precision="32-true"), folder, loggers=[])
+    trainer.fit(task, loader(), loader())
+    return trainer, task, teacher_before
+
+
+Fitted = tuple[pl.Trainer, DistillationTask, dict[str, Tensor]]
+
+
+def test_a_fit_moves_the_student_and_not_the_teacher(fitted: Fitted) -> None:
+    _, task, teacher_before = fitted
+    before = distillation_task().network.get_parameter("head.weight")
+    assert not torch.equal(task.network.get_parameter("head.weight"), before)
+    for name, value in task.teacher.network.state_dict().items():
+        torch.testing.assert_close(value, teacher_before[name], rtol=0, atol=0)
+    assert not task.teacher.network.training
+
+
+def test_every_term_and_score_is_logged_by_its_name(fitted: Fitted) -> None:
+    logged = set(fitted[0].callback_metrics)
+    losses = {"train/loss", "train/loss_supervised", "train/loss_kl", "val/loss"}
+    scores = {f"val/{name}" for name in ("overall_acc", "mean_acc", "freqw_acc", "miou", "iou_off", "iou_on")}
+    assert losses | scores <= logged
+
+
+def test_the_logged_total_is_the_weighted_sum_of_the_logged_terms(fitted: Fitted) -> None:
+    logged = fitted[0].callback_metrics
+    expected = 0.5 * logged["train/loss_supervised"] + 0.5 * logged["train/loss_kl"]
+    torch.testing.assert_close(logged["train/loss"], expected)
+
+
+def test_checkpoints_hold_the_student_alone_and_load_without_running_code(fitted: Fitted) -> None:
+    trainer, task, _ = fitted
+    for name in ("best.ckpt", "last.ckpt"):
+        checkpoint = torch.load(best_checkpoint(trainer).with_name(name), weights_only=True)
+        assert set(checkpoint["state_dict"]) == {f"network.{key}" for key in task.network.state_dict()}
+        assert checkpoint["class_names"] == ["off", "on"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "cpu_bf16", "expected"),
+    [("auto", True, "bf16-mixed"), ("auto", False, "32-true"), ("32-true", True, "32-true")],
+)
+def test_precision_follows_the_processor_unless_it_is_set(
+    setting: str, cpu_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "cpu_multiplies_bf16", lambda: cpu_bf16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_precision(TrainerConfig(precision=setting)) == expected
+
+
+@pytest.mark.parametrize(("gpu_bf16", "expected"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_precision_follows_the_gpu_where_there_is_one(
+    gpu_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: gpu_bf16)
+    assert choose_precision(TrainerConfig()) == expected
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_depthwise_convolutions_keep_their_result_and_their_dtype(dilation: int) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(8, 8, 3, padding=dilation, dilation=dilation, groups=8, bias=False)
+    network = nn.Sequential(plain, nn.Conv2d(8, 4, 1), nn.Conv2d(4, 4, 1, groups=2))
+    keep_depthwise_in_float32(network)
+    assert [isinstance(module, DepthwiseConv2d) for module in network] == [True, False, False]
+    image = torch.randn(2, 8, 9, 7)
+    reference = nn.functional.conv2d(image, plain.weight, None, 1, dilation, dilation, 8)
+    torch.testing.assert_close(network[0](image), reference)
+    half = image.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network[0](half)
+    exact = nn.functional.conv2d(half.double(), plain.weight.double(), None, 1, dilation, dilation, 8)
+    assert mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed.double(), exact, rtol=2**-8, atol=1e-6)  # one rounding to bf16, of the output
+
+
+def test_a_single_picture_trains(tmp_path: Path) -> None:
+    task = distillation_task()
+    single = DataLoader(TensorDataset(torch.rand(1, 3, 17, 19), torch.full((1, 17, 19), 255)), batch_size=1)
+    machine = TrainerConfig(accelerator="cpu", precision="32-true")
+    trainer = build_trainer(task, FitConfig(max_epochs=1, crop=[17, 19]), machine, tmp_path, loggers=[])
+    trainer.fit(task, single, single)
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in task.parameters())
