@@ -74,7 +74,17 @@ def test_a_partial_training_batch_is_left_out_unless_it_is_the_only_one(
     assert len(loader) == len(sizes)
 
 
-def test_training_shuffles_and_augments_by_the_seed(source: Source) -> None:
+def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source: Source) -> None:
+    as_it_is = FitConfig(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
+    loader = SegmentationDataModule(source, as_it_is, input_size=INPUT_SIZE, num_workers=0).train_dataloader()
+    truth = [source.read("train", index)[1].tolist() for index in range(5)]
+    torch.manual_seed(0)
+    orders = [[truth.index(mask[0].tolist()) for _, mask in loader] for _ in range(4)]
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_training_is_repeated_by_its_seed(source: Source) -> None:
     epochs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)

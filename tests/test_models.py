@@ -212,7 +212,7 @@ def test_an_unknown_backbone_is_named_with_ones_that_are_near() -> None:
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_a_backbone_that_cannot_dilate_is_refused_by_name(name: str) -> None:
-    with pytest.raises(UserError, match=rf"^backbone={name}: .*output_stride"):
+    with pytest.raises(UserError, match=rf"^backbone={name}: .*output.stride"):
         Backbone(name, pretrained=False)
 
 

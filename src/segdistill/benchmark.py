@@ -23,7 +23,7 @@ from segdistill.config import ScheduleConfig, TrainerConfig
 from segdistill.files import write_json
 from segdistill.fitting import choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
-from segdistill.machine import cpu_count, cpu_name
+from segdistill.machine import cpu_count, cpu_name, keep_freed_memory
 from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
 

@@ -1,10 +1,15 @@
-"""What this machine offers, read without side effects."""
+"""What this machine offers, and how to make it keep its memory."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from pathlib import Path
+
+# glibc's mallopt parameters (malloc.h), and the largest value they take
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST = 2**31 - 1
 
 
 def cpu_count() -> int:
@@ -22,3 +27,15 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc reuse large blocks instead of handing them back to the system; elsewhere it does nothing.
+
+    On a CPU every training step allocates the same gigabytes of activations again. Handed back, they come in new
+    pages each time, which the kernel has to clear: about a third of a step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
+        libc.mallopt(M_TRIM_THRESHOLD, LARGEST)

@@ -44,11 +44,17 @@ class SegmentationMetrics(Metric):
         Args:
             preds: Class ids, integer [B, H, W], or logits [B, C, H, W].
             target: Integer [B, H, W].
+
+        Raises:
+            ValueError: If an id is neither a class nor void.
         """
         if preds.ndim == target.ndim + 1:
             preds = preds.argmax(dim=1)
         valid = target != self.ignore_index
         cells = self.num_classes * target[valid].long() + preds[valid].long()
+        highest = int(torch.maximum(target[valid], preds[valid]).max()) if cells.numel() else 0
+        if highest >= self.num_classes:
+            raise ValueError(f"class id {highest} is neither below num_classes={self.num_classes} nor void")
         counts = torch.bincount(cells, minlength=self.num_classes**2)
         self.confusion += counts.view(self.num_classes, self.num_classes)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +27,7 @@ from segdistill.files import written_whole
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries
 from segdistill.loggers import close, started, wandb_options
 from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.machine import keep_freed_memory
 from segdistill.models.teacher import FrozenTeacher, TeacherCache, load_network
 from segdistill.report.results import read_results, results_table
 from segdistill.tasks import DistillationTask, SegmentationTask
@@ -51,6 +51,7 @@ def run(config: Config, run_dir: Path) -> float:
         UserError: If data, teacher or checkpoint do not fit; raised before the training starts.
     """
     calm_libraries()
+    keep_freed_memory()
     try:
         return _run(config, run_dir)
     except SystemExit:  # how Lightning ends a fit that Ctrl-C interrupted
@@ -76,7 +77,7 @@ def _run(config: Config, run_dir: Path) -> float:
         _train_or_reuse(config, source, teacher)
     pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was trained before
     task = _task(config, network, source, teacher)
-    loggers = _loggers(config.logger, run_dir)
+    loggers = _loggers(config, run_dir)
     callbacks = [instantiate(callback) for callback in config.callbacks.values()]
     trainer = build_trainer(task, part.fit, config.trainer, run_dir, loggers=loggers, callbacks=callbacks)
     data = _datamodule(config, source, part.fit)
@@ -206,14 +207,15 @@ def _cache(config: Config, source: Source) -> TeacherCache:
     return TeacherCache.of(Path(config.cache_dir), shaped_by)
 
 
-def _loggers(specs: Mapping[str, Any], run_dir: Path) -> list[Logger]:
-    """Builds the loggers; one that cannot start is left out with a warning."""
+def _loggers(config: Config, run_dir: Path) -> list[Logger]:
+    """Builds the loggers, and gives each the configuration; one that cannot start is left out with a warning."""
     loggers = []
-    for spec in specs.values():
+    for spec in config.logger.values():
         if issubclass(get_class(spec["_target_"]), WandbLogger):
             spec = wandb_options(spec)
         logger = instantiate(spec, save_dir=str(run_dir))
         if started(logger):
+            logger.log_hyperparams(asdict(config))
             loggers.append(logger)
     return loggers
 

@@ -11,13 +11,39 @@ from typing import Any
 
 import torch
 from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from segdistill.data.labels import VOID
 
 
-class RandomScale(v2.Transform):  # type: ignore[misc] # torchvision ships no type information
+class Resized(v2.Transform):  # type: ignore[misc] # torchvision ships no type information
+    """Resizes to one size: bilinear for images, the pixel at the same place for masks.
+
+    torchvision's own resize of a mask takes the corner of that place, and shifts it against its image.
+
+    Args:
+        size: [H, W].
+    """
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = list(size)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """One size for the image and its mask."""
+        return {"size": self.size}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resizes an image [..., H, W] or a mask [H, W]."""
+        if isinstance(inpt, tv_tensors.Mask):
+            ids = inpt.as_subclass(torch.Tensor)[None]
+            resized = F.resize_image(ids, params["size"], InterpolationMode.NEAREST_EXACT)
+            return tv_tensors.wrap(resized[0], like=inpt)
+        return F.resize(inpt, params["size"], antialias=True)
+
+
+class RandomScale(Resized):
     """Resizes to `size` times a factor drawn uniformly from `scale`.
 
     Args:
@@ -26,18 +52,14 @@ class RandomScale(v2.Transform):  # type: ignore[misc] # torchvision ships no ty
     """
 
     def __init__(self, size: Sequence[int], scale: Sequence[float]) -> None:
-        super().__init__()
-        self.size, self.scale = tuple(size), tuple(scale)
+        super().__init__(size)
+        self.scale = tuple(scale)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draws one factor for the image and its mask."""
+        """Draws one factor for both."""
         low, high = self.scale
         factor = low + (high - low) * float(torch.rand(()))
         return {"size": [max(1, round(side * factor)) for side in self.size]}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Bilinear for images, nearest for masks."""
-        return F.resize(inpt, params["size"], antialias=True)
 
 
 def train_pipeline(
@@ -63,9 +85,9 @@ def train_pipeline(
     )
 
 
-def eval_geometry(input_size: Sequence[int]) -> v2.Resize:
+def eval_geometry(input_size: Sequence[int]) -> Resized:
     """The part of the eval pipeline that stays outside of an exported file: uint8 in, uint8 out."""
-    return v2.Resize(list(input_size), antialias=True)
+    return Resized(input_size)
 
 
 def to_tensors() -> v2.ToDtype:

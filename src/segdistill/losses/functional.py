@@ -37,11 +37,13 @@ def pixelwise_kl(
         Scalar, in nats times T^2.
 
     Raises:
-        ValueError: If the shapes differ or the temperature is not above 0.
+        ValueError: If the shapes do not fit or the temperature is not above 0.
     """
     if student_logits.shape != teacher_logits.shape:
         shapes = f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
         raise ValueError(f"student_logits and teacher_logits must have one shape, got {shapes}")
+    if target is not None and target.shape != student_logits[:, 0].shape:
+        raise ValueError(f"target must be {tuple(student_logits[:, 0].shape)}, got {tuple(target.shape)}")
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     student = F.log_softmax(_full_precision(student_logits) / temperature, dim=1)

@@ -90,6 +90,8 @@ def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
         with _hub_asked_once() if pretrained else nullcontext():
             return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:  # whatever the hub's client raises without a network
+        if isinstance(error, TypeError):
+            raise UserError(f"backbone={name}: cannot be built with an output stride; take another") from error
         if not pretrained:
             raise
         raise UserError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+    except Exception as error:  # a damaged file can fail in as many ways as pickle and zip have
         raise UserError(f"{path}: cannot be read as a checkpoint of weights ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint or a state_dict")
@@ -86,9 +85,11 @@ def load_network(network: nn.Module, path: Path, class_names: Sequence[str]) -> 
 
 
 def _network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    tensors = checkpoint.get("state_dict", checkpoint)
+    content = checkpoint.get("state_dict", checkpoint)
+    content = content if isinstance(content, Mapping) else {}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     ours = {k.removeprefix(NETWORK_PREFIX): v for k, v in tensors.items() if k.startswith(NETWORK_PREFIX)}
-    return ours or {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+    return ours or tensors
 
 
 def _first_line(error: Exception) -> str:
