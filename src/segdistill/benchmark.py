@@ -23,7 +23,7 @@ from segdistill.config import ScheduleConfig, TrainerConfig
 from segdistill.files import write_json
 from segdistill.fitting import choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
-from segdistill.machine import cpu_count, cpu_name, keep_freed_memory
+from segdistill.machine import cpu_count, cpu_name
 from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
 
@@ -47,7 +47,7 @@ def original_step(image: Tensor, target: Tensor) -> Step:
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(student(image), teacher(image), target)["loss"].backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        loss(student(image), teacher(image), target)["loss"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

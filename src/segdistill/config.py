@@ -53,7 +53,7 @@ class RoadScenesConfig(DataConfig):
     """The embedded procedural dashcam scenes."""
 
     seed: int = 0
-    train: int = 400
+    train: int = 320
     val: int = 143
     test: int = 143
 
