@@ -73,7 +73,7 @@ def test_resume_brings_back_the_settings_and_the_directory(tmp_path: Path) -> No
     run = run_directory(tmp_path / "run", ["experiment=smoke", "+trainer.x=1", "seed=3"])
     for target in (run, run / "checkpoints" / "last.ckpt"):
         given = [f"resume={target}", "seed=4", "trainer.x=2"]
-        assert with_resumed_overrides(given) == ["experiment=smoke", *given, f"hydra.run.dir={run}"]
+        assert with_resumed_overrides(given) == ["experiment=smoke", *given, f"hydra.run.dir='{run}'"]
 
 
 def test_resume_leaves_everything_else_alone(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("schedule.warmup=1", "schedule.warmup", "below 1"),
         ("schedule.power=0", "schedule.power", "above 0"),
         ("schedule.backbone_lr_scale=-1", "schedule.backbone_lr_scale", "at least 0"),
+        ("trainer.accelerator=tpu", "trainer.accelerator", "cuda"),
+        ("teacher.seed=-1", "teacher.seed", "2\\*\\*32"),
         ("trainer.precision=8", "trainer.precision", "bf16-mixed"),
         ("teacher.checkpoint=/no/such.ckpt", "teacher.checkpoint", "no such file"),
         ("resume=/no/such/run", "resume", "no such file or folder"),
@@ -115,6 +117,18 @@ def test_a_folder_that_cannot_work_is_refused(overrides: list[str], message: str
     with pytest.raises(ConfigError) as caught:
         parsed("data=camvid", *root, *overrides)
     assert message in str(caught.value)
+
+
+def test_a_teacher_that_is_to_be_trained_takes_no_checkpoint(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "teacher.ckpt"
+    checkpoint.touch()
+    with pytest.raises(ConfigError, match="must be null where train=teacher"):
+        parsed("experiment=teacher", f"teacher.checkpoint={checkpoint}")
+
+
+def test_the_teacher_experiment_follows_the_seed() -> None:
+    assert parsed("experiment=teacher", "seed=3").teacher.seed == 3
+    assert parsed("seed=3").teacher.seed == 0
 
 
 def test_a_key_without_a_value_is_named() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from unittest.mock import Mock, PropertyMock
 
 import pytest
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
-from segdistill.loggers import started, wandb_logged_in, wandb_options
+from segdistill.loggers import close, start, wandb_logged_in, wandb_options
 
 
 def test_a_key_in_the_environment_or_in_netrc_is_a_login(tmp_path: Path) -> None:
@@ -34,8 +34,16 @@ def test_offline_is_decided_only_where_it_is_left_open(monkeypatch: pytest.Monke
 def test_a_logger_that_cannot_start_is_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert started(CSVLogger(str(tmp_path)))
+    assert isinstance(start(lambda: CSVLogger(str(tmp_path)), {"seed": 0}), CSVLogger)
     broken = Mock()
     type(broken).experiment = PropertyMock(side_effect=ConnectionError("no route"))
-    assert not started(broken)
+    assert start(lambda: broken, {}) is None
     assert "left out: ConnectionError: no route" in caplog.text
+    assert start(lambda: CSVLogger(no_such_option=1), {}) is None  # type: ignore[call-arg]
+
+
+def test_a_service_that_cannot_finish_does_not_take_the_results_along(caplog: pytest.LogCaptureFixture) -> None:
+    logger = Mock(spec=WandbLogger)
+    logger.experiment.finish.side_effect = ConnectionError("gone")
+    close([logger])
+    assert "W&B did not finish: ConnectionError: gone" in caplog.text

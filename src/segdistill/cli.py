@@ -18,6 +18,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from segdistill.config import near_keys, parse
 from segdistill.errors import UserError
 
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
 
 class CheckConfiguration(Callback):
     """Refuses a configuration before Hydra makes the run directory."""
@@ -38,6 +40,8 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(f"error: {explain(error)}")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def explain(error: BaseException) -> str:
@@ -59,14 +63,15 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
     `resume=RUN_DIR` (or one of its checkpoints) brings back the overrides the run was started with; those given
     again win. A checkpoint outside of a run directory starts a new run from it.
     """
-    target = next((Path(a.partition("=")[2]) for a in arguments if a.startswith("resume=")), None)
+    given = {a.lstrip("+~").partition("=")[0]: a.partition("=")[2] for a in arguments}
+    target = Path(given["resume"].strip("'\"")) if given.get("resume") else None
     if target is None or not target.exists():
         return arguments
     run_dir = target.resolve() if target.is_dir() else target.resolve().parent.parent
     saved = run_dir / ".hydra" / "overrides.yaml"
     if not saved.is_file():
         return arguments
-    given = {a.partition("=")[0].lstrip("+~") for a in arguments}
     earlier = [a for a in map(str, OmegaConf.load(saved)) if a.partition("=")[0].lstrip("+~") not in given]
-    placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir={run_dir}"]
+    quoted = str(run_dir).replace("'", r"\'")  # a path may hold what Hydra's grammar gives a meaning
+    placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir='{quoted}'"]
     return [*earlier, *arguments, *placed]

@@ -20,6 +20,7 @@ from segdistill.errors import ConfigError
 
 DISTILLATION_TERMS = ("kl",)
 SUPERVISED_LOSSES = ("focal", "cross_entropy")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 STAGES = ("teacher", "student")
 
@@ -147,6 +148,7 @@ class TeacherConfig(StudentConfig):
         super().__post_init__()
         path = self.checkpoint
         _require(path is None or Path(path).is_file(), "checkpoint", path, "no such file; null trains the teacher")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
 
 
 @dataclass
@@ -201,11 +203,11 @@ class TrainerConfig:
     """The machine that trains."""
 
     accelerator: str = "auto"
-    devices: str = "auto"
     precision: str = "auto"  # bf16-mixed where the hardware has it
     channels_last: bool = True
 
     def __post_init__(self) -> None:
+        _require(self.accelerator in ACCELERATORS, "accelerator", self.accelerator, f"must be one of {ACCELERATORS}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"must be one of {PRECISIONS}")
 
 
@@ -232,6 +234,9 @@ class Config:
         _require(self.train in STAGES, "train", self.train, f"must be one of {STAGES}")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
         _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
+        checkpoint = self.teacher.checkpoint
+        needless = self.train == "teacher" and checkpoint is not None
+        _require(not needless, "teacher.checkpoint", checkpoint, "must be null where train=teacher trains it")
         if isinstance(self.data, FolderConfig):
             _require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
 

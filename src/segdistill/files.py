@@ -16,6 +16,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path for a file or folder that takes its final name only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    if temporary.is_dir():  # left by a process that was killed, whose number has come round again
+        shutil.rmtree(temporary)
     try:
         yield temporary
         if path.is_dir():

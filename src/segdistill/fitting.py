@@ -7,14 +7,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import Logger
 
-from segdistill.callbacks import EpochLog
+from segdistill.callbacks import EpochLog, RestoreBest
 from segdistill.config import FitConfig, TrainerConfig
 from segdistill.tasks import SegmentationTask
 
@@ -39,25 +39,20 @@ def build_trainer(
         machine: Accelerator and precision; "auto" is decided here.
         folder: Of everything the fit leaves.
         loggers: Where metrics go.
-        callbacks: What else runs.
+        callbacks: What else runs; at the end of the fit they see the best weights.
     """
-    checkpoints = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best",
-        monitor="val/miou",
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
+    place: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **place)
+    last = ModelCheckpoint(filename="last", **place)  # `save_last` would keep the last best epoch, not the last one
     progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
     return pl.Trainer(
         max_epochs=fit.max_epochs,
         accelerator=machine.accelerator,
-        devices=int(machine.devices) if machine.devices.isdigit() else machine.devices,
+        devices=1,
         precision=choose_precision(machine),
         default_root_dir=folder,
         logger=list(loggers),
-        callbacks=[checkpoints, EpochLog(task.role), *progress, *callbacks],
+        callbacks=[best, last, EpochLog(task.role), *progress, RestoreBest(), *callbacks],
         enable_progress_bar=bool(progress),
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -67,10 +62,7 @@ def build_trainer(
 
 def best_checkpoint(trainer: pl.Trainer) -> Path:
     """Returns the checkpoint with the highest val/miou of a finished fit."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by its callback connector
-        if isinstance(callback, ModelCheckpoint):
-            return Path(callback.best_model_path)
-    raise TypeError("the trainer has no ModelCheckpoint")
+    return Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
 
 
 def choose_precision(machine: TrainerConfig) -> Precision:
@@ -95,7 +87,6 @@ def calm_libraries() -> None:
         ".*does not have many workers.*",  # half the cores load, because the other half computes
         ".*number of training batches.*smaller than the logging interval.*",  # small data sets
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own directory
-        ".*Experiment logs directory .* exists and is not empty.*",  # likewise
         ".*isinstance.*LeafSpec.*",  # between Lightning and torch, nothing a user can change
     ):
         warnings.filterwarnings("ignore", reason)

@@ -37,5 +37,5 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
-        libc.mallopt(M_TRIM_THRESHOLD, LARGEST)
+        if libc.mallopt(M_MMAP_THRESHOLD, LARGEST):  # an old glibc refuses, and is better left alone then
+            libc.mallopt(M_TRIM_THRESHOLD, LARGEST)

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from segdistill.data.labels import VOID
-
 
 class SegmentationMetrics(Metric):
     """Counts a confusion matrix over a whole data set; exact across batches and processes.
@@ -32,7 +30,7 @@ class SegmentationMetrics(Metric):
     higher_is_better = True
     confusion: Tensor
 
-    def __init__(self, num_classes: int, ignore_index: int = VOID, **kwargs: Any) -> None:
+    def __init__(self, num_classes: int, ignore_index: int = 255, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes, self.ignore_index = num_classes, ignore_index
         empty = torch.zeros(num_classes, num_classes, dtype=torch.int64)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
+import torch
 from filelock import FileLock, Timeout
 from hydra.utils import get_class, instantiate
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
@@ -25,13 +27,13 @@ from segdistill.data.source import Source
 from segdistill.errors import ConfigError
 from segdistill.files import written_whole
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries
-from segdistill.loggers import close, started, wandb_options
+from segdistill.loggers import close, start, wandb_options
 from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.machine import keep_freed_memory
-from segdistill.models.teacher import FrozenTeacher, TeacherCache, load_network
+from segdistill.models.teacher import FrozenTeacher, TeacherCache, load_checkpoint, load_network
 from segdistill.report.results import read_results, results_table
 from segdistill.tasks import DistillationTask, SegmentationTask
-from segdistill.tasks.segmentation import Role
+from segdistill.tasks.segmentation import OptimizerFactory, Role
 
 PIPED_WIDTH = 100
 log = logging.getLogger(__name__)
@@ -63,47 +65,50 @@ def _run(config: Config, run_dir: Path) -> float:
     part, seed = (config.teacher, config.teacher.seed) if config.train == "teacher" else (config.student, config.seed)
     pl.seed_everything(seed, workers=True, verbose=False)
     labels = _labels(config)
-    network = _network(part, labels)
+    network, optimizer = _network(part, labels), _optimizer(config)
+    callbacks = [instantiate(callback) for callback in config.callbacks.values()]
     resume = resume_checkpoint(config)
     if resume is not None:
         load_network(network, resume, labels.names)
-    teacher = None
-    if config.train == "student" and config.distill.terms:
-        teacher = _network(config.teacher, labels)
-        if config.teacher.checkpoint is not None:
-            load_network(teacher, Path(config.teacher.checkpoint), labels.names)
+    distils = config.train == "student" and bool(config.distill.terms)
+    given = _given_teacher(config, labels) if distils and config.teacher.checkpoint is not None else None
     source = _open(config)
-    if teacher is not None and config.teacher.checkpoint is None:
-        _train_or_reuse(config, source, teacher)
+    teacher = given or (_cached_teacher(config, source) if distils else None)
     pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was trained before
-    task = _task(config, network, source, teacher)
+    task = _task(config, network, optimizer, labels, teacher)
     loggers = _loggers(config, run_dir)
-    callbacks = [instantiate(callback) for callback in config.callbacks.values()]
-    trainer = build_trainer(task, part.fit, config.trainer, run_dir, loggers=loggers, callbacks=callbacks)
-    data = _datamodule(config, source, part.fit)
-    trainer.fit(task, data, ckpt_path=resume, weights_only=True)
-    (tested,) = trainer.test(task, data, verbose=False)
-    if config.train == "teacher" and (resume is None or run_dir in resume.resolve().parents):
+    try:
+        trainer = build_trainer(task, part.fit, config.trainer, run_dir, loggers=loggers, callbacks=callbacks)
+        data = _datamodule(config, source, part.fit)
+        trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+        (tested,) = trainer.test(task, data, verbose=False)
+    finally:
+        close(loggers)
+    if config.train == "teacher" and resume is None:
         _keep(best_checkpoint(trainer), _cache(config, source))
-    close(loggers)
     _show(run_dir)
     return tested["test/miou"]
 
 
 def resume_checkpoint(config: Config) -> Path | None:
-    """Returns the checkpoint that `resume` points to; None where there is nothing to resume yet."""
+    """Returns the checkpoint that `resume` points to; None where there is nothing to resume yet.
+
+    Raises:
+        UserError: If it is neither a run directory nor a checkpoint of a training.
+    """
     if config.resume is None:
         return None
     path = Path(config.resume)
-    if path.is_file():
-        return path
-    if not (path / ".hydra").is_dir():
-        raise ConfigError("resume", path, "is no run directory; give one, or one of its checkpoints")
-    last = path / "checkpoints" / "last.ckpt"
-    if not last.is_file():
-        log.info("%s stopped before its first epoch was complete; it starts again", path)
-        return None
-    return last
+    if path.is_dir():
+        if not (path / ".hydra").is_dir():
+            raise ConfigError("resume", path, "is no run directory; give one, or one of its checkpoints")
+        path = path / "checkpoints" / "last.ckpt"
+        if not path.is_file():
+            log.info("%s does not exist yet; the run starts again", path)
+            return None
+    if not {"state_dict", "optimizer_states", "loops"} <= load_checkpoint(path).keys():
+        raise ConfigError("resume", path, "holds weights without the state of their training; it cannot go on")
+    return path
 
 
 def _labels(config: Config) -> LabelSet:
@@ -133,16 +138,39 @@ def _datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationD
     )
 
 
-def _network(part: StudentConfig, labels: LabelSet) -> nn.Module:
-    network: nn.Module = instantiate(part.network, num_classes=len(labels))
+def _network(part: StudentConfig, labels: LabelSet, **options: Any) -> nn.Module:
+    network: nn.Module = instantiate(part.network, num_classes=len(labels), **options)
     return network
 
 
-def _task(config: Config, network: nn.Module, source: Source, teacher: nn.Module | None) -> SegmentationTask:
+def _loaded_network(part: StudentConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
+    """Builds a network for a checkpoint's weights; others are not fetched first."""
+    network = _network(part, labels, **{key: False for key in ("pretrained",) if key in part.network})
+    load_network(network, checkpoint, labels.names)
+    return network
+
+
+def _optimizer(config: Config) -> OptimizerFactory:
+    """Returns the optimizer as a function of its parameters, after trying it on one of them.
+
+    Raises:
+        ConfigError: If it refuses its settings.
+    """
+    factory: OptimizerFactory = instantiate(config.optimizer, _partial_=True)
+    try:
+        factory([{"params": [nn.Parameter(torch.zeros(1))]}])
+    except (TypeError, ValueError) as error:
+        raise ConfigError("optimizer", config.optimizer, str(error)) from error
+    return factory
+
+
+def _task(
+    config: Config, network: nn.Module, optimizer: OptimizerFactory, labels: LabelSet, teacher: nn.Module | None
+) -> SegmentationTask:
     loss = supervised_loss(config.loss.name, config.loss.gamma)
     options: dict[str, Any] = {
-        "class_names": source.labels.names,
-        "optimizer": instantiate(config.optimizer, _partial_=True),
+        "class_names": labels.names,
+        "optimizer": optimizer,
         "schedule": config.schedule,
         "channels_last": config.trainer.channels_last,
     }
@@ -153,8 +181,12 @@ def _task(config: Config, network: nn.Module, source: Source, teacher: nn.Module
     return DistillationTask(network, FrozenTeacher(teacher), weighted, **options)
 
 
-def _train_or_reuse(config: Config, source: Source, network: nn.Module) -> None:
-    """Gives the teacher its weights from the cache, which they enter by being trained first."""
+def _given_teacher(config: Config, labels: LabelSet) -> nn.Module:
+    return _loaded_network(config.teacher, labels, Path(str(config.teacher.checkpoint)))
+
+
+def _cached_teacher(config: Config, source: Source) -> nn.Module:
+    """Loads the teacher from the cache, which it enters by being trained first."""
     cache = _cache(config, source)
     cache.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache.lock)
@@ -167,18 +199,19 @@ def _train_or_reuse(config: Config, source: Source, network: nn.Module) -> None:
         if cache.checkpoint.is_file():
             log.info("teacher: reused from %s", cache.checkpoint)
         else:
-            _train_teacher(config, source, network, cache)
+            _train_teacher(config, source, cache)
     finally:
         lock.release()
-    load_network(network, cache.checkpoint, source.labels.names)
+    return _loaded_network(config.teacher, source.labels, cache.checkpoint)
 
 
-def _train_teacher(config: Config, source: Source, network: nn.Module, cache: TeacherCache) -> None:
+def _train_teacher(config: Config, source: Source, cache: TeacherCache) -> None:
     """Trains in the cache itself, so that an interrupted training goes on in the next run that needs it."""
     log.info("teacher: no checkpoint was given, training one for %d epochs", config.teacher.fit.max_epochs)
     pl.seed_everything(config.teacher.seed, workers=True, verbose=False)
-    task = _task(replace(config, train="teacher"), network, source, None)
-    logger = CSVLogger(cache.folder, name="csv", version="")
+    network = _network(config.teacher, source.labels)
+    task = _task(replace(config, train="teacher"), network, _optimizer(config), source.labels, None)
+    logger = CSVLogger(cache.folder, name="csv")
     trainer = build_trainer(task, config.teacher.fit, config.trainer, cache.folder, loggers=[logger])
     last = cache.folder / "checkpoints" / "last.ckpt"
     resume = last if last.is_file() else None
@@ -208,16 +241,13 @@ def _cache(config: Config, source: Source) -> TeacherCache:
 
 
 def _loggers(config: Config, run_dir: Path) -> list[Logger]:
-    """Builds the loggers, and gives each the configuration; one that cannot start is left out with a warning."""
+    """Starts the loggers, and gives each the configuration; one that cannot start is left out with a warning."""
     loggers = []
     for spec in config.logger.values():
         if issubclass(get_class(spec["_target_"]), WandbLogger):
             spec = wandb_options(spec)
-        logger = instantiate(spec, save_dir=str(run_dir))
-        if started(logger):
-            logger.log_hyperparams(asdict(config))
-            loggers.append(logger)
-    return loggers
+        loggers.append(start(partial(instantiate, spec, save_dir=str(run_dir)), asdict(config)))
+    return [logger for logger in loggers if logger is not None]
 
 
 def _show(run_dir: Path) -> None:

@@ -7,6 +7,7 @@ at a time, in turn. The clock runs from a decoded picture to its mask, and aroun
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -148,6 +149,7 @@ class _Worker:
 
 def _serve(connection: Connection, engine: Engine, pictures: Pictures, threads: int) -> None:
     """An engine's process: a range of pictures is answered with latencies, None with the confusion matrix."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     try:
         predict = _open(engine.path, threads)
         images, masks = (np.load(path, mmap_mode="r") for path in (pictures.images, pictures.masks))
