@@ -35,11 +35,11 @@ class Tiny(nn.Module):
         return logits
 
 
-def distillation_task(network: nn.Module | None = None) -> DistillationTask:
+def distillation_task(kind: type[DistillationTask] = DistillationTask) -> DistillationTask:
     torch.manual_seed(0)
     loss = DistillationLoss(supervised_loss("focal", 2.0), {"kl": 1.0}, temperature=2.0, alpha=0.5)
-    return DistillationTask(
-        network or Tiny(),
+    return kind(
+        Tiny(),
         FrozenTeacher(Tiny()),
         loss,
         class_names=["off", "on"],
@@ -126,6 +126,41 @@ def test_checkpoints_hold_the_student_alone_and_load_without_running_code(fitted
         checkpoint = torch.load(best_checkpoint(trainer).with_name(name), weights_only=True)
         assert set(checkpoint["state_dict"]) == {f"network.{key}" for key in task.network.state_dict()}
         assert checkpoint["class_names"] == ["off", "on"]
+
+
+class Worsening(DistillationTask):
+    """Its validation score falls from epoch to epoch."""
+
+    def on_validation_epoch_end(self) -> None:
+        self.val_metrics.reset()
+        self.log("val/miou", 1.0 / (1 + self.current_epoch))
+
+
+def test_last_is_the_last_epoch_and_best_the_best_which_is_what_the_fit_ends_with(tmp_path: Path) -> None:
+    task = distillation_task(kind=Worsening)
+    machine = TrainerConfig(accelerator="cpu", precision="32-true")
+    trainer = build_trainer(task, FitConfig(max_epochs=3, crop=[16, 20]), machine, tmp_path, loggers=[])
+    trainer.fit(task, loader(), loader())
+    saved = {
+        name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+    }
+    assert {name: checkpoint["epoch"] for name, checkpoint in saved.items()} == {"best": 0, "last": 2}
+    assert best_checkpoint(trainer) == tmp_path / "checkpoints" / "best.ckpt"
+    now = task.network.get_parameter("head.weight")
+    assert torch.equal(now, saved["best"]["state_dict"]["network.head.weight"])
+    assert not torch.equal(now, saved["last"]["state_dict"]["network.head.weight"])
+    assert not task.training
+
+
+def test_a_resumed_fit_keeps_a_better_checkpoint_of_before(tmp_path: Path) -> None:
+    machine = TrainerConfig(accelerator="cpu", precision="32-true")
+    for epochs in (2, 4):
+        task = distillation_task(kind=Worsening)
+        trainer = build_trainer(task, FitConfig(max_epochs=epochs, crop=[16, 20]), machine, tmp_path, loggers=[])
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        trainer.fit(task, loader(), loader(), ckpt_path=last if last.is_file() else None, weights_only=True)
+    assert torch.load(last, weights_only=True)["epoch"] == 3
+    assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 0
 
 
 @pytest.mark.parametrize(
