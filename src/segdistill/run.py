@@ -71,9 +71,12 @@ def _run(config: Config, run_dir: Path) -> float:
     if resume is not None:
         load_network(network, resume, labels.names)
     distils = config.train == "student" and bool(config.distill.terms)
-    given = _given_teacher(config, labels) if distils and config.teacher.checkpoint is not None else None
+    checkpoint, teacher = config.teacher.checkpoint, None
+    if distils and checkpoint is not None:
+        teacher = _loaded_network(config.teacher, labels, Path(checkpoint))
     source = _open(config)
-    teacher = given or (_cached_teacher(config, source) if distils else None)
+    if distils and teacher is None:
+        teacher = _cached_teacher(config, source)
     pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was trained before
     task = _task(config, network, optimizer, labels, teacher)
     loggers = _loggers(config, run_dir)
@@ -179,10 +182,6 @@ def _task(
     distill = config.distill
     weighted = DistillationLoss(loss, distill.terms, temperature=distill.temperature, alpha=distill.alpha)
     return DistillationTask(network, FrozenTeacher(teacher), weighted, **options)
-
-
-def _given_teacher(config: Config, labels: LabelSet) -> nn.Module:
-    return _loaded_network(config.teacher, labels, Path(str(config.teacher.checkpoint)))
 
 
 def _cached_teacher(config: Config, source: Source) -> nn.Module:
