@@ -54,7 +54,7 @@ class RoadScenesConfig(DataConfig):
     """The embedded procedural dashcam scenes."""
 
     seed: int = 0
-    train: int = 320
+    train: int = 480
     val: int = 143
     test: int = 143
 
