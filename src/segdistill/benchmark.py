@@ -23,7 +23,7 @@ from segdistill.config import ScheduleConfig, TrainerConfig
 from segdistill.files import write_json
 from segdistill.fitting import choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
-from segdistill.machine import cpu_count, cpu_name
+from segdistill.machine import cpu_count, cpu_name, keep_freed_memory
 from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
 
@@ -130,6 +130,7 @@ def main() -> None:
     command.add_argument("--size", type=int, nargs=2, default=(269, 484), metavar=("H", "W"))
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--output", type=Path, default=Path("benchmark-training.json"))
+    keep_freed_memory()
     _report_training(parser.parse_args())
 
 
