@@ -18,7 +18,6 @@ from segdistill.callbacks import EpochLog, RestoreBest
 from segdistill.config import FitConfig, TrainerConfig
 from segdistill.tasks import SegmentationTask
 
-LOG_EVERY_N_STEPS = 10
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -56,7 +55,7 @@ def build_trainer(
         enable_progress_bar=bool(progress),
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=LOG_EVERY_N_STEPS,
+        log_every_n_steps=1,
     )
 
 
@@ -85,7 +84,6 @@ def calm_libraries() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for reason in (
         ".*does not have many workers.*",  # half the cores load, because the other half computes
-        ".*number of training batches.*smaller than the logging interval.*",  # small data sets
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own directory
         ".*isinstance.*LeafSpec.*",  # between Lightning and torch, nothing a user can change
     ):

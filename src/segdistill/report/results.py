@@ -74,14 +74,14 @@ def results_table(rows: Sequence[Row]) -> Table:
     height, width = first.input_size
     table = Table(
         title=f"{first.images} {first.split} images of {height} x {width}, batch 1, {first.threads} threads",
-        caption=f"accuracies in %, p50 and p95 in ms, on {first.device}",
+        caption=f"accuracies in %, p50 and p95 in ms, total in s, on {first.device}",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
     for heading in ("model", "engine"):
         table.add_column(heading, no_wrap=True)
-    figures = ("overall", "mean", "freqw", "mIoU", "params M", "GMACs", "MB", "p50", "p95", "total s")
+    figures = ("overall", "mean", "freqw", "mIoU", "params M", "GMACs", "MB", "p50", "p95", "total")
     for heading in figures:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
