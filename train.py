@@ -18,10 +18,11 @@ config.register()
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Runs one configuration and returns its `test/miou`, which a sweep compares."""
-    checked = config.parse(cfg)
-    from segdistill.run import run  # torch is imported here, after the configuration was checked
+    with one_line_errors():  # here as well, because Hydra adds a line of its own to an error that reaches it
+        checked = config.parse(cfg)
+        from segdistill.run import run  # torch is imported here, after the configuration was checked
 
-    return run(checked, Path(HydraConfig.get().runtime.output_dir))
+        return run(checked, Path(HydraConfig.get().runtime.output_dir))
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def command(run_dir: Path, *overrides: str) -> list[str]:
 
 
 def finished(arguments: list[str], folder: Path) -> str:
-    logged_out = {"WANDB_API_KEY": "", "WANDB_BASE_URL": "", "NETRC": str(folder / "absent")}
-    environment = {**os.environ, **logged_out}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    environment["NETRC"] = str(folder / "absent")  # logged out
     ended = subprocess.run(
         arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
