@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger
 
 from segdistill.callbacks import EpochLog, RestoreBest
 from segdistill.config import FitConfig, TrainerConfig
+from segdistill.machine import cpu_multiplies_bf16
 from segdistill.tasks import SegmentationTask
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -71,12 +72,6 @@ def choose_precision(machine: TrainerConfig) -> Precision:
     if machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if machine.accelerator in ("auto", "cpu") and cpu_multiplies_bf16() else "32-true"
-
-
-def cpu_multiplies_bf16() -> bool:
-    """Tells whether the processor has bf16 dot products; emulated ones are slower than float32."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def calm_libraries() -> None:

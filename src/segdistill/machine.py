@@ -21,12 +21,22 @@ def cpu_count() -> int:
 
 def cpu_name() -> str:
     """Returns the processor's name as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in _cpu_info().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Tells whether the processor has bf16 dot products; emulated ones are slower than float32."""
+    flags = _cpu_info()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _cpu_info() -> str:
+    """What Linux says of its processors; empty elsewhere."""
+    info = Path("/proc/cpuinfo")
+    return info.read_text() if info.is_file() else ""
 
 
 def keep_freed_memory() -> None:
