@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from segdistill import config
-from segdistill.config import FolderConfig, RoadScenesConfig
+from segdistill.config import FolderConfig, RoadScenesConfig, ScheduleConfig
 from segdistill.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -42,12 +43,15 @@ def test_the_promised_experiments_are_there() -> None:
 
 def test_defaults_that_users_rely_on() -> None:
     default = parsed()
-    assert (default.distill.temperature, default.loss.gamma, default.schedule.backbone_lr_scale) == (2.0, 2.0, 0.1)
+    assert (default.distill.temperature, default.loss.gamma, ScheduleConfig().backbone_lr_scale) == (2.0, 2.0, 0.1)
     assert isinstance(default.data, RoadScenesConfig)
     assert default.data.val == 143
     assert default.distill.terms == {"kl": 1.0}
-    assert parsed("experiment=student_baseline").distill.terms == {}
     assert parsed("experiment=teacher").train == "teacher"
+
+
+def test_the_baseline_differs_from_the_distilled_student_in_its_terms_alone() -> None:
+    assert parsed("experiment=student_baseline") == replace(parsed(), distill=replace(parsed().distill, terms={}))
 
 
 def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: Path) -> None:

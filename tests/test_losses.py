@@ -8,17 +8,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from references import (
+    VOID,
+    as_float64,
+    focal_reference,
+    gradient,
+    kl_reference,
+    random_logits,
+    random_target,
+    reaches_nothing,
+)
 from scipy.special import log_softmax
 from torch import Tensor
 
-from segdistill.config import DISTILLATION_TERMS, SUPERVISED_LOSSES, LossConfig
-from segdistill.losses import DistillationLoss, supervised_loss
-from segdistill.losses.distillation import TERMS
+from segdistill.config import LossConfig
 from segdistill.losses.functional import cross_entropy, focal, pixelwise_kl
 
-VOID = 255
-Array = NDArray[np.float64]
 SHAPES = [(1, 2, 7, 13), (1, 11, 7, 13), (3, 2, 5, 1), (4, 11, 6, 9)]
 
 KL_OF_UNIFORM_FROM_3_TO_1 = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
@@ -29,46 +34,6 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "focal": partial(focal, gamma=2.0),
     "cross_entropy": cross_entropy,
 }
-
-
-def random_logits(*shape: int, seed: int = 0, spread: float = 3.0) -> Tensor:
-    return spread * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def random_target(shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    """Class ids for logits of `shape`, a quarter of them void."""
-    batch, classes, height, width = shape
-    rng = np.random.default_rng(seed)
-    ids = rng.integers(0, classes, (batch, height, width))
-    ids[rng.random(ids.shape) < 0.25] = VOID
-    return torch.from_numpy(ids)
-
-
-def as_float64(tensor: Tensor) -> Array:
-    return tensor.detach().double().numpy()
-
-
-def gradient(loss: Tensor, logits: Tensor) -> Tensor:
-    return torch.autograd.grad(loss, logits, retain_graph=True)[0]
-
-
-def reaches_nothing(loss: Tensor, leaf: Tensor) -> bool:
-    found: tuple[Tensor | None, ...] = torch.autograd.grad(loss, leaf, retain_graph=True, allow_unused=True)
-    return found == (None,)
-
-
-def kl_reference(student: Array, teacher: Array, valid: NDArray[np.bool_], temperature: float) -> float:
-    """T^2 / |V| * sum over valid pixels and classes of p log(p / q)."""
-    log_q, log_p = log_softmax(student / temperature, axis=1), log_softmax(teacher / temperature, axis=1)
-    divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
-    return float(temperature**2 * divergence[valid].sum() / valid.sum())
-
-
-def focal_reference(logits: Array, target: NDArray[np.int64], gamma: float) -> float:
-    """Mean over valid pixels of (1 - p_t)^gamma * -log p_t."""
-    batch, row, column = np.nonzero(target != VOID)
-    log_p = log_softmax(logits, axis=1)[batch, target[batch, row, column], row, column]
-    return float(np.mean((1 - np.exp(log_p)) ** gamma * -log_p))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
@@ -284,53 +249,3 @@ def test_cross_entropy_is_the_mean_surprise_over_valid_pixels(shape: tuple[int, 
     surprises = [-log_p[b, ids[b, y, x], y, x] for b, y, x in np.argwhere(ids != VOID)]
     expected = math.fsum(surprises) / len(surprises)
     assert cross_entropy(logits, target).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_terms_and_losses_are_those_the_configuration_allows() -> None:
-    logits, target = random_logits(2, 5, 7, 3), random_target((2, 5, 7, 3))
-    expected = {
-        "focal": focal_reference(as_float64(logits), target.numpy(), 1.5),
-        "cross_entropy": focal_reference(as_float64(logits), target.numpy(), 0.0),
-    }
-    assert set(TERMS) == set(DISTILLATION_TERMS)
-    assert set(expected) == set(SUPERVISED_LOSSES)
-    for name, value in expected.items():
-        assert supervised_loss(name, gamma=1.5)(logits, target).item() == pytest.approx(value, rel=1e-6)
-
-
-def test_total_weighs_labels_against_the_teacher() -> None:
-    shape = (2, 5, 7, 3)
-    student, teacher, target = random_logits(*shape, seed=1), random_logits(*shape, seed=2), random_target(shape)
-    loss = DistillationLoss(cross_entropy, {"kl": 3.0}, temperature=2.0, alpha=0.25)
-    supervised = focal_reference(as_float64(student), target.numpy(), 0.0)
-    kl = kl_reference(as_float64(student), as_float64(teacher), (target != VOID).numpy(), 2.0)
-    values = {name: value.item() for name, value in loss(student, teacher, target).items()}
-    assert values == pytest.approx(
-        {"loss": 0.75 * supervised + 0.25 * 3.0 * kl, "loss_supervised": supervised, "loss_kl": kl}, rel=1e-6
-    )
-
-
-@pytest.mark.parametrize(("alpha", "part", "weight"), [(0.0, "loss_supervised", 1.0), (1.0, "loss_kl", 3.0)])
-def test_alpha_at_its_ends_leaves_one_side(alpha: float, part: str, weight: float) -> None:
-    shape = (2, 5, 7, 3)
-    student, teacher, target = random_logits(*shape, seed=1), random_logits(*shape, seed=2), random_target(shape)
-    student.requires_grad_()
-    values = DistillationLoss(cross_entropy, {"kl": 3.0}, temperature=2.0, alpha=alpha)(student, teacher, target)
-    assert values["loss"].item() == pytest.approx(weight * values[part].item())
-    torch.testing.assert_close(gradient(values["loss"], student), weight * gradient(values[part], student))
-
-
-@pytest.mark.parametrize("name", sorted(TERMS))
-def test_every_term_reaches_the_student_and_not_the_teacher(name: str) -> None:
-    shape = (2, 5, 8, 8)
-    student = random_logits(*shape, seed=1).requires_grad_()
-    teacher = random_logits(*shape, seed=2).requires_grad_()
-    # Regions rather than noise, so that terms which look at borders or classes find some.
-    target = (torch.arange(8) // 4).expand(2, 8, 8).contiguous()
-    loss = DistillationLoss(cross_entropy, {name: 1.0}, temperature=2.0, alpha=0.5)
-    values = loss(student, teacher, target)
-    assert set(values) == {"loss", "loss_supervised", f"loss_{name}"}
-    for value in values.values():
-        assert gradient(value, student).isfinite().all()
-        assert gradient(value, student).any()
-        assert reaches_nothing(value, teacher)

@@ -1,4 +1,4 @@
-"""What a fit is made of: learning rates, logged names, precision, depthwise convolutions."""
+"""What a fit is made of: learning rates, logged names, precision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from segdistill.config import FitConfig, ScheduleConfig, TrainerConfig
 from segdistill.fitting import best_checkpoint, build_trainer, choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.models import FrozenTeacher
-from segdistill.models.depthwise import DepthwiseConv2d, keep_depthwise_in_float32
 from segdistill.tasks import DistillationTask
 from segdistill.tasks.segmentation import PolynomialDecay
 
@@ -182,24 +181,6 @@ def test_precision_follows_the_gpu_where_there_is_one(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: gpu_bf16)
     assert choose_precision(TrainerConfig()) == expected
-
-
-@pytest.mark.parametrize("dilation", [1, 2])
-def test_depthwise_convolutions_keep_their_result_and_their_dtype(dilation: int) -> None:
-    torch.manual_seed(0)
-    plain = nn.Conv2d(8, 8, 3, padding=dilation, dilation=dilation, groups=8, bias=False)
-    network = nn.Sequential(plain, nn.Conv2d(8, 4, 1), nn.Conv2d(4, 4, 1, groups=2))
-    keep_depthwise_in_float32(network)
-    assert [isinstance(module, DepthwiseConv2d) for module in network] == [True, False, False]
-    image = torch.randn(2, 8, 9, 7)
-    reference = nn.functional.conv2d(image, plain.weight, None, 1, dilation, dilation, 8)
-    torch.testing.assert_close(network[0](image), reference)
-    half = image.bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = network[0](half)
-    exact = nn.functional.conv2d(half.double(), plain.weight.double(), None, 1, dilation, dilation, 8)
-    assert mixed.dtype == torch.bfloat16
-    torch.testing.assert_close(mixed.double(), exact, rtol=2**-8, atol=1e-6)  # one rounding to bf16, of the output
 
 
 def test_a_single_picture_trains(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`python -m segdistill.benchmark training`: what a step costs, as ratios within one run.
 
-The variants take turns, so that a noisy machine is noisy for all of them, and the median of many turns is kept.
+Each kind of step has a process of its own. They take turns, so that a noisy machine is noisy for all of them, and the
+median of many turns is kept.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -23,72 +26,94 @@ from segdistill.config import ScheduleConfig, TrainerConfig
 from segdistill.files import write_json
 from segdistill.fitting import choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.losses.functional import focal
 from segdistill.machine import cpu_count, cpu_name, keep_freed_memory
 from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
+from segdistill.turns import Serve, Worker
 
 NUM_CLASSES, BACKBONE = 5, "mobilenetv2_100"
+TEMPERATURE = 2.0
 REFERENCE = "the original's way"
 Step = Callable[[], None]
+StepOf = Callable[[Tensor, Tensor], Step]
+"""Builds a step on one batch: image float32 [B, 3, H, W], target int64 [B, H, W]."""
 
 
-def original_step(image: Tensor, target: Tensor) -> Step:
-    """The original system's way: float32, contiguous tensors, the teacher's forward pass recorded by autograd.
-
-    Its loss terms are ours, and nothing flows back through the teacher, so that only the way of running differs.
+def original_step(image: Tensor, target: Tensor, *, detached: bool = False) -> Step:
+    """The original system's way: float32, contiguous tensors, the teacher under autograd.
 
     Args:
         image: float32 [B, 3, H, W].
         target: int64 [B, H, W].
+        detached: Let no gradient flow back through the teacher, although its forward pass is recorded.
     """
     teacher, student = _pair()
     teacher.eval()
-    loss, optimizer = _loss(), torch.optim.AdamW(student.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(student(image), teacher(image), target)["loss"].backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return step
-
-
-def task_step(task: SegmentationTask, image: Tensor, target: Tensor) -> Step:
-    """A task's step as a run on this machine takes it.
-
-    Args:
-        task: DistillationTask, or SegmentationTask for the student alone.
-        image: float32 [B, 3, H, W].
-        target: int64 [B, H, W].
-    """
-    optimizer = task.optimizer_factory([{"params": task.parameters()}])
-    bf16 = choose_precision(TrainerConfig(accelerator="cpu")) == "bf16-mixed"
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = task.losses(task(image), image, target)["loss"]
+        teacher.zero_grad()
+        student_logits, teacher_logits = student(image), teacher(image)
+        soft = (teacher_logits.detach() if detached else teacher_logits) / TEMPERATURE
+        logs = F.log_softmax(student_logits / TEMPERATURE, dim=1), F.log_softmax(soft, dim=1)
+        divergence = F.kl_div(*logs, reduction="sum", log_target=True) / target.numel()
+        loss = 0.5 * focal(student_logits, target, gamma=2.0) + 0.5 * TEMPERATURE**2 * divergence
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
 
 
-def _tasks() -> tuple[DistillationTask, SegmentationTask]:
-    options: dict[str, Any] = {
+def distillation_step(image: Tensor, target: Tensor) -> Step:
+    """A step of DistillationTask as a run on this machine takes it."""
+    teacher, student = _pair()
+    task = DistillationTask(student, FrozenTeacher(teacher), _loss(), **_options())
+    task.on_fit_start()
+    return _task_step(task, image, target)
+
+
+def student_step(image: Tensor, target: Tensor) -> Step:
+    """A step of SegmentationTask: the student without a teacher."""
+    _, student = _pair()
+    return _task_step(SegmentationTask(student, loss=_loss().supervised, role="student", **_options()), image, target)
+
+
+def _task_step(task: SegmentationTask, image: Tensor, target: Tensor) -> Step:
+    keep_freed_memory()
+    task.train()
+    optimizer = task.optimizer_factory([{"params": task.parameters()}])
+    bf16 = choose_precision(TrainerConfig(accelerator="cpu")) == "bf16-mixed"
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = task.losses(image, target)["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+STEPS: dict[str, StepOf] = {
+    REFERENCE: original_step,
+    "the same, teacher detached": partial(original_step, detached=True),
+    "distillation": distillation_step,
+    "student alone": student_step,
+}
+
+
+def _options() -> dict[str, Any]:
+    return {
         "class_names": [f"class {index}" for index in range(NUM_CLASSES)],
-        "optimizer": partial(torch.optim.AdamW, lr=1e-3),
+        "optimizer": partial(torch.optim.AdamW, lr=1e-3, fused=True),
         "schedule": ScheduleConfig(),
     }
-    teacher, student = _pair()
-    distillation = DistillationTask(student, FrozenTeacher(teacher), _loss(), **options).train()
-    distillation.on_fit_start()
-    _, student = _pair()
-    return distillation, SegmentationTask(student, loss=_loss().supervised, role="student", **options).train()
 
 
 def _loss() -> DistillationLoss:
-    return DistillationLoss(supervised_loss("focal", gamma=2.0), {"kl": 1.0}, temperature=2.0, alpha=0.5)
+    return DistillationLoss(supervised_loss("focal", gamma=2.0), {"kl": 1.0}, temperature=TEMPERATURE, alpha=0.5)
 
 
 def _pair() -> tuple[nn.Module, nn.Module]:
@@ -97,28 +122,34 @@ def _pair() -> tuple[nn.Module, nn.Module]:
     return teacher, DeepLabV3(NUM_CLASSES, BACKBONE, pretrained=False).train()
 
 
-def interleaved_medians(steps: dict[str, Step], rounds: int) -> dict[str, float]:
-    """Returns the median seconds of each step, all of them taken in turn, after one untimed round."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for round_number in track(range(rounds + 1), "Timing steps", transient=True):
-        for name, step in steps.items():
-            begin = time.perf_counter()
-            step()
-            if round_number:
-                seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+def _timed(build: StepOf, batch_size: int, size: Sequence[int]) -> Serve:
+    torch.manual_seed(0)
+    image, target = torch.rand(batch_size, 3, *size), torch.randint(0, NUM_CLASSES, (batch_size, *size))
+    step = build(image, target)
+
+    def serve(_: object) -> float:
+        begin = time.perf_counter()
+        step()
+        return time.perf_counter() - begin
+
+    return serve
 
 
 def training(batch_size: int, size: Sequence[int], rounds: int) -> dict[str, float]:
-    """Times the three kinds of step on the original's networks; returns median seconds by name."""
-    image, target = torch.rand(batch_size, 3, *size), torch.randint(0, NUM_CLASSES, (batch_size, *size))
-    distillation, alone = _tasks()
-    steps = {
-        REFERENCE: original_step(image, target),
-        "distillation": task_step(distillation, image, target),
-        "student alone": task_step(alone, image, target),
-    }
-    return interleaved_medians(steps, rounds)
+    """Times the kinds of step on the original's networks; returns median seconds by name, after an untimed round."""
+    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Worker(name, _timed, build, batch_size, size)) for name, build in STEPS.items()
+        }
+        for worker in workers.values():
+            worker.wait_until_ready()
+        for round_number in track(range(rounds + 1), "Timing steps", transient=True):
+            for name, worker in workers.items():
+                spent = worker.ask(None)
+                if round_number:
+                    seconds[name].append(spent)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def main() -> None:
@@ -130,7 +161,6 @@ def main() -> None:
     command.add_argument("--size", type=int, nargs=2, default=(269, 484), metavar=("H", "W"))
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--output", type=Path, default=Path("benchmark-training.json"))
-    keep_freed_memory()
     _report_training(parser.parse_args())
 
 

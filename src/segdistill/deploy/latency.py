@@ -7,24 +7,21 @@ at a time, in turn. The clock runs from a decoded picture to its mask, and aroun
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segdistill.turns import Serve, Worker
+
 WARM_UP = 5  # untimed pictures before the first turn
 TURN = 8  # timed pictures a turn
 PAUSE_S = 0.05  # before a turn, for the last engine's threads to fall asleep
-STOP_TIMEOUT_S = 10
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
@@ -94,9 +91,12 @@ def measure(engines: Sequence[Engine], pictures: Pictures, *, threads: int) -> l
     measurements = [Measurement(engine) for engine in engines]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(engine, pictures, threads)) for engine in engines]
+        workers = [
+            stack.enter_context(Worker(f"{engine.model} {engine.name}", _engine, engine, pictures, threads))
+            for engine in engines
+        ]
         for worker in workers:
-            worker.receive()  # ready and warm
+            worker.wait_until_ready()
         progress = stack.enter_context(Progress(*columns, transient=True))
         bar = progress.add_task("Timing and scoring", total=len(engines) * len(pictures))
         for round_number, start in enumerate(range(0, len(pictures), TURN)):
@@ -111,67 +111,28 @@ def measure(engines: Sequence[Engine], pictures: Pictures, *, threads: int) -> l
     return measurements
 
 
-class _Worker:
-    """The parent's end of an engine's process."""
+def _engine(engine: Engine, pictures: Pictures, threads: int) -> Serve:
+    """Opens and warms an engine: a range of pictures is answered with latencies, None with the confusion matrix."""
+    predict = _open(engine.path, threads)
+    images, masks = (np.load(path, mmap_mode="r") for path in (pictures.images, pictures.masks))
+    confusion = np.zeros((pictures.num_classes, pictures.num_classes), np.int64)
+    for _ in range(WARM_UP):
+        predict(np.array(images[:1]))
 
-    def __init__(self, engine: Engine, pictures: Pictures, threads: int) -> None:
-        self.engine = engine
-        context = get_context("spawn")
-        self.connection, child = context.Pipe()
-        self.process = context.Process(target=_serve, args=(child, engine, pictures, threads), daemon=True)
+    def serve(turn: tuple[int, int] | None) -> list[float] | NDArray[np.int64]:
+        if turn is None:
+            return confusion
+        predict(np.array(images[turn[0] : turn[0] + 1]))  # wakes threads and caches
+        latencies = []
+        for index in range(*turn):
+            image = np.array(images[index : index + 1])
+            begin = time.perf_counter()
+            predicted = predict(image)
+            latencies.append(1000 * (time.perf_counter() - begin))
+            confusion[:] += count(predicted[0], masks[index], pictures.num_classes)
+        return latencies
 
-    def __enter__(self) -> _Worker:
-        self.process.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()  # the process ends when nobody asks any more
-        self.process.join(STOP_TIMEOUT_S)
-        self.process.kill()
-
-    def ask(self, request: tuple[int, int] | None) -> Any:
-        self.connection.send(request)
-        return self.receive()
-
-    def receive(self) -> Any:
-        while not self.connection.poll(timeout=1):
-            if not self.process.is_alive() and not self.connection.poll():
-                raise RuntimeError(f"{self._name}: its process ended with code {self.process.exitcode}")
-        answer = self.connection.recv()
-        if isinstance(answer, Exception):
-            raise RuntimeError(f"{self._name}: {answer}") from answer
-        return answer
-
-    @property
-    def _name(self) -> str:
-        return f"{self.engine.model} {self.engine.name}"
-
-
-def _serve(connection: Connection, engine: Engine, pictures: Pictures, threads: int) -> None:
-    """An engine's process: a range of pictures is answered with latencies, None with the confusion matrix."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    try:
-        predict = _open(engine.path, threads)
-        images, masks = (np.load(path, mmap_mode="r") for path in (pictures.images, pictures.masks))
-        confusion = np.zeros((pictures.num_classes, pictures.num_classes), np.int64)
-        for _ in range(WARM_UP):
-            predict(np.array(images[:1]))
-        connection.send("ready")
-        while (turn := connection.recv()) is not None:
-            predict(np.array(images[turn[0] : turn[0] + 1]))  # wakes threads and caches
-            latencies = []
-            for index in range(*turn):
-                image = np.array(images[index : index + 1])
-                begin = time.perf_counter()
-                predicted = predict(image)
-                latencies.append(1000 * (time.perf_counter() - begin))
-                confusion += count(predicted[0], masks[index], pictures.num_classes)
-            connection.send(latencies)
-        connection.send(confusion)
-    except EOFError:  # the parent is gone
-        return
-    except Exception as error:
-        connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
+    return serve
 
 
 def count(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:

@@ -8,12 +8,17 @@ from torch import Tensor
 
 from segdistill.losses.functional import pixelwise_kl
 from segdistill.losses.supervised import SupervisedLoss
+from segdistill.resize import nearest, resized
 
 TERMS = {"kl": pixelwise_kl}
 
 
 class DistillationLoss:
     """total = (1 - alpha) * supervised + alpha * sum of weight * term.
+
+    The supervised loss is computed at the labels' size, the terms at the teacher's own: resizing its logits would cost
+    much time and add nothing that it knows. There the student's logits are resized bilinearly, and a pixel has the
+    label at its centre.
 
     Args:
         supervised: Loss against the labels.
@@ -32,14 +37,16 @@ class DistillationLoss:
         """Computes every term.
 
         Args:
-            student_logits: [B, C, H, W].
-            teacher_logits: [B, C, H, W].
+            student_logits: [B, C, h, w], of any stride.
+            teacher_logits: [B, C, h', w'], of any stride.
             target: int64 [B, H, W], void 255.
 
         Returns:
             `loss`, the total; `loss_supervised`; and `loss_<term>` of every term, before its weight.
         """
-        supervised = self.supervised(student_logits, target)
+        supervised = self.supervised(resized(student_logits, target.shape[-2:]), target)
+        size = teacher_logits.shape[-2:]
+        student_logits, target = resized(student_logits, size), nearest(target, size)
         terms = {
             name: TERMS[name](student_logits, teacher_logits, target, temperature=self.temperature)
             for name in self.terms

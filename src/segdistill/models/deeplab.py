@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segdistill.models.backbones import Backbone
+from segdistill.resize import resized
 
 ASPP_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 HEAD_CHANNELS = 256
@@ -99,7 +100,7 @@ class DeepLabV3PlusHead(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Returns logits at stride 4."""
-        context = F.interpolate(self.aspp(high), size=low.shape[-2:], mode="bilinear", align_corners=False)
+        context = resized(self.aspp(high), low.shape[-2:])
         logits: Tensor = self.classifier(self.refine(torch.cat([context, self.low_level(low)], dim=1)))
         return logits
 
@@ -125,8 +126,12 @@ class _DeepLab(nn.Module):
         Returns:
             Logits [B, C, H, W].
         """
-        logits = self.head(*self.backbone(image))
-        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return resized(self.native_logits(image), image.shape[-2:])
+
+    def native_logits(self, image: Tensor) -> Tensor:
+        """Returns logits [B, C, h, w] at the head's stride, of float32 [B, 3, H, W] in [0, 1]."""
+        logits: Tensor = self.head(*self.backbone(image))
+        return logits
 
 
 class DeepLabV3(_DeepLab):
@@ -138,6 +143,7 @@ class DeepLabV3(_DeepLab):
         head_norm: "batch", or None for no normalisation in the head.
         output_stride: 8 or 16.
         pretrained: Start the backbone from ImageNet weights.
+        bn_momentum: Of the backbone's BatchNorm: small for long trainings, larger where a few hundred steps are all.
     """
 
     def __init__(
@@ -148,8 +154,9 @@ class DeepLabV3(_DeepLab):
         head_norm: HeadNorm = None,
         output_stride: int = 16,
         pretrained: bool = True,
+        bn_momentum: float = 0.01,
     ) -> None:
-        features = Backbone(backbone, output_stride=output_stride, pretrained=pretrained)
+        features = Backbone(backbone, output_stride=output_stride, pretrained=pretrained, bn_momentum=bn_momentum)
         rates = ASPP_RATES[output_stride]
         super().__init__(features, DeepLabV3Head(features.high_channels, num_classes, rates, head_norm))
 
@@ -162,6 +169,7 @@ class DeepLabV3Plus(_DeepLab):
         backbone: Name of a timm network.
         output_stride: 8 or 16.
         pretrained: Start the backbone from ImageNet weights.
+        bn_momentum: Of the backbone's BatchNorm: small for long trainings, larger where a few hundred steps are all.
     """
 
     def __init__(
@@ -171,7 +179,8 @@ class DeepLabV3Plus(_DeepLab):
         *,
         output_stride: int = 16,
         pretrained: bool = True,
+        bn_momentum: float = 0.01,
     ) -> None:
-        features = Backbone(backbone, output_stride=output_stride, pretrained=pretrained)
+        features = Backbone(backbone, output_stride=output_stride, pretrained=pretrained, bn_momentum=bn_momentum)
         channels = features.low_channels, features.high_channels
         super().__init__(features, DeepLabV3PlusHead(*channels, num_classes, ASPP_RATES[output_stride]))

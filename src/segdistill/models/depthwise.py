@@ -1,28 +1,140 @@
-"""Depthwise convolutions that a CPU can train in mixed precision."""
+"""Depthwise convolutions that a CPU can train quickly.
+
+oneDNN's backward passes of depthwise kernels are far from its forward pass: many times slower where the kernel is
+dilated, larger than 3 x 3, or bf16 with a stride. They took most of a training step of an EfficientNet or MobileNet;
+here each is expressed by passes that are fast.
+"""
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+NARROW = 3
+"""Columns of the widest kernel whose weight gradient oneDNN computes quickly."""
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution that stays in float32 under bf16 autocast on a CPU.
-
-    oneDNN's bf16 backward pass of depthwise kernels is several times slower than its float32 one, and takes most
-    of a training step of an EfficientNet or MobileNet; everything else gains from bf16.
-    """
+    """A depthwise convolution with a quick backward pass on a CPU; elsewhere an ordinary one."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves [B, C, H, W]; the output has the input's dtype."""
-        if input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(input.float()).to(input.dtype)
-        return super().forward(input)
+        if input.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            output: Tensor = _DepthwiseFunction.apply(input, self.weight, *self._geometry())
+        return output
+
+    def _geometry(self) -> tuple[int, int, int]:
+        return self.stride[0], int(self.padding[0]), self.dilation[0]
 
 
-def keep_depthwise_in_float32(network: nn.Module) -> None:
-    """Turns every depthwise convolution of a network into a DepthwiseConv2d, in place; weights stay as they are."""
+def quicken_depthwise(network: nn.Module) -> None:
+    """Turns depthwise convolutions into DepthwiseConv2d, in place; weights and results stay as they are.
+
+    Args:
+        network: Its square, odd, unbiased kernels with zero padding are turned.
+    """
     for module in network.modules():
-        if type(module) is nn.Conv2d and 1 < module.groups == module.in_channels:
+        if type(module) is nn.Conv2d and _is_turned(module):
             module.__class__ = DepthwiseConv2d
+
+
+def _is_turned(module: nn.Conv2d) -> bool:
+    square = all(len(set(pair)) == 1 for pair in (module.kernel_size, module.stride, module.padding, module.dilation))
+    depthwise = 1 < module.groups == module.in_channels == module.out_channels
+    plain = module.bias is None and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return depthwise and square and plain and module.kernel_size[0] % 2 == 1 and module.kernel_size[0] >= NARROW
+
+
+class _DepthwiseFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.geometry = stride, padding, dilation
+        return _convolve(input, weight, stride, padding, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        input, weight = ctx.saved_tensors
+        wants_input, wants_weight = ctx.needs_input_grad[:2]
+        of_input = _input_gradient(gradient, input.shape, weight, *ctx.geometry) if wants_input else None
+        of_weight = weight_gradient(gradient, input, weight, *ctx.geometry) if wants_weight else None
+        return of_input, of_weight, None, None, None
+
+
+def _convolve(input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
+    """In the input's dtype for small kernels; bf16 of large ones costs more than the casts to float32 and back."""
+    dtype = input.dtype if weight.shape[-1] <= NARROW else weight.dtype
+    output = F.conv2d(input.to(dtype), weight.to(dtype), None, stride, padding, dilation, len(weight))
+    return output.to(input.dtype)
+
+
+def _input_gradient(
+    gradient: Tensor, size: torch.Size, weight: Tensor, stride: int, padding: int, dilation: int
+) -> Tensor:
+    reach = dilation * (weight.shape[-1] - 1)
+    if stride == 1:  # a convolution with the mirrored kernel
+        return _convolve(gradient, weight.flip(2, 3), 1, reach - padding, dilation)
+    unreached = [(length + 2 * padding - reach - 1) % stride for length in size[-2:]]
+    whole = gradient.to(weight.dtype)
+    spread = F.conv_transpose2d(whole, weight, None, stride, padding, unreached, len(weight), dilation)
+    return spread.to(gradient.dtype)
+
+
+def weight_gradient(
+    gradient: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
+) -> Tensor:
+    """Gradient of a depthwise kernel.
+
+    Args:
+        gradient: [B, C, H', W'], of the output.
+        input: [B, C, H, W].
+        weight: [C, 1, K, K]; its dtype is computed in and returned.
+        stride: Of the convolution.
+        padding: Zeros on every side.
+        dilation: Distance of the taps.
+
+    Returns:
+        [C, 1, K, K].
+    """
+    half = weight.shape[-1] // 2
+    if dilation > 1 and stride == 1 and padding == dilation * half:
+        # Pixels that a dilated kernel sees together form small pictures, on which it is an undilated one.
+        grid = itertools.product(range(dilation), repeat=2)
+        phases = [(..., slice(top, None, dilation), slice(left, None, dilation)) for top, left in grid]
+        return torch.stack([weight_gradient(gradient[p], input[p], weight, 1, half, 1) for p in phases]).sum(dim=0)
+    gradient, input = _laid_out(gradient, weight.dtype), _laid_out(input, weight.dtype)
+    if dilation == 1 and weight.shape[-1] > NARROW:
+        return _by_columns(gradient, input, weight, stride, padding)
+    return _by_library(gradient, input, weight, stride, (padding, padding), dilation)
+
+
+def _by_columns(gradient: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Three columns of the kernel at a time, each on the input moved so far that they are its first three."""
+    result, kernel = torch.empty_like(weight), weight.shape[-1]
+    width = (gradient.shape[-1] - 1) * stride + NARROW
+    for start in (min(start, kernel - NARROW) for start in range(0, kernel, NARROW)):
+        columns = (..., slice(start, start + NARROW))
+        moved = F.pad(input, (padding - start, width - input.shape[-1] - padding + start))
+        result[columns] = _by_library(gradient, moved, weight[columns], stride, (padding, 0), 1)
+    return result
+
+
+def _laid_out(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _by_library(
+    gradient: Tensor, input: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], dilation: int
+) -> Tensor:
+    geometry = [stride] * 2, padding, [dilation] * 2
+    results = torch.ops.aten.convolution_backward(
+        gradient, input, weight, None, *geometry, False, [0, 0], len(weight), [False, True, False]
+    )
+    result: Tensor = results[1]
+    return result

@@ -13,32 +13,40 @@ import torch
 from torch import Tensor, nn
 
 from segdistill.errors import UserError
+from segdistill.models.folding import folded
+from segdistill.models.native import native_logits
 
 NETWORK_PREFIX = "network."
 """Where a task's checkpoint keeps the network's own weights."""
 
 
 class FrozenTeacher:
-    """A network in eval mode, without gradients.
+    """A network in eval mode, without gradients, its BatchNorm folded.
 
     Not an `nn.Module`: a task that holds one neither trains it, nor switches its mode, nor saves it.
 
     Args:
         network: `forward(image) -> logits`.
+
+    Attributes:
+        network: The same, as it was given.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network.eval().requires_grad_(False)
+        self._quick: nn.Module | None = None
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
-        """Returns logits [B, C, H, W] of float32 [B, 3, H, W]."""
-        logits: Tensor = self.network(image)
-        return logits
+        """Returns native logits [B, C, h, w] of float32 [B, 3, H, W]."""
+        if self._quick is None:
+            self._quick = folded(self.network, image)
+        return native_logits(self._quick, image)
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> None:
         """Moves the network in place."""
         self.network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload] # a valid pair
+        self._quick = None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

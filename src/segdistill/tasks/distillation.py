@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from segdistill.losses.distillation import DistillationLoss
+from segdistill.models.native import native_logits
 from segdistill.models.teacher import FrozenTeacher
 from segdistill.tasks.segmentation import SegmentationTask
 
@@ -38,6 +39,7 @@ class DistillationTask(SegmentationTask):
         """Puts the teacher where the student is; Lightning moves only what it may train."""
         self.teacher.to(self.device, self.memory_format)
 
-    def losses(self, logits: Tensor, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Returns the supervised loss, every distillation term, and their weighted sum."""
-        return self.distillation(logits, self.teacher(self.laid_out(image)), target)
+        image = self.laid_out(image)
+        return self.distillation(native_logits(self.network, image), self.teacher(image), target)

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from segdistill.config import ScheduleConfig
 from segdistill.losses.supervised import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics
-from segdistill.models.depthwise import keep_depthwise_in_float32
+from segdistill.models.depthwise import quicken_depthwise
 
 Role = Literal["teacher", "student"]
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
@@ -48,7 +48,7 @@ class SegmentationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        keep_depthwise_in_float32(network)
+        quicken_depthwise(network)
         self.network = network.to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
         self.supervised_loss, self.optimizer_factory, self.schedule = loss, optimizer, schedule
@@ -69,15 +69,14 @@ class SegmentationTask(pl.LightningModule):
         """Returns the image in the networks' memory format."""
         return image.contiguous(memory_format=self.memory_format)
 
-    def losses(self, logits: Tensor, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Returns the named terms of one training step; `loss` is the one that is minimised."""
-        supervised = self.supervised_loss(logits, target)
+        supervised = self.supervised_loss(self(image), target)
         return {"loss": supervised, "loss_supervised": supervised}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on (image, target)."""
-        image, target = batch
-        terms = self.losses(self(image), image, target)
+        terms = self.losses(*batch)
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         return terms["loss"]

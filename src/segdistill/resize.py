@@ -1,0 +1,19 @@
+"""Logits and labels at another size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resized(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Resizes logits [B, C, h, w] bilinearly to [B, C, *size], corners not aligned."""
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def nearest(target: Tensor, size: Sequence[int]) -> Tensor:
+    """Resizes labels int64 [B, H, W] to [B, *size]: each takes the label at its centre."""
+    grid: Tensor = F.interpolate(target[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0].to(target.dtype)
+    return grid
