@@ -80,7 +80,7 @@ def bilinear(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
         for plane in logits.flatten(0, 1).numpy()
     ]
-    return torch.from_numpy(np.stack(planes)).unflatten(0, logits.shape[:2])
+    return torch.from_numpy(np.stack(planes)).reshape(*logits.shape[:2], *size)
 
 
 def test_supervised_loss_is_taken_at_the_labels_size_and_terms_at_the_teachers() -> None:

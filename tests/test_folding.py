@@ -17,7 +17,9 @@ def lived(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_mean, -0.5)):
+                assert tensor is not None
                 tensor.data.uniform_(low, low + 1, generator=generator)
+            assert module.running_var is not None
             module.running_var.uniform_(0.5, 2, generator=generator)
     return network.eval()
 
@@ -73,14 +75,16 @@ class TwoNorms(Branching):
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.convolution(image)
-        return self.norm(features) + 2 * self.second(features)
+        total: Tensor = self.norm(features) + 2 * self.second(features)
+        return total
 
 
 class CalledTwice(Branching):
     """One convolution runs on two inputs."""
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.norm(self.convolution(image)) + self.convolution(image.flip(3))
+        total: Tensor = self.norm(self.convolution(image)) + self.convolution(image.flip(3))
+        return total
 
 
 class NormFirst(Branching):
@@ -91,7 +95,8 @@ class NormFirst(Branching):
         self.norm = nn.BatchNorm2d(3)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.convolution(self.norm(image))
+        features: Tensor = self.convolution(self.norm(image))
+        return features
 
 
 class BatchStatistics(Branching):
@@ -102,7 +107,8 @@ class BatchStatistics(Branching):
         self.norm = nn.BatchNorm2d(4, track_running_stats=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.norm(self.convolution(image))
+        features: Tensor = self.norm(self.convolution(image))
+        return features
 
 
 @pytest.mark.parametrize("build", [Branching, TwoNorms, CalledTwice, NormFirst, BatchStatistics])
