@@ -25,7 +25,7 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["distill.temperature=hot"], "distill.temperature: Value 'hot' of type 'str' could not be converted"),
         (["distill.tempratur=2"], "distill.tempratur: no such key; did you mean distill.temperature"),
         (["distill.temperature=-1"], "distill.temperature=-1.0: must be a number from 0.1 to 100"),
-        (["distill=magic"], "Could not find 'distill/magic' Available options in 'distill': kl none"),
+        (["distill=magic"], "Could not find 'distill/magic' Available options in 'distill': attention boundary"),
         (["experiment=kd_camvid", "data.root=/no/such"], "data.root=/no/such: no such folder"),
         (["experiment=kd_camvid"], "data.root=???: needs a value"),
         (["teacher.checkpoint=/no/such.ckpt"], "teacher.checkpoint=/no/such.ckpt: no such file"),

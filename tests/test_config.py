@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from segdistill import config
-from segdistill.config import FolderConfig, RoadScenesConfig, ScheduleConfig
+from segdistill.config import FolderConfig, RoadScenesConfig, ScheduleConfig, TermConfig
 from segdistill.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +46,13 @@ def test_defaults_that_users_rely_on() -> None:
     assert (default.distill.temperature, default.loss.gamma, ScheduleConfig().backbone_lr_scale) == (2.0, 2.0, 0.1)
     assert isinstance(default.data, RoadScenesConfig)
     assert default.data.val == 143
-    assert default.distill.terms == {"kl": 1.0}
+    assert default.distill.terms == {"kl": TermConfig(1.0)}
     assert parsed("experiment=teacher").train == "teacher"
+
+
+def test_a_term_can_be_added_by_its_weight_or_by_its_keys() -> None:
+    added = parsed("+distill.terms.cwd=5", "+distill.terms.dist={weight: 2, temperature: 1}").distill.terms
+    assert added == {"kl": TermConfig(1.0), "cwd": TermConfig(5.0), "dist": TermConfig(2.0, temperature=1.0)}
 
 
 def test_the_baseline_differs_from_the_distilled_student_in_its_terms_alone() -> None:
@@ -69,8 +74,15 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("distill.temperature=0.01", "distill.temperature", "0.1 to 100"),
         ("distill.temperature=nan", "distill.temperature", "0.1 to 100"),
         ("distill.alpha=1.5", "distill.alpha", "0 to 1"),
-        ("distill.terms.kl=-1", "distill.terms.kl", "above 0"),
-        ("+distill.terms.foo=1", "distill.terms.foo", "kl"),
+        ("distill.terms.kl.weight=-1", "distill.terms.kl.weight", "above 0"),
+        ("+distill.terms.kl.temperature=0", "distill.terms.kl.temperature", "0.1 to 100"),
+        ("+distill.terms.kl.student=head", "distill.terms.kl.student", "compares logits"),
+        ("+distill.terms.features={teacher: head}", "distill.terms.features.student", "must name a module"),
+        ("+distill.terms.foo={weight: 1}", "distill.terms.foo", "kl"),
+        ("+distill.terms.cwd={wieght: 1}", "distill.terms.cwd", "must be a weight, or some of .*'temperature'"),
+        ("distill.terms.kl=much", "distill.terms.kl", "must be a weight"),
+        ("distill.terms.kl=0", "distill.terms.kl.weight", "above 0"),
+        ("distill.alpha_schedule=step", "distill.alpha_schedule", "cosine"),
         ("loss.name=dice", "loss.name", "focal"),
         ("loss.gamma=-1", "loss.gamma", "0 to 10"),
         ("train=everything", "train", "student"),

@@ -22,15 +22,40 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from segdistill.config import LossConfig
-from segdistill.losses.functional import cross_entropy, focal, pixelwise_kl
+from segdistill.losses.functional import (
+    attention_transfer,
+    boundary_kl,
+    channelwise_kl,
+    cross_entropy,
+    dist,
+    feature_mimic,
+    focal,
+    pixelwise_kl,
+)
 
 SHAPES = [(1, 2, 7, 13), (1, 11, 7, 13), (3, 2, 5, 1), (4, 11, 6, 9)]
 
 KL_OF_UNIFORM_FROM_3_TO_1 = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
 """KL((3/4, 1/4) || (1/2, 1/2)) = 0.1308 nats: teacher logits (ln 3, 0), student logits (0, 0)."""
 
+
+def against_another(method: Callable[..., Tensor], **options: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """A distillation loss as a function of the student alone: its teacher says something else at every pixel."""
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        known = logits.detach()
+        return method(logits, known.flip(1) + 0.3 * known.clamp(-9, 9).square(), target, **options)
+
+    return loss
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "pixelwise_kl": lambda logits, target: pixelwise_kl(logits, logits.detach().flip(1), target, temperature=2.0),
+    "pixelwise_kl": against_another(pixelwise_kl, temperature=2.0),
+    "channelwise_kl": against_another(channelwise_kl, temperature=2.0),
+    "dist": against_another(dist, temperature=2.0),
+    "boundary_kl": against_another(boundary_kl, temperature=2.0),
+    "feature_mimic": against_another(feature_mimic),
+    "attention_transfer": against_another(attention_transfer),
     "focal": partial(focal, gamma=2.0),
     "cross_entropy": cross_entropy,
 }
@@ -133,6 +158,8 @@ def test_value_does_not_depend_on_how_many_equal_pixels_there_are(name: str, rep
     logits = random_logits(1, 5, 7, 3)
     target = random_target((1, 5, 7, 3))
     batch, rows, columns = repeats
+    if name == "boundary_kl" and batch == 1:
+        pytest.skip("the seams between tiles are borders of their own")
     once = LOSSES[name](logits, target).item()
     often = LOSSES[name](logits.repeat(batch, 1, rows, columns), target.repeat(batch, rows, columns)).item()
     assert once > 0.01

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from segdistill import fitting
-from segdistill.config import FitConfig, ScheduleConfig, TrainerConfig
+from segdistill.config import DistillConfig, FitConfig, ScheduleConfig, TermConfig, TrainerConfig
 from segdistill.fitting import best_checkpoint, build_trainer, choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.models import FrozenTeacher
@@ -36,7 +36,7 @@ class Tiny(nn.Module):
 
 def distillation_task(kind: type[DistillationTask] = DistillationTask) -> DistillationTask:
     torch.manual_seed(0)
-    loss = DistillationLoss(supervised_loss("focal", 2.0), {"kl": 1.0}, temperature=2.0, alpha=0.5)
+    loss = DistillationLoss(supervised_loss("focal", 2.0), DistillConfig(2.0, 0.5, terms={"kl": TermConfig()}))
     return kind(
         Tiny(),
         FrozenTeacher(Tiny()),
@@ -108,7 +108,7 @@ def test_a_fit_moves_the_student_and_not_the_teacher(fitted: Fitted) -> None:
 
 def test_every_term_and_score_is_logged_by_its_name(fitted: Fitted) -> None:
     logged = set(fitted[0].callback_metrics)
-    losses = {"train/loss", "train/loss_supervised", "train/loss_kl", "val/loss"}
+    losses = {"train/loss", "train/loss_supervised", "train/loss_kl", "train/alpha", "val/loss"}
     scores = {f"val/{name}" for name in ("overall_acc", "mean_acc", "freqw_acc", "miou", "iou_off", "iou_on")}
     assert losses | scores <= logged
 

@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from segdistill.config import ScheduleConfig, TrainerConfig
+from segdistill.config import DistillConfig, ScheduleConfig, TermConfig, TrainerConfig
 from segdistill.files import write_json
 from segdistill.fitting import choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
@@ -113,7 +113,9 @@ def _options() -> dict[str, Any]:
 
 
 def _loss() -> DistillationLoss:
-    return DistillationLoss(supervised_loss("focal", gamma=2.0), {"kl": 1.0}, temperature=TEMPERATURE, alpha=0.5)
+    return DistillationLoss(
+        supervised_loss("focal", gamma=2.0), DistillConfig(TEMPERATURE, alpha=0.5, terms={"kl": TermConfig()})
+    )
 
 
 def _pair() -> tuple[nn.Module, nn.Module]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from segdistill.errors import ConfigError
 
-DISTILLATION_TERMS = ("kl",)
+LOGIT_TERMS = ("kl", "cwd", "dist", "boundary")
+FEATURE_TERMS = ("features", "attention")
+ALPHA_SCHEDULES = ("constant", "linear", "cosine")
 SUPERVISED_LOSSES = ("focal", "cross_entropy")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -151,25 +154,61 @@ class TeacherConfig(StudentConfig):
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
 
 
+def _require_temperature(temperature: float) -> None:
+    _require(0.1 <= temperature <= 100, "temperature", temperature, "must be a number from 0.1 to 100")
+
+
+@dataclass
+class TermConfig:
+    """One distillation term."""
+
+    weight: float = 1.0
+    temperature: float | None = None  # null: distill.temperature
+    student: str | None = None  # of a feature term: the module that is compared, as in named_modules()
+    teacher: str | None = None  # the same of the teacher
+
+    def __post_init__(self) -> None:
+        _require(self.weight > 0, "weight", self.weight, "must be above 0")
+        if self.temperature is not None:
+            _require_temperature(self.temperature)
+
+
+def _term(given: Any, key: str) -> TermConfig:
+    keys = given if isinstance(given, dict | TermConfig) else {"weight": given}
+    try:
+        term = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TermConfig), keys))
+    except ConfigError as error:
+        raise error.under(key) from None
+    except OmegaConfBaseException as error:
+        allowed = f"must be a weight, or some of {[f.name for f in fields(TermConfig)]}"
+        raise ConfigError(key, given, allowed) from error
+    return cast(TermConfig, term)
+
+
 @dataclass
 class DistillConfig:
     """total = (1 - alpha) * supervised + alpha * distillation; no terms: no distillation, alpha is not used."""
 
     temperature: float = 2.0
     alpha: float = 0.5
-    terms: dict[str, float] = field(default_factory=dict)  # name -> weight
+    alpha_schedule: str = "constant"  # linear: from 0 to alpha over the training; cosine: from alpha to 0
+    terms: dict[str, Any] = field(default_factory=dict)  # name -> a TermConfig, its keys, or its weight alone
 
     def __post_init__(self) -> None:
-        _require(
-            0.1 <= self.temperature <= 100,
-            "temperature",
-            self.temperature,
-            "must be a number from 0.1 to 100",
-        )
+        _require_temperature(self.temperature)
         _require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
-        for name, weight in self.terms.items():
-            _require(name in DISTILLATION_TERMS, f"terms.{name}", weight, f"known terms: {DISTILLATION_TERMS}")
-            _require(weight > 0, f"terms.{name}", weight, "must be a weight above 0")
+        known = self.alpha_schedule in ALPHA_SCHEDULES
+        _require(known, "alpha_schedule", self.alpha_schedule, f"must be one of {ALPHA_SCHEDULES}")
+        for name, given in self.terms.items():
+            known_terms = LOGIT_TERMS + FEATURE_TERMS
+            _require(name in known_terms, f"terms.{name}", given, f"known terms: {known_terms}")
+            term = self.terms[name] = _term(given, f"terms.{name}")
+            for side in ("student", "teacher"):
+                tap, wanted = getattr(term, side), name in FEATURE_TERMS
+                allowed = "must name a module" if wanted else "must be null: this term compares logits"
+                _require((tap is not None) == wanted, f"terms.{name}.{side}", tap, allowed)
+            needless = name in FEATURE_TERMS and term.temperature is not None
+            _require(not needless, f"terms.{name}.temperature", term.temperature, "must be null: there is no softmax")
 
 
 @dataclass

@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import nn
 
 from segdistill import __version__
-from segdistill.config import Config, FitConfig, FolderConfig, RoadScenesConfig, StudentConfig
+from segdistill.config import Config, DistillConfig, FitConfig, FolderConfig, RoadScenesConfig, StudentConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.folder import open_folder
 from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
@@ -29,7 +29,9 @@ from segdistill.files import written_whole
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries
 from segdistill.loggers import close, start, wandb_options
 from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.losses.distillation import ADAPTED
 from segdistill.machine import keep_freed_memory
+from segdistill.models.taps import tap_channels
 from segdistill.models.teacher import FrozenTeacher, TeacherCache, load_checkpoint, load_network
 from segdistill.report.results import read_results, results_table
 from segdistill.tasks import DistillationTask, SegmentationTask
@@ -179,9 +181,22 @@ def _task(
     }
     if teacher is None:
         return SegmentationTask(network, loss=loss, role=cast(Role, config.train), **options)
-    distill = config.distill
-    weighted = DistillationLoss(loss, distill.terms, temperature=distill.temperature, alpha=distill.alpha)
-    return DistillationTask(network, FrozenTeacher(teacher), weighted, **options)
+    channels = _tapped_channels(config.distill, network, teacher)
+    taps = [term.teacher for term in config.distill.terms.values() if term.teacher is not None]
+    weighted = DistillationLoss(loss, config.distill, channels.get(ADAPTED))
+    return DistillationTask(network, FrozenTeacher(teacher, taps), weighted, **options)
+
+
+def _tapped_channels(distill: DistillConfig, student: nn.Module, teacher: nn.Module) -> dict[str, tuple[int, int]]:
+    """Channels of student and teacher where a feature term taps them; finds out whether it can."""
+    return {
+        name: (
+            tap_channels(student, term.student, f"distill.terms.{name}.student"),
+            tap_channels(teacher, term.teacher, f"distill.terms.{name}.teacher"),
+        )
+        for name, term in distill.terms.items()
+        if term.student is not None and term.teacher is not None
+    }
 
 
 def _cached_teacher(config: Config, source: Source) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ TOLERANCE = 1e-2
 
 
 @torch.no_grad()
-def folded(network: nn.Module, image: Tensor) -> nn.Module:
+def folded(network: nn.Module, image: Tensor, keep: Iterable[str] = ()) -> nn.Module:
     """Returns a quicker copy of a network in eval mode.
 
     Each BatchNorm that is the only one to read a convolution's output becomes part of that convolution. Which those
@@ -25,6 +26,7 @@ def folded(network: nn.Module, image: Tensor) -> nn.Module:
     Args:
         network: In eval mode; left as it is.
         image: float32 [B, 3, H, W], an example of what it reads.
+        keep: Names of modules whose outputs are to stay what they are.
 
     Returns:
         The copy, or `network` itself if the copy's logits differ: something else read the convolutions, too.
@@ -32,8 +34,10 @@ def folded(network: nn.Module, image: Tensor) -> nn.Module:
     quick, example = copy.deepcopy(network), image[:1]
     with torch.autocast(image.device.type, enabled=False):
         expected = native_logits(network, example)
+        kept = {quick.get_submodule(name) for name in keep}
         for norm, convolution in _followers(quick, example).items():
-            _merge(quick, convolution, norm)
+            if convolution not in kept:
+                _merge(quick, convolution, norm)
         difference = (native_logits(quick, example) - expected).abs().max()
     return quick if difference <= TOLERANCE * expected.abs().max() else network
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from segdistill.errors import UserError
 from segdistill.models.folding import folded
 from segdistill.models.native import native_logits
+from segdistill.models.taps import tapped
 
 NETWORK_PREFIX = "network."
 """Where a task's checkpoint keeps the network's own weights."""
@@ -27,21 +28,23 @@ class FrozenTeacher:
 
     Args:
         network: `forward(image) -> logits`.
+        taps: Names of modules whose outputs are wanted, too.
 
     Attributes:
         network: The same, as it was given.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network.eval().requires_grad_(False)
+    def __init__(self, network: nn.Module, taps: Sequence[str] = ()) -> None:
+        self.network, self.taps = network.eval().requires_grad_(False), list(taps)
         self._quick: nn.Module | None = None
 
     @torch.no_grad()
-    def __call__(self, image: Tensor) -> Tensor:
-        """Returns native logits [B, C, h, w] of float32 [B, 3, H, W]."""
+    def __call__(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns native logits [B, C, h, w] of float32 [B, 3, H, W], and what the taps saw, by name."""
         if self._quick is None:
-            self._quick = folded(self.network, image)
-        return native_logits(self._quick, image)
+            self._quick = folded(self.network, image, keep=self.taps)
+        with tapped(self._quick, self.taps) as features:
+            return native_logits(self._quick, image), features
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> None:
         """Moves the network in place."""

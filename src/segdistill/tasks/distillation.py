@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segdistill.losses.distillation import DistillationLoss
+from segdistill.losses.distillation import Answer, DistillationLoss
 from segdistill.models.native import native_logits
+from segdistill.models.taps import tapped
 from segdistill.models.teacher import FrozenTeacher
-from segdistill.tasks.segmentation import SegmentationTask
+from segdistill.tasks.segmentation import Batch, SegmentationTask
 
 
 class DistillationTask(SegmentationTask):
@@ -29,6 +30,8 @@ class DistillationTask(SegmentationTask):
     ) -> None:
         super().__init__(student, loss=distillation.supervised, role="student", **kwargs)
         self.teacher, self.distillation = teacher, distillation
+        self.progress = 0.0
+        self.taps = [term.student for term in distillation.config.terms.values() if term.student is not None]
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -39,7 +42,16 @@ class DistillationTask(SegmentationTask):
         """Puts the teacher where the student is; Lightning moves only what it may train."""
         self.teacher.to(self.device, self.memory_format)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Follows the training, for alpha's schedule."""
+        self.progress = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        self.log("train/alpha", self.distillation.alpha(self.progress))
+
     def losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Returns the supervised loss, every distillation term, and their weighted sum."""
         image = self.laid_out(image)
-        return self.distillation(native_logits(self.network, image), self.teacher(image), target)
+        with tapped(self.network, self.taps) as features:
+            student = Answer(native_logits(self.network, image), features)
+        teacher = Answer(*self.teacher(image))
+        terms: dict[str, Tensor] = self.distillation(student, teacher, target, progress=self.progress)
+        return terms
