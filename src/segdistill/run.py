@@ -31,6 +31,7 @@ from segdistill.loggers import close, start, wandb_options
 from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.losses.distillation import ADAPTED
 from segdistill.machine import keep_freed_memory
+from segdistill.models.native import check_logits
 from segdistill.models.taps import tap_channels
 from segdistill.models.teacher import FrozenTeacher, TeacherCache, load_checkpoint, load_network
 from segdistill.report.results import read_results, results_table
@@ -38,6 +39,8 @@ from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory, Role
 
 PIPED_WIDTH = 100
+NO_WEIGHTS = {"pretrained": False, "weights": None, "weights_backbone": None, "encoder_weights": None}
+"""What timm, torchvision and segmentation-models-pytorch call the weights that a checkpoint makes needless."""
 log = logging.getLogger(__name__)
 
 
@@ -144,13 +147,19 @@ def _datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationD
 
 
 def _network(part: StudentConfig, labels: LabelSet, **options: Any) -> nn.Module:
+    """Builds a network, and tries whether it answers in the form that everything else relies on.
+
+    Raises:
+        UserError: If it does not.
+    """
     network: nn.Module = instantiate(part.network, num_classes=len(labels), **options)
+    check_logits(network, len(labels), str(part.network["_target_"]))
     return network
 
 
 def _loaded_network(part: StudentConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
     """Builds a network for a checkpoint's weights; others are not fetched first."""
-    network = _network(part, labels, **{key: False for key in ("pretrained",) if key in part.network})
+    network = _network(part, labels, **{key: off for key, off in NO_WEIGHTS.items() if key in part.network})
     load_network(network, checkpoint, labels.names)
     return network
 

@@ -116,7 +116,7 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, linear warm-up, polynomial decay, stepped every batch."""
-        optimizer = self.optimizer_factory(_parameter_groups(self))
+        optimizer = self.optimizer_factory(_parameter_groups(self, getattr(self.network, "backbone", None)))
         for group in optimizer.param_groups:
             group["lr"] *= self.schedule.backbone_lr_scale if group["part"] == "backbone" else 1.0
         steps = int(self.trainer.estimated_stepping_batches)
@@ -144,11 +144,12 @@ class PolynomialDecay:
         return float(max(0.0, remaining) ** self.power)
 
 
-def _parameter_groups(task: nn.Module) -> list[dict[str, Any]]:
+def _parameter_groups(task: nn.Module, backbone: nn.Module | None) -> list[dict[str, Any]]:
     """Backbone and everything else apart; no weight decay on biases and normalisation."""
+    pretrained = {id(parameter) for parameter in backbone.parameters()} if backbone is not None else set()
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-    for name, parameter in task.named_parameters():
-        part = "backbone" if name.startswith("network.backbone.") else "head"
+    for parameter in task.parameters():
+        part = "backbone" if id(parameter) in pretrained else "head"
         groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
     return [
         {"params": parameters, "part": part} | ({} if decayed else {"weight_decay": 0.0})

@@ -1,0 +1,131 @@
+"""Any other segmentation network as teacher or student: torchvision's, segmentation-models-pytorch's, your own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+from segdistill.errors import UserError
+from segdistill.resize import resized
+
+ENCODERS = ("backbone", "encoder", "segformer")
+"""What networks call the part that was trained before: torchvision, segmentation-models-pytorch, transformers."""
+
+
+class External(nn.Module):
+    """A network that was written elsewhere, in the form that teachers and students have here.
+
+    It normalises the image, takes the logits out of whatever the network returns (a tensor, torchvision's dictionary
+    with `out`, transformers' object with `.logits`) and resizes them to the image.
+
+    Args:
+        num_classes: C.
+        factory: Dotted path of a class or function that builds the network.
+        classes_argument: What the factory calls the number of classes.
+        mean: Of the images that the network was trained on, in [0, 1]; one number a channel.
+        std: Of the same.
+        multiple_of: Pads the image at the right and bottom, with its mean, for networks that take no other sizes.
+        options: Everything else that the factory takes.
+
+    Raises:
+        UserError: If there is no such factory, or it refuses its options.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        factory: str,
+        *,
+        classes_argument: str = "num_classes",
+        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
+        std: Sequence[float] = IMAGENET_DEFAULT_STD,
+        multiple_of: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        try:
+            self.network: nn.Module = _located(factory)(**{classes_argument: num_classes}, **options)
+        except (TypeError, ValueError, KeyError) as error:
+            raise UserError(f"factory={factory}: cannot be built: {_first_line(error)}") from error
+        self.multiple_of = multiple_of
+        self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def backbone(self) -> nn.Module | None:
+        """The pretrained part, which gets the backbone's learning rate; None where it is not known."""
+        found: nn.Module | None = next((getattr(self.network, n) for n in ENCODERS if hasattr(self.network, n)), None)
+        return found
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns logits [B, C, H, W] of float32 [B, 3, H, W] in [0, 1]."""
+        return resized(self.native_logits(image), image.shape[-2:])
+
+    def native_logits(self, image: Tensor) -> Tensor:
+        """Returns logits [B, C, h, w] as the network gives them; those of a padded image are cut, at its size."""
+        height, width = image.shape[-2:]
+        normalised = (image - self.mean) / self.std
+        if self.multiple_of == 1:
+            return _logits(self.network(normalised))
+        below, right = -height % self.multiple_of, -width % self.multiple_of
+        padded = F.pad(normalised, (0, right, 0, below))
+        return resized(_logits(self.network(padded)), padded.shape[-2:])[..., :height, :width]
+
+
+def _logits(output: Any) -> Tensor:
+    if isinstance(output, Mapping):
+        output = output.get("out", output.get("logits"))
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor):
+        raise UserError(f"factory: its network returns {type(output).__name__}; a tensor, `out` or `logits` is needed")
+    return logits
+
+
+def _located(factory: str) -> Any:
+    module, _, name = factory.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError) as error:
+        package = factory.partition(".")[0]
+        raise UserError(
+            f"factory={factory}: cannot be imported ({error}); is the package {package} installed?"
+        ) from error
+    except AttributeError as error:
+        raise UserError(f"factory={factory}: {module} has no {name}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def segformer(num_classes: int, pretrained: str | None = None, **options: Any) -> nn.Module:
+    """Builds transformers' SegFormer (Xie et al., 2021, arXiv:2105.15203); its logits have a quarter of the size.
+
+    Args:
+        num_classes: Of its head; where the weights have another number, the classifier starts anew.
+        pretrained: Name or folder of weights; without one it starts from random ones.
+        options: Keys of `SegformerConfig`.
+
+    Raises:
+        UserError: If transformers is not installed.
+    """
+    try:
+        from transformers import SegformerConfig, SegformerForSemanticSegmentation
+    except ImportError as error:
+        raise UserError("SegFormer needs transformers: pip install transformers") from error
+    if not pretrained:
+        network: nn.Module = SegformerForSemanticSegmentation(SegformerConfig(num_labels=num_classes, **options))
+    else:
+        network = SegformerForSemanticSegmentation.from_pretrained(
+            pretrained, num_labels=num_classes, ignore_mismatched_sizes=True, **options
+        )
+    return network

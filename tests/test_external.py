@@ -1,0 +1,134 @@
+"""Networks written elsewhere: whatever they return and whatever they call things, they become teachers and students."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torchvision.models import segmentation
+
+from segdistill.config import ScheduleConfig
+from segdistill.errors import UserError
+from segdistill.losses.functional import cross_entropy
+from segdistill.models import External
+from segdistill.models.native import check_logits, native_logits
+from segdistill.tasks import SegmentationTask
+
+CLASSES = 4
+SIZES = [(75, 98), (64, 33)]
+
+
+class Returning(nn.Module):
+    """Answers in the form it is told to, at half the size, and takes even sizes alone."""
+
+    def __init__(self, classes: int, form: str = "tensor") -> None:
+        super().__init__()
+        self.encoder, self.top = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, classes, 1)
+        self.form = form
+
+    def forward(self, image: Tensor) -> Any:
+        if image.shape[-2] % 2 or image.shape[-1] % 2:
+            raise RuntimeError("even sizes only")
+        logits = self.top(self.encoder(image))
+        forms = {
+            "tensor": logits,
+            "out": {"out": logits, "aux": -logits},
+            "object": SimpleNamespace(logits=logits),
+            "tuple": (logits, logits),
+        }
+        return forms[self.form]
+
+
+def returning(form: str = "tensor", multiple_of: int = 2) -> External:
+    torch.manual_seed(0)
+    return External(
+        CLASSES, "test_external.Returning", classes_argument="classes", multiple_of=multiple_of, form=form
+    ).eval()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"])
+@torch.no_grad()
+def test_a_network_of_torchvision_gives_its_own_logits(name: str, size: tuple[int, int]) -> None:
+    options: dict[str, Any] = {"weights": None, "weights_backbone": None}
+    torch.manual_seed(0)
+    network = External(CLASSES, f"torchvision.models.segmentation.{name}", **options).eval()
+    torch.manual_seed(0)
+    original = getattr(segmentation, name)(num_classes=CLASSES, **options).eval()
+    image = torch.rand(2, 3, *size)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    torch.testing.assert_close(network(image), original((image - mean) / std)["out"])
+
+
+@pytest.mark.parametrize("form", ["tensor", "out", "object"])
+@torch.no_grad()
+def test_logits_are_found_in_what_a_network_returns(form: str) -> None:
+    image = torch.rand(1, 3, 8, 6)
+    torch.testing.assert_close(returning(form)(image), returning("tensor")(image))
+    assert native_logits(returning(form, multiple_of=1), image).shape == (1, CLASSES, 4, 3)
+
+
+@torch.no_grad()
+def test_logits_that_cannot_be_found_are_an_error() -> None:
+    with pytest.raises(UserError, match="returns tuple"):
+        returning("tuple")(torch.rand(1, 3, 8, 6))
+
+
+@torch.no_grad()
+def test_padding_makes_room_and_is_cut_off_again() -> None:
+    network, image = returning(), torch.rand(1, 3, 7, 9)
+    assert network(image).shape == (1, CLASSES, 7, 9)
+    with pytest.raises(RuntimeError, match="even sizes only"):
+        returning(multiple_of=1)(image)
+    padded = torch.cat([image, network.mean.expand(1, 3, 7, 1)], dim=3)
+    padded = torch.cat([padded, network.mean.expand(1, 3, 1, 10)], dim=2)
+    torch.testing.assert_close(network(image), network(padded)[..., :7, :9])
+
+
+def test_the_encoder_has_the_backbones_learning_rate() -> None:
+    network = returning()
+    task = SegmentationTask(
+        network,
+        class_names=[str(index) for index in range(CLASSES)],
+        loss=cross_entropy,
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=1.0),
+        schedule=ScheduleConfig(backbone_lr_scale=0.1),
+        role="student",
+    )
+    task._trainer = SimpleNamespace(estimated_stepping_batches=10)  # type: ignore[assignment]
+    groups = task.configure_optimizers()["optimizer"].param_groups
+    rates = {id(parameter): group["initial_lr"] for group in groups for parameter in group["params"]}
+    assert isinstance(network.network, Returning)
+    assert {rates[id(p)] for p in network.network.encoder.parameters()} == {0.1}
+    assert {rates[id(p)] for p in network.network.top.parameters()} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "message"),
+    [
+        ("torchvision.models.segmentation.unet", {}, "torchvision.models.segmentation has no unet"),
+        ("no_such_package.Network", {}, "cannot be imported .*is the package no_such_package installed"),
+        ("Network", {}, "cannot be imported"),
+        ("test_external.Returning", {"depth": 3}, "cannot be built: .*depth"),
+    ],
+)
+def test_a_factory_that_cannot_be_used_is_named(factory: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"factory={factory}: {message}"):
+        External(CLASSES, factory, classes_argument="classes", **options)
+
+
+@pytest.mark.parametrize(
+    ("network", "found"),
+    [
+        (nn.Conv2d(3, CLASSES + 1, 1), r"\[1, 5, 75, 98\]"),
+        (nn.Conv2d(3, CLASSES, 1, stride=2), r"\[1, 4, 38, 49\]"),
+        (segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4), "OrderedDict"),
+    ],
+)
+def test_a_network_that_gives_something_else_is_refused_by_name(network: nn.Module, found: str) -> None:
+    with pytest.raises(UserError, match=rf"some.Network: .* gives {found}, not logits \[1, 4, 75, 98\]"):
+        check_logits(network, CLASSES, "some.Network")
