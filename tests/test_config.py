@@ -44,10 +44,19 @@ def test_the_promised_experiments_are_there() -> None:
 def test_defaults_that_users_rely_on() -> None:
     default = parsed()
     assert (default.distill.temperature, default.loss.gamma, ScheduleConfig().backbone_lr_scale) == (2.0, 2.0, 0.1)
+    assert default.schedule.backbone_lr_scale == 1.0  # its training is short
     assert isinstance(default.data, RoadScenesConfig)
     assert default.data.val == 143
     assert default.distill.terms == {"kl": TermConfig(1.0)}
     assert parsed("experiment=teacher").train == "teacher"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_gives_another_network_no_key_that_it_did_not_ask_for(experiment: str, tmp_path: Path) -> None:
+    overrides = [f"experiment={experiment}", "student=torchvision", "teacher=torchvision"]
+    composed = parsed(*overrides, *(["data.root=" + str(tmp_path)] if "camvid" in experiment else []))
+    keys = {"_target_", "factory", "weights", "weights_backbone"}
+    assert set(composed.student.network) == set(composed.teacher.network) == keys
 
 
 def test_a_term_can_be_added_by_its_weight_or_by_its_keys() -> None:
@@ -83,6 +92,8 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("distill.terms.kl=much", "distill.terms.kl", "must be a weight"),
         ("distill.terms.kl=0", "distill.terms.kl.weight", "above 0"),
         ("distill.alpha_schedule=step", "distill.alpha_schedule", "cosine"),
+        ("teacher.num_classes=19", "teacher.class_map", "goes together with num_classes"),
+        ("+teacher.class_map.car=[1]", "teacher.class_map", "goes together with num_classes"),
         ("loss.name=dice", "loss.name", "focal"),
         ("loss.gamma=-1", "loss.gamma", "0 to 10"),
         ("train=everything", "train", "student"),

@@ -23,7 +23,7 @@ GEOMETRIES = [
     (5, 1, 0, 1),
     (3, 3, 0, 1),
 ]
-SIZES = [(2, 13, 18), (1, 12, 17)]
+SIZES = [(2, 13, 18), (1, 12, 17), (2, 5, 9), (1, 6, 5)]
 
 
 def convolution(kernel: int, stride: int, padding: int, dilation: int) -> nn.Conv2d:
@@ -62,6 +62,19 @@ def test_result_and_gradients_equal_autograds(
     expected = reference(image, module, upstream)
     found = output, *torch.autograd.grad(output, (image, module.weight), upstream)
     for mine, exact in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 9), (2, 3), (1, 1)])
+@pytest.mark.parametrize("geometry", [(3, 1, 2, 2), (5, 1, 4, 2), (3, 1, 4, 4)])
+def test_pictures_smaller_than_the_dilation_have_gradients(
+    geometry: tuple[int, int, int, int], height: int, width: int
+) -> None:
+    module = convolution(*geometry)
+    image = torch.randn(1, CHANNELS, height, width, requires_grad=True)
+    output = quickened(module)(image)
+    found = output, *torch.autograd.grad(output.sum(), (image, module.weight))
+    for mine, exact in zip(found, reference(image, module), strict=True):
         torch.testing.assert_close(mine.double(), exact, rtol=1e-5, atol=1e-5)
 
 
@@ -110,6 +123,7 @@ def test_only_what_is_wanted_gets_a_gradient() -> None:
         nn.Conv2d(8, 8, (3, 5), groups=8, bias=False),
         nn.Conv2d(8, 8, 3, stride=(1, 2), groups=8, bias=False),
         nn.Conv2d(8, 8, 3, padding="same", groups=8, bias=False),
+        nn.Conv2d(8, 8, 3, padding=3, groups=8, bias=False),
         nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect", groups=8, bias=False),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,13 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
-from segdistill.config import ScheduleConfig
+from segdistill.config import FitConfig, ScheduleConfig, StudentConfig
 from segdistill.errors import UserError
 from segdistill.losses.functional import cross_entropy
 from segdistill.models import External
 from segdistill.models.native import check_logits, native_logits
+from segdistill.models.teacher import load_network
+from segdistill.networks import build_network
 from segdistill.tasks import SegmentationTask
 
 CLASSES = 4
@@ -41,6 +44,39 @@ class Returning(nn.Module):
             "tuple": (logits, logits),
         }
         return forms[self.form]
+
+
+def needs_lists(classes: int, depths: list[int]) -> nn.Module:
+    if not isinstance(depths, list):
+        raise RuntimeError("depths must be a list")
+    return Returning(classes)
+
+
+def test_lists_of_the_configuration_arrive_as_lists() -> None:
+    network = {
+        "_target_": "segdistill.models.External",
+        "factory": "test_external.needs_lists",
+        "classes_argument": "classes",
+        "multiple_of": 2,
+        "depths": [1, 2],
+    }
+    built = build_network(StudentConfig(network, FitConfig(1, crop=[16, 16])), CLASSES)
+    assert isinstance(built, External)
+
+
+def test_a_network_that_fails_on_odd_sizes_is_told_what_helps() -> None:
+    with pytest.raises(
+        UserError, match=r"some.Network: fails .* 75 x 98 \(even sizes only\).*multiple_of"
+    ):
+        check_logits(returning(multiple_of=1), CLASSES, "some.Network")
+
+
+def test_a_plain_state_dict_is_loaded_under_its_own_names(tmp_path: Path) -> None:
+    network = returning()
+    torch.save(network.state_dict(), tmp_path / "plain.pt")
+    other = External(CLASSES, "test_external.Returning", classes_argument="classes", multiple_of=2)
+    load_network(other, tmp_path / "plain.pt", None)
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in other.state_dict().items())
 
 
 def returning(form: str = "tensor", multiple_of: int = 2) -> External:
@@ -114,6 +150,7 @@ def test_the_encoder_has_the_backbones_learning_rate() -> None:
         ("no_such_package.Network", {}, "cannot be imported .*is the package no_such_package installed"),
         ("Network", {}, "cannot be imported"),
         ("test_external.Returning", {"depth": 3}, "cannot be built: .*depth"),
+        ("test_external.needs_lists", {"depths": (1, 2)}, "cannot be built: depths must be a list"),
     ],
 )
 def test_a_factory_that_cannot_be_used_is_named(factory: str, options: dict[str, Any], message: str) -> None:

@@ -111,6 +111,15 @@ class BatchStatistics(Branching):
         return features
 
 
+@torch.no_grad()
+def test_what_is_tapped_inside_a_batchnorm_or_around_its_convolution_stays() -> None:
+    network = lived(DeepLabV3Plus(3, "mobilenetv2_100", pretrained=False))
+    image, inner = torch.rand(1, 3, 49, 66), "backbone.features.bn1.act"
+    assert norms(folded(network, image, keep=[inner])) == 1
+    stem = lived(nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)))
+    assert folded(stem, image, keep=["0"]) is stem
+
+
 @pytest.mark.parametrize("build", [Branching, TwoNorms, CalledTwice, NormFirst, BatchStatistics])
 @torch.no_grad()
 def test_what_cannot_be_folded_keeps_its_logits(build: Callable[[], nn.Module]) -> None:

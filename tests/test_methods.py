@@ -140,6 +140,14 @@ def test_dist_is_finite_where_predictions_do_not_vary() -> None:
     assert gradient(loss, student).isfinite().all()
 
 
+def test_dist_has_a_finite_gradient_where_both_are_sure_that_a_class_is_absent() -> None:
+    student, teacher = random_logits(1, 3, 10, 10, seed=1, spread=0.4), random_logits(1, 3, 10, 10, seed=2, spread=0.4)
+    student[:, 2] -= 17
+    teacher[:, 2] -= 17
+    student.requires_grad_()
+    assert gradient(dist(student, teacher, temperature=1.0), student).isfinite().all()
+
+
 @pytest.mark.parametrize("reach", [0, 1, 3, 5])
 @pytest.mark.parametrize("shape", [(1, 3, 7, 13), (2, 4, 17, 19), (1, 2, 1, 9)])
 def test_border_weight_falls_with_the_distance_to_the_next_label(shape: tuple[int, ...], reach: int) -> None:

@@ -72,12 +72,23 @@ def test_a_tap_sees_what_a_module_returns_while_it_is_open() -> None:
     assert torch.equal(seen["head"], logits)
 
 
+def test_a_tap_is_not_changed_by_what_follows_in_place() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True))
+    image = torch.randn(1, 3, 5, 5)
+    with tapped(network, ["0"]) as seen:
+        network(image)
+    assert seen["0"].min() < 0
+    assert torch.equal(seen["0"], network[0](image))
+
+
 def test_channels_are_found_without_touching_the_network() -> None:
     network = Small(5).train()
+    network.backbone.eval()  # by the user's will
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert tap_channels(network, "backbone.0", KEY) == 5
     assert tap_channels(network, "head", KEY) == 2
     assert network.training
+    assert not network.backbone.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 

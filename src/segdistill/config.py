@@ -146,11 +146,17 @@ class TeacherConfig(StudentConfig):
 
     checkpoint: str | None = None
     seed: int = 0  # of its training; students of any seed share one teacher
+    num_classes: int | None = None  # null: as many as the data has; more need a class_map
+    class_map: dict[str, list[int]] = field(default_factory=dict)  # the data's class -> the teacher's ids it merges
 
     def __post_init__(self) -> None:
         super().__post_init__()
         path = self.checkpoint
         _require(path is None or Path(path).is_file(), "checkpoint", path, "no such file; null trains the teacher")
+        mapped, count = bool(self.class_map), self.num_classes
+        _require(mapped == (count is not None), "class_map", self.class_map, "goes together with num_classes")
+        _require(count is None or count >= 2, "num_classes", count, "must be at least 2")
+        _require(not mapped or path is not None, "checkpoint", path, "must be given where class_map merges its classes")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
 
 

@@ -8,6 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def on_grid(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resizes maps [B, C, h, w] bilinearly to [B, C, *size]; where they shrink, every pixel of them counts."""
+    shrinks = size[0] < maps.shape[-2] or size[1] < maps.shape[-1]
+    maps = maps.float()
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=shrinks)
+
+
 def resized(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Resizes logits [B, C, h, w] bilinearly to [B, C, *size], corners not aligned."""
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

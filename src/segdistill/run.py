@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import nn
 
 from segdistill import __version__
-from segdistill.config import Config, DistillConfig, FitConfig, FolderConfig, RoadScenesConfig, StudentConfig
+from segdistill.config import Config, FitConfig, FolderConfig, RoadScenesConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.folder import open_folder
 from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
@@ -31,16 +31,13 @@ from segdistill.loggers import close, start, wandb_options
 from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.losses.distillation import ADAPTED
 from segdistill.machine import keep_freed_memory
-from segdistill.models.native import check_logits
-from segdistill.models.taps import tap_channels
 from segdistill.models.teacher import FrozenTeacher, TeacherCache, load_checkpoint, load_network
+from segdistill.networks import build_network, given_teacher, loaded_network, tapped_channels, without_weights
 from segdistill.report.results import read_results, results_table
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory, Role
 
 PIPED_WIDTH = 100
-NO_WEIGHTS = {"pretrained": False, "weights": None, "weights_backbone": None, "encoder_weights": None}
-"""What timm, torchvision and segmentation-models-pytorch call the weights that a checkpoint makes needless."""
 log = logging.getLogger(__name__)
 
 
@@ -70,7 +67,7 @@ def _run(config: Config, run_dir: Path) -> float:
     part, seed = (config.teacher, config.teacher.seed) if config.train == "teacher" else (config.student, config.seed)
     pl.seed_everything(seed, workers=True, verbose=False)
     labels = _labels(config)
-    network, optimizer = _network(part, labels), _optimizer(config)
+    network, optimizer = build_network(part, len(labels)), _optimizer(config)
     callbacks = [instantiate(callback) for callback in config.callbacks.values()]
     resume = resume_checkpoint(config)
     if resume is not None:
@@ -78,12 +75,18 @@ def _run(config: Config, run_dir: Path) -> float:
     distils = config.train == "student" and bool(config.distill.terms)
     checkpoint, teacher = config.teacher.checkpoint, None
     if distils and checkpoint is not None:
-        teacher = _loaded_network(config.teacher, labels, Path(checkpoint))
+        teacher = given_teacher(config.teacher, labels, Path(checkpoint))
+    channels: dict[str, tuple[int, int]] = {}
+    if distils:
+        tried = teacher
+        if tried is None:  # one like it, before hours are spent on it
+            tried = build_network(config.teacher, len(labels), **without_weights(config.teacher))
+        channels = tapped_channels(config.distill, network, tried)
     source = _open(config)
     if distils and teacher is None:
         teacher = _cached_teacher(config, source)
-    pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was trained before
-    task = _task(config, network, optimizer, labels, teacher)
+    task = _task(config, network, optimizer, labels, teacher, channels.get(ADAPTED))
+    pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was built before
     loggers = _loggers(config, run_dir)
     try:
         trainer = build_trainer(task, part.fit, config.trainer, run_dir, loggers=loggers, callbacks=callbacks)
@@ -146,24 +149,6 @@ def _datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationD
     )
 
 
-def _network(part: StudentConfig, labels: LabelSet, **options: Any) -> nn.Module:
-    """Builds a network, and tries whether it answers in the form that everything else relies on.
-
-    Raises:
-        UserError: If it does not.
-    """
-    network: nn.Module = instantiate(part.network, num_classes=len(labels), **options)
-    check_logits(network, len(labels), str(part.network["_target_"]))
-    return network
-
-
-def _loaded_network(part: StudentConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
-    """Builds a network for a checkpoint's weights; others are not fetched first."""
-    network = _network(part, labels, **{key: off for key, off in NO_WEIGHTS.items() if key in part.network})
-    load_network(network, checkpoint, labels.names)
-    return network
-
-
 def _optimizer(config: Config) -> OptimizerFactory:
     """Returns the optimizer as a function of its parameters, after trying it on one of them.
 
@@ -179,7 +164,12 @@ def _optimizer(config: Config) -> OptimizerFactory:
 
 
 def _task(
-    config: Config, network: nn.Module, optimizer: OptimizerFactory, labels: LabelSet, teacher: nn.Module | None
+    config: Config,
+    network: nn.Module,
+    optimizer: OptimizerFactory,
+    labels: LabelSet,
+    teacher: nn.Module | None = None,
+    channels: tuple[int, int] | None = None,
 ) -> SegmentationTask:
     loss = supervised_loss(config.loss.name, config.loss.gamma)
     options: dict[str, Any] = {
@@ -190,22 +180,9 @@ def _task(
     }
     if teacher is None:
         return SegmentationTask(network, loss=loss, role=cast(Role, config.train), **options)
-    channels = _tapped_channels(config.distill, network, teacher)
     taps = [term.teacher for term in config.distill.terms.values() if term.teacher is not None]
-    weighted = DistillationLoss(loss, config.distill, channels.get(ADAPTED))
+    weighted = DistillationLoss(loss, config.distill, channels)
     return DistillationTask(network, FrozenTeacher(teacher, taps), weighted, **options)
-
-
-def _tapped_channels(distill: DistillConfig, student: nn.Module, teacher: nn.Module) -> dict[str, tuple[int, int]]:
-    """Channels of student and teacher where a feature term taps them; finds out whether it can."""
-    return {
-        name: (
-            tap_channels(student, term.student, f"distill.terms.{name}.student"),
-            tap_channels(teacher, term.teacher, f"distill.terms.{name}.teacher"),
-        )
-        for name, term in distill.terms.items()
-        if term.student is not None and term.teacher is not None
-    }
 
 
 def _cached_teacher(config: Config, source: Source) -> nn.Module:
@@ -225,15 +202,15 @@ def _cached_teacher(config: Config, source: Source) -> nn.Module:
             _train_teacher(config, source, cache)
     finally:
         lock.release()
-    return _loaded_network(config.teacher, source.labels, cache.checkpoint)
+    return loaded_network(config.teacher, source.labels, cache.checkpoint)
 
 
 def _train_teacher(config: Config, source: Source, cache: TeacherCache) -> None:
     """Trains in the cache itself, so that an interrupted training goes on in the next run that needs it."""
     log.info("teacher: no checkpoint was given, training one for %d epochs", config.teacher.fit.max_epochs)
     pl.seed_everything(config.teacher.seed, workers=True, verbose=False)
-    network = _network(config.teacher, source.labels)
-    task = _task(replace(config, train="teacher"), network, _optimizer(config), source.labels, None)
+    network = build_network(config.teacher, len(source.labels))
+    task = _task(replace(config, train="teacher"), network, _optimizer(config), source.labels)
     logger = CSVLogger(cache.folder, name="csv")
     trainer = build_trainer(task, config.teacher.fit, config.trainer, cache.folder, loggers=[logger])
     last = cache.folder / "checkpoints" / "last.ckpt"

@@ -18,7 +18,7 @@ from segdistill.losses.functional import (
     pixelwise_kl,
 )
 from segdistill.losses.supervised import SupervisedLoss
-from segdistill.resize import nearest, resized
+from segdistill.resize import nearest, on_grid, resized
 
 LOGIT_TERMS: dict[str, Callable[..., Tensor]] = {
     "kl": pixelwise_kl,
@@ -105,10 +105,10 @@ class DistillationLoss(nn.Module):
         if name in LOGIT_TERMS:
             grid = teacher.logits.shape[-2:]
             temperature = self.config.temperature if term.temperature is None else term.temperature
-            logits = resized(student.logits, grid), teacher.logits
+            logits = on_grid(student.logits, grid), teacher.logits
             return LOGIT_TERMS[name](*logits, nearest(target, grid), temperature=temperature)
         learnt, known = student.features[str(term.student)], teacher.features[str(term.teacher)]
         if name == ADAPTED and self.adapter is not None:
             learnt = self.adapter(learnt)
         grid = known.shape[-2:]
-        return FEATURE_TERMS[name](resized(learnt, grid), known, nearest(target, grid))
+        return FEATURE_TERMS[name](on_grid(learnt, grid), known, nearest(target, grid))

@@ -144,7 +144,7 @@ def boundary_kl(
         teacher_logits: [B, C, H, W]; gets no gradient.
         target: int64 [B, H, W]; void is no label, and has no border.
         temperature: T > 0.
-        reach: Pixels on each side of a border that count.
+        reach: Pixels of this grid on each side of a border that count.
         ignore_index: Label of void pixels.
 
     Returns:
@@ -290,8 +290,9 @@ def _pixel_kl(student_logits: Tensor, teacher_logits: Tensor, target: Tensor | N
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Pearson's, along `dim`; 0, with a gradient of 0, where one of them does not vary."""
     a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
-    norms = a.square().sum(dim).clamp_min(SMALLEST_VARIATION) * b.square().sum(dim).clamp_min(SMALLEST_VARIATION)
-    return (a * b).sum(dim) * norms.rsqrt()
+    # Two roots, not the root of a product: its gradient would overflow long before theirs.
+    of_a, of_b = (x.square().sum(dim).clamp_min(SMALLEST_VARIATION).rsqrt() for x in (a, b))
+    return (a * b).sum(dim) * of_a * of_b
 
 
 def _checked(

@@ -22,8 +22,8 @@ class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution with a quick backward pass on a CPU; elsewhere an ordinary one."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Convolves [B, C, H, W]; the output has the input's dtype."""
-        if input.device.type != "cpu" or not torch.is_grad_enabled():
+        """Convolves [B, C, H, W]; where it is trained, the output has the input's dtype."""
+        if input.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_exporting():
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
             output: Tensor = _DepthwiseFunction.apply(input, self.weight, *self._geometry())
@@ -48,7 +48,9 @@ def _is_turned(module: nn.Conv2d) -> bool:
     square = all(len(set(pair)) == 1 for pair in (module.kernel_size, module.stride, module.padding, module.dilation))
     depthwise = 1 < module.groups == module.in_channels == module.out_channels
     plain = module.bias is None and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    return depthwise and square and plain and module.kernel_size[0] % 2 == 1 and module.kernel_size[0] >= NARROW
+    if not (depthwise and square and plain) or module.kernel_size[0] % 2 == 0 or module.kernel_size[0] < NARROW:
+        return False
+    return int(module.padding[0]) <= module.dilation[0] * (module.kernel_size[0] - 1)
 
 
 class _DepthwiseFunction(torch.autograd.Function):
@@ -107,7 +109,9 @@ def weight_gradient(
         # Pixels that a dilated kernel sees together form small pictures, on which it is an undilated one.
         grid = itertools.product(range(dilation), repeat=2)
         phases = [(..., slice(top, None, dilation), slice(left, None, dilation)) for top, left in grid]
-        return torch.stack([weight_gradient(gradient[p], input[p], weight, 1, half, 1) for p in phases]).sum(dim=0)
+        return torch.stack(
+            [weight_gradient(gradient[p], input[p], weight, 1, half, 1) for p in phases if gradient[p].numel()]
+        ).sum(dim=0)
     gradient, input = _laid_out(gradient, weight.dtype), _laid_out(input, weight.dtype)
     if dilation == 1 and weight.shape[-1] > NARROW:
         return _by_columns(gradient, input, weight, stride, padding)

@@ -52,9 +52,13 @@ class External(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        if multiple_of < 1:
+            raise UserError(f"multiple_of={multiple_of}: must be at least 1")
         try:
             self.network: nn.Module = _located(factory)(**{classes_argument: num_classes}, **options)
-        except (TypeError, ValueError, KeyError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # each package has its own ways to refuse an option
             raise UserError(f"factory={factory}: cannot be built: {_first_line(error)}") from error
         self.multiple_of = multiple_of
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
@@ -122,10 +126,11 @@ def segformer(num_classes: int, pretrained: str | None = None, **options: Any) -
         from transformers import SegformerConfig, SegformerForSemanticSegmentation
     except ImportError as error:
         raise UserError("SegFormer needs transformers: pip install transformers") from error
+    config = SegformerConfig(num_labels=num_classes, **options)  # also beside weights, which then have to fit it
     if not pretrained:
-        network: nn.Module = SegformerForSemanticSegmentation(SegformerConfig(num_labels=num_classes, **options))
+        network: nn.Module = SegformerForSemanticSegmentation(config)
     else:
         network = SegformerForSemanticSegmentation.from_pretrained(
-            pretrained, num_labels=num_classes, ignore_mismatched_sizes=True, **options
+            pretrained, config=config, ignore_mismatched_sizes=True
         )
     return network

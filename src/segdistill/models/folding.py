@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segdistill.models.native import native_logits
+from segdistill.models.taps import tapped
 
 TOLERANCE = 1e-2
-"""Largest difference of the logits, as a share of the largest of them: TF32's rounding, with room."""
+"""Largest difference of an answer, as a share of the largest of them: TF32's rounding, with room."""
 
 
 @torch.no_grad()
@@ -29,17 +30,22 @@ def folded(network: nn.Module, image: Tensor, keep: Iterable[str] = ()) -> nn.Mo
         keep: Names of modules whose outputs are to stay what they are.
 
     Returns:
-        The copy, or `network` itself if the copy's logits differ: something else read the convolutions, too.
+        The copy, or `network` itself if the copy answers otherwise: something else read the convolutions, too.
     """
     quick, example = copy.deepcopy(network), image[:1]
     with torch.autocast(image.device.type, enabled=False):
-        expected = native_logits(network, example)
         kept = {quick.get_submodule(name) for name in keep}
         for norm, convolution in _followers(quick, example).items():
-            if convolution not in kept:
+            if not kept & {convolution, *norm.modules()}:
                 _merge(quick, convolution, norm)
-        difference = (native_logits(quick, example) - expected).abs().max()
-    return quick if difference <= TOLERANCE * expected.abs().max() else network
+        answers = [_answers(each, example, keep) for each in (network, quick)]
+    agree = all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(*answers, strict=True))
+    return quick if agree else network
+
+
+def _answers(network: nn.Module, example: Tensor, taps: Iterable[str]) -> list[Tensor]:
+    with tapped(network, taps) as features:
+        return [native_logits(network, example), *features.values()]
 
 
 def _followers(network: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:

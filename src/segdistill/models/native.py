@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -31,6 +33,18 @@ def native_logits(network: nn.Module, image: Tensor) -> Tensor:
     return logits
 
 
+@contextmanager
+def evaluated(network: nn.Module) -> Iterator[None]:
+    """Puts a network into eval mode, and each of its modules back into its own mode afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 @torch.no_grad()
 def check_logits(network: nn.Module, num_classes: int, name: str) -> None:
     """Tries a network on a small picture whose sides are no powers of two.
@@ -43,13 +57,19 @@ def check_logits(network: nn.Module, num_classes: int, name: str) -> None:
     Raises:
         UserError: If its logits are not [1, C, H, W].
     """
-    was_training = network.training
-    logits = network.eval()(torch.zeros(1, 3, *PROBE_SIZE))
-    network.train(was_training)
+    size = f"{PROBE_SIZE[0]} x {PROBE_SIZE[1]}"
+    with evaluated(network):
+        try:
+            logits = network(torch.zeros(1, 3, *PROBE_SIZE))
+        except Exception as error:  # a network may refuse a size in any way
+            raise UserError(
+                f"{name}: fails on a picture of {size} ({str(error).splitlines()[0]}); networks that take multiples "
+                "of 32 alone need `multiple_of: 32` of segdistill.models.External"
+            ) from error
     found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != [1, num_classes, *PROBE_SIZE]:
         wanted = f"[1, {num_classes}, {PROBE_SIZE[0]}, {PROBE_SIZE[1]}]"
         raise UserError(
-            f"{name}: of a picture of {PROBE_SIZE[0]} x {PROBE_SIZE[1]} it gives {found}, not logits {wanted}; "
+            f"{name}: of a picture of {size} it gives {found}, not logits {wanted}; "
             "segdistill.models.External adapts networks that were written elsewhere"
         )

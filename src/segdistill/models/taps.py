@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segdistill.errors import UserError
-from segdistill.models.native import native_logits
-
-PROBE_SIZE = 64
+from segdistill.models.native import PROBE_SIZE, evaluated, native_logits
 
 
 @contextmanager
@@ -30,7 +28,11 @@ def tapped(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Any]]
     seen: dict[str, Any] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: seen.__setitem__(name, output)
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            # A copy: what follows may change it in place.
+            seen[name] = output.clone() if isinstance(output, Tensor) else output
+
+        return hook
 
     hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in names]
     try:
@@ -56,12 +58,8 @@ def tap_channels(network: nn.Module, name: str, key: str) -> int:
     if name not in known:
         near = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.4)) or ", ".join(known[:5])
         raise UserError(f"{key}={name}: {type(network).__name__} has no such module; near: {near}")
-    example = next(network.parameters())
-    was_training = network.training
-    network.eval()
-    with tapped(network, [name]) as seen:
-        native_logits(network, torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE, device=example.device))
-    network.train(was_training)
+    with evaluated(network), tapped(network, [name]) as seen:
+        native_logits(network, torch.zeros(1, 3, *PROBE_SIZE))
     output = seen.get(name)
     if not isinstance(output, Tensor) or output.ndim != 4:
         raise UserError(f"{key}={name}: gives no feature map [B, C, H, W]; take a module inside it, or after it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,20 +67,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_network(network: nn.Module, path: Path, class_names: Sequence[str]) -> None:
+def load_network(network: nn.Module, path: Path, class_names: Sequence[str] | None) -> None:
     """Loads the weights of a task's checkpoint, or of a plain state_dict, into `network`.
+
+    Args:
+        network: Gets the weights.
+        path: The checkpoint.
+        class_names: What the network is to predict; None takes any.
 
     Raises:
         UserError: If the checkpoint holds other classes or another architecture.
     """
     checkpoint = load_checkpoint(path)
-    trained_on = checkpoint.get("class_names")
+    trained_on = checkpoint.get("class_names") if class_names is not None else None
+    class_names = class_names or ()
     if trained_on is not None and len(trained_on) != len(class_names):
         raise UserError(f"{path}: predicts {len(trained_on)} classes, this data has {len(class_names)}")
     if trained_on is not None and list(trained_on) != list(class_names):
         raise UserError(f"{path}: predicts the classes {list(trained_on)}, this data has {list(class_names)}")
-    weights = _network_weights(checkpoint)
     expected = network.state_dict()
+    weights = _network_weights(checkpoint, expected.keys())
     missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     if missing or unexpected:
         example = sorted(missing or unexpected)[0]
@@ -95,10 +101,13 @@ def load_network(network: nn.Module, path: Path, class_names: Sequence[str]) -> 
     network.load_state_dict(weights)
 
 
-def _network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def _network_weights(checkpoint: Mapping[str, Any], expected: Set[str]) -> dict[str, Tensor]:
+    """The weights by the network's own names, which may begin like those of a task."""
     content = checkpoint.get("state_dict", checkpoint)
     content = content if isinstance(content, Mapping) else {}
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors.keys() == expected:
+        return tensors
     ours = {k.removeprefix(NETWORK_PREFIX): v for k, v in tensors.items() if k.startswith(NETWORK_PREFIX)}
     return ours or tensors
 

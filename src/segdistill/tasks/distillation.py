@@ -16,7 +16,7 @@ from segdistill.tasks.segmentation import Batch, SegmentationTask
 class DistillationTask(SegmentationTask):
     """Trains a student on labels and on its teacher's logits.
 
-    Checkpoints and optimizer hold the student alone.
+    Checkpoints and optimizer hold the student, and the adapter where a term has one, but never the teacher.
 
     Args:
         student: As `network` of SegmentationTask.
