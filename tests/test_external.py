@@ -65,9 +65,7 @@ def test_lists_of_the_configuration_arrive_as_lists() -> None:
 
 
 def test_a_network_that_fails_on_odd_sizes_is_told_what_helps() -> None:
-    with pytest.raises(
-        UserError, match=r"some.Network: fails .* 75 x 98 \(even sizes only\).*multiple_of"
-    ):
+    with pytest.raises(UserError, match=r"some.Network: fails .* 75 x 98 \(even sizes only\).*multiple_of"):
         check_logits(returning(multiple_of=1), CLASSES, "some.Network")
 
 
