@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from segdistill.errors import UserError
 from segdistill.resize import resized
 
-ENCODERS = ("backbone", "encoder", "segformer")
-"""What networks call the part that was trained before: torchvision, segmentation-models-pytorch, transformers."""
+ENCODERS = ("backbone", "encoder")
+"""What torchvision and segmentation-models-pytorch call the part that was trained before."""
 
 
 class External(nn.Module):
@@ -109,28 +109,3 @@ def _located(factory: str) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def segformer(num_classes: int, pretrained: str | None = None, **options: Any) -> nn.Module:
-    """Builds transformers' SegFormer (Xie et al., 2021, arXiv:2105.15203); its logits have a quarter of the size.
-
-    Args:
-        num_classes: Of its head; where the weights have another number, the classifier starts anew.
-        pretrained: Name or folder of weights; without one it starts from random ones.
-        options: Keys of `SegformerConfig`.
-
-    Raises:
-        UserError: If transformers is not installed.
-    """
-    try:
-        from transformers import SegformerConfig, SegformerForSemanticSegmentation
-    except ImportError as error:
-        raise UserError("SegFormer needs transformers: pip install transformers") from error
-    config = SegformerConfig(num_labels=num_classes, **options)  # also beside weights, which then have to fit it
-    if not pretrained:
-        network: nn.Module = SegformerForSemanticSegmentation(config)
-    else:
-        network = SegformerForSemanticSegmentation.from_pretrained(
-            pretrained, config=config, ignore_mismatched_sizes=True
-        )
-    return network
