@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.errors import HydraException
+from hydra.utils import instantiate
 
-from segdistill.cli import with_resumed_overrides
+from segdistill.cli import explain, with_resumed_overrides
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,3 +83,10 @@ def test_resume_leaves_everything_else_alone(tmp_path: Path) -> None:
     stray.touch()
     for arguments in ([], ["seed=1"], [f"resume={stray}"], [f"resume={tmp_path / 'missing'}"]):
         assert with_resumed_overrides(arguments) == arguments
+
+
+def test_an_error_inside_what_hydra_instantiates_is_told_in_its_own_words() -> None:
+    network = {"_target_": "segdistill.models.DeepLabV3", "num_classes": 3, "backbone": "no_such_network"}
+    with pytest.raises(HydraException) as caught:
+        instantiate(network)
+    assert explain(caught.value).startswith("backbone=no_such_network: timm has no such network")

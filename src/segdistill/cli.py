@@ -46,6 +46,8 @@ def one_line_errors() -> Iterator[None]:
 
 def explain(error: BaseException) -> str:
     """Returns one line for an error of Hydra or OmegaConf: the key, the value, what is allowed."""
+    if isinstance(error.__cause__, UserError):  # raised by what Hydra instantiates
+        return str(error.__cause__)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = str(getattr(cause, "full_key", None) or "")
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and key:
