@@ -17,3 +17,8 @@ class ConfigError(UserError):
     def under(self, prefix: str) -> ConfigError:
         """Returns the same error with the full path of its key."""
         return ConfigError(f"{prefix}.{self.key}", self.value, self.allowed) if prefix else self
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of another library's message, or the error's name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

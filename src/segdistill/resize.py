@@ -11,13 +11,12 @@ from torch import Tensor
 def on_grid(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resizes maps [B, C, h, w] bilinearly to [B, C, *size]; where they shrink, every pixel of them counts."""
     shrinks = size[0] < maps.shape[-2] or size[1] < maps.shape[-1]
-    maps = maps.float()
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=shrinks)
+    return resized(maps.float(), size, antialias=shrinks)
 
 
-def resized(logits: Tensor, size: Sequence[int]) -> Tensor:
+def resized(logits: Tensor, size: Sequence[int], *, antialias: bool = False) -> Tensor:
     """Resizes logits [B, C, h, w] bilinearly to [B, C, *size], corners not aligned."""
-    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False, antialias=antialias)
 
 
 def nearest(target: Tensor, size: Sequence[int]) -> Tensor:

@@ -209,7 +209,7 @@ def feature_mimic(
     valid = _valid(student_features, target, ignore_index)[:, None]
     # Masked before it is squared: at void pixels a square may overflow, and has no gradient then.
     difference = torch.where(valid, student_features - teacher_features, 0)
-    return 0.5 * difference.square().mean(dim=1).sum() / valid.sum().clamp_min(1)
+    return 0.5 * _mean_over_valid(difference.square().mean(dim=1), target, ignore_index)
 
 
 def attention_transfer(

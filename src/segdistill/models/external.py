@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from segdistill.errors import UserError
+from segdistill.errors import UserError, first_line
 from segdistill.resize import resized
 
 ENCODERS = ("backbone", "encoder")
@@ -59,7 +59,7 @@ class External(nn.Module):
         except UserError:
             raise
         except Exception as error:  # each package has its own ways to refuse an option
-            raise UserError(f"factory={factory}: cannot be built: {_first_line(error)}") from error
+            raise UserError(f"factory={factory}: cannot be built: {first_line(error)}") from error
         self.multiple_of = multiple_of
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1), persistent=False)
@@ -105,7 +105,3 @@ def _located(factory: str) -> Any:
         ) from error
     except AttributeError as error:
         raise UserError(f"factory={factory}: {module} has no {name}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

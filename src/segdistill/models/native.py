@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from segdistill.errors import UserError
+from segdistill.errors import UserError, first_line
 
 PROBE_SIZE = (75, 98)
 
@@ -63,7 +63,7 @@ def check_logits(network: nn.Module, num_classes: int, name: str) -> None:
             logits = network(torch.zeros(1, 3, *PROBE_SIZE))
         except Exception as error:  # a network may refuse a size in any way
             raise UserError(
-                f"{name}: fails on a picture of {size} ({str(error).splitlines()[0]}); networks that take multiples "
+                f"{name}: fails on a picture of {size} ({first_line(error)}); networks that take multiples "
                 "of 32 alone need `multiple_of: 32` of segdistill.models.External"
             ) from error
     found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

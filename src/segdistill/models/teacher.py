@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segdistill.errors import UserError
+from segdistill.errors import UserError, first_line
 from segdistill.models.folding import folded
 from segdistill.models.native import native_logits
 from segdistill.models.taps import tapped
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail in as many ways as pickle and zip have
-        raise UserError(f"{path}: cannot be read as a checkpoint of weights ({_first_line(error)})") from error
+        raise UserError(f"{path}: cannot be read as a checkpoint of weights ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint or a state_dict")
     return content
@@ -110,10 +110,6 @@ def _network_weights(checkpoint: Mapping[str, Any], expected: Set[str]) -> dict[
         return tensors
     ours = {k.removeprefix(NETWORK_PREFIX): v for k, v in tensors.items() if k.startswith(NETWORK_PREFIX)}
     return ours or tensors
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True)
