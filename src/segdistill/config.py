@@ -21,6 +21,7 @@ from segdistill.errors import ConfigError
 
 LOGIT_TERMS = ("kl", "cwd", "dist", "boundary")
 FEATURE_TERMS = ("features", "attention")
+TEACHER_CACHES = ("none", "memory", "disk")
 ALPHA_SCHEDULES = ("constant", "linear", "cosine")
 SUPERVISED_LOSSES = ("focal", "cross_entropy")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -199,9 +200,17 @@ class DistillConfig:
     alpha: float = 0.5
     alpha_schedule: str = "constant"  # linear: from 0 to alpha over the training; cosine: from alpha to 0
     terms: dict[str, Any] = field(default_factory=dict)  # name -> a TermConfig, its keys, or its weight alone
+    teacher_cache: str = "none"  # memory, disk: the teacher's logits of every training picture are computed once
 
     def __post_init__(self) -> None:
         _require_temperature(self.temperature)
+        cache = self.teacher_cache
+        _require(cache in TEACHER_CACHES, "teacher_cache", cache, f"must be one of {TEACHER_CACHES}")
+        tapping = sorted(set(self.terms) & set(FEATURE_TERMS))
+        needless = cache != "none" and bool(tapping)
+        _require(
+            not needless, "teacher_cache", cache, f"must be none where {tapping} compare features: it holds logits"
+        )
         _require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
         known = self.alpha_schedule in ALPHA_SCHEDULES
         _require(known, "alpha_schedule", self.alpha_schedule, f"must be one of {ALPHA_SCHEDULES}")

@@ -60,6 +60,12 @@ def build_trainer(
     )
 
 
+def root_device(machine: TrainerConfig) -> torch.device:
+    """Returns the device that a trainer computes on."""
+    trainer = pl.Trainer(accelerator=machine.accelerator, devices=1, logger=False, enable_checkpointing=False)
+    return trainer.strategy.root_device
+
+
 def best_checkpoint(trainer: pl.Trainer) -> Path:
     """Returns the checkpoint with the highest val/miou of a finished fit."""
     return Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))

@@ -39,6 +39,19 @@ def _cpu_info() -> str:
     return info.read_text() if info.is_file() else ""
 
 
+def available_memory() -> int:
+    """Returns the bytes this process may still take: a container may own less than the machine."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.is_file():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    entries = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    available = int(entries["MemAvailable"].split()[0]) * 1024
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
+        return min(available, max(0, int(most) - int(used.read_text())))
+    return available
+
+
 def keep_freed_memory() -> None:
     """Makes glibc reuse large blocks instead of handing them back to the system; elsewhere it does nothing.
 

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segdistill.config import FitConfig
 from segdistill.data.source import Source
 from segdistill.data.transforms import eval_geometry, to_tensors, train_pipeline
+from segdistill.data.view import View, replayed
 from segdistill.machine import cpu_count
 
 MOST_WORKERS = 8
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+
+
+class PictureMaps(Protocol):
+    """Maps of whole pictures, by the picture's index: a tensor [n, C, h, w], or files."""
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        """Returns [C, h, w]."""
 
 
 class SegmentationDataset(Dataset[Batch]):
@@ -29,7 +37,7 @@ class SegmentationDataset(Dataset[Batch]):
     Args:
         source: The data.
         split: Which of its splits.
-        transform: Takes and returns (tv_tensors.Image uint8 [3, H, W], tv_tensors.Mask uint8 [H, W]).
+        transform: Takes and returns (tv_tensors.Image uint8 [3, H, W], tv_tensors.Mask uint8 [H, W], View).
     """
 
     def __init__(self, source: Source, split: str, transform: Callable[..., Any]) -> None:
@@ -39,14 +47,43 @@ class SegmentationDataset(Dataset[Batch]):
         return len(self.source.splits[self.split])
 
     def __getitem__(self, index: int) -> Batch:
+        return self.viewed(index)[:2]
+
+    def viewed(self, index: int) -> tuple[Tensor, Tensor, View]:
+        """Returns image and mask, and which part of the picture they show."""
         picture, ids = self.source.read(self.split, index)
         image = tv_tensors.Image(torch.tensor(picture).permute(2, 0, 1))
-        image, mask = self.transform(image, tv_tensors.Mask(torch.from_numpy(ids)))
-        return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor)
+        image, mask, view = self.transform(image, tv_tensors.Mask(torch.from_numpy(ids)), View.whole(*ids.shape))
+        return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor), view
+
+
+class MappedDataset(Dataset[Batch]):
+    """A dataset whose pictures have maps, which follow the picture through its transform.
+
+    Args:
+        pictures: Its transform changes geometry by operations that `View` follows.
+        maps: Of the same pictures.
+        input_size: [H, W] at which a cell of the maps is as large as it is to stay.
+    """
+
+    def __init__(self, pictures: SegmentationDataset, maps: PictureMaps, input_size: Sequence[int]) -> None:
+        self.pictures, self.maps, self.input_size = pictures, maps, input_size
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Batch:
+        image, mask, view = self.pictures.viewed(index)
+        maps = self.maps[index]
+        cells = zip(maps.shape[-2:], self.input_size, image.shape[-2:], strict=True)
+        size = [max(1, round(count * shown / whole)) for count, whole, shown in cells]
+        return image, mask, replayed(maps, view, size)
 
 
 class SegmentationDataModule(pl.LightningDataModule):
     """Batches of (image float32 [B, 3, H, W] in [0, 1], mask int64 [B, H, W] with void 255).
+
+    Where the teacher's logits are known, training batches have them as a third, float16 [B, C, h, w].
 
     Args:
         source: The checked data.
@@ -54,7 +91,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         input_size: [H, W] of evaluation.
         eval_batch_size: Pictures a batch in validation and test.
         num_workers: Loader processes; None chooses from the machine.
+
+    Attributes:
+        teacher_logits: Of the whole training pictures at the input size, or None.
     """
+
+    teacher_logits: PictureMaps | None = None
 
     def __init__(
         self,
@@ -74,9 +116,16 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Shuffled, augmented; the last partial batch is left out unless it is the only one."""
         fit = self.fit
         pipeline = train_pipeline(self.input_size, fit.crop, fit.scale, fit.hflip, fit.jitter)
-        dataset = SegmentationDataset(self.source, "train", pipeline)
-        whole_batches = len(dataset) >= fit.batch_size
+        pictures = SegmentationDataset(self.source, "train", pipeline)
+        logits = self.teacher_logits
+        dataset = pictures if logits is None else MappedDataset(pictures, logits, self.input_size)
+        whole_batches = len(pictures) >= fit.batch_size
         return self._loader(dataset, fit.batch_size, shuffle=True, drop_last=whole_batches)
+
+    def plain_train_dataloader(self, indices: Sequence[int]) -> DataLoader[Batch]:
+        """Some training pictures at the input size, in order, without augmentation."""
+        pipeline = v2.Compose([eval_geometry(self.input_size), to_tensors()])
+        return self._loader(Subset(SegmentationDataset(self.source, "train", pipeline), indices), self.eval_batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation picture, at the input size."""

@@ -91,5 +91,5 @@ def eval_geometry(input_size: Sequence[int]) -> Resized:
 
 
 def to_tensors() -> v2.ToDtype:
-    """The image to float32 in [0, 1], the mask to int64."""
-    return v2.ToDtype({tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64}, scale=True)
+    """The image to float32 in [0, 1], the mask to int64, anything else as it is."""
+    return v2.ToDtype({tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}, scale=True)

@@ -47,11 +47,17 @@ class DistillationTask(SegmentationTask):
         self.progress = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         self.log("train/alpha", self.distillation.alpha(self.progress))
 
-    def losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Returns the supervised loss, every distillation term, and their weighted sum."""
+    def losses(self, image: Tensor, target: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
+        """Returns the supervised loss, every distillation term, and their weighted sum.
+
+        Args:
+            image: float32 [B, 3, H, W].
+            target: int64 [B, H, W].
+            known: The teacher's logits [B, C, h, w]; None runs the teacher.
+        """
         image = self.laid_out(image)
         with tapped(self.network, self.taps) as features:
             student = Answer(native_logits(self.network, image), features)
-        teacher = Answer(*self.teacher(image))
+        teacher = Answer(*self.teacher(image)) if known is None else Answer(known)
         terms: dict[str, Tensor] = self.distillation(student, teacher, target, progress=self.progress)
         return terms

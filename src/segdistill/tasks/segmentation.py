@@ -19,7 +19,7 @@ from segdistill.models.depthwise import quicken_depthwise
 
 Role = Literal["teacher", "student"]
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class SegmentationTask(pl.LightningModule):
@@ -75,7 +75,7 @@ class SegmentationTask(pl.LightningModule):
         return {"loss": supervised, "loss_supervised": supervised}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step on (image, target)."""
+        """One step on a batch of what `losses` takes."""
         terms = self.losses(*batch)
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")

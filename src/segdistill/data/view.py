@@ -1,0 +1,71 @@
+"""Which part of a picture a transform shows, so that maps of the whole picture can follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import register_kernel
+
+
+class View(tv_tensors.TVTensor):  # type: ignore[misc] # torchvision ships no type information
+    """Goes through a pipeline beside a picture, and records resize, crop, padding and flip.
+
+    float64 [left, right, top, bottom, width, height], in pixels: where the edges of the whole picture lie, and how
+    large what is shown of it is. After a horizontal flip `left` is greater than `right`.
+    """
+
+    @classmethod
+    def whole(cls, height: int, width: int) -> View:
+        """Returns the view that shows all of a picture."""
+        view: View = cls(torch.tensor([0, width, 0, height, width, height], dtype=torch.float64))
+        return view
+
+
+@register_kernel("resize", View)  # type: ignore[untyped-decorator]
+def _resized(view: View, size: Sequence[int], *_: Any, **__: Any) -> View:
+    left, right, top, bottom, width, height = view.tolist()
+    across, down = size[1] / width, size[0] / height
+    return View([left * across, right * across, top * down, bottom * down, size[1], size[0]])
+
+
+@register_kernel("crop", View)  # type: ignore[untyped-decorator]
+def _cropped(view: View, top: int, left: int, height: int, width: int) -> View:
+    edges = view.tolist()
+    return View([edges[0] - left, edges[1] - left, edges[2] - top, edges[3] - top, width, height])
+
+
+@register_kernel("pad", View)  # type: ignore[untyped-decorator]
+def _padded(view: View, padding: Sequence[int], *_: Any, **__: Any) -> View:
+    edges, (left, top, right, bottom) = view.tolist(), padding
+    size = edges[4] + left + right, edges[5] + top + bottom
+    return View([edges[0] + left, edges[1] + left, edges[2] + top, edges[3] + top, *size])
+
+
+@register_kernel("horizontal_flip", View)  # type: ignore[untyped-decorator]
+def _flipped(view: View) -> View:
+    left, right, top, bottom, width, height = view.tolist()
+    return View([width - left, width - right, top, bottom, width, height])
+
+
+def replayed(maps: Tensor, view: View, size: Sequence[int]) -> Tensor:
+    """Returns what maps of a whole picture say of a view of it, sampled bilinearly.
+
+    Args:
+        maps: [C, h, w], of any floating dtype.
+        view: What is shown of the picture.
+        size: Of the result: one cell is the centre of its share of the view.
+
+    Returns:
+        [C, *size] in the dtype of `maps`; beyond the picture's edges their values are continued.
+    """
+    left, right, top, bottom, width, height = view.tolist()
+    across = [width / (right - left), 0.0, (width - left - right) / (right - left)]
+    down = [0.0, height / (bottom - top), (height - top - bottom) / (bottom - top)]
+    places = F.affine_grid(torch.tensor([[across, down]]), [1, 1, *size], align_corners=False)
+    sampled = F.grid_sample(maps[None].float(), places, padding_mode="border", align_corners=False)
+    return sampled[0].to(maps.dtype)

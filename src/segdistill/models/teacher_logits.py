@@ -1,0 +1,113 @@
+"""A teacher's logits of many pictures, computed once: float16 [C, h, w] each, at the teacher's own stride."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segdistill.errors import UserError
+from segdistill.files import write_json, written_whole
+from segdistill.models.native import evaluated, native_logits
+from segdistill.models.teacher import FrozenTeacher
+
+LARGEST = torch.finfo(torch.float16).max
+MANIFEST = "manifest.json"
+
+
+@torch.no_grad()
+def logits_shape(network: nn.Module, size: Sequence[int]) -> tuple[int, ...]:
+    """Returns [C, h, w] of a network's native logits of a picture [H, W]; the network is left as it is."""
+    with evaluated(network):
+        return tuple(native_logits(network, torch.zeros(1, 3, *size)).shape[1:])
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Returns a fingerprint of a network's weights and statistics."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def computed(teacher: FrozenTeacher, images: Iterable[Tensor]) -> Iterator[NDArray[np.float16]]:
+    """Yields the logits of each picture of the batches float32 [B, 3, H, W]; what float16 cannot hold is clamped."""
+    for image in images:
+        logits, _ = teacher(image)
+        yield from logits.float().clamp(-LARGEST, LARGEST).half().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class LogitFolder:
+    """One `.npy` a picture, each written whole, so that an interrupted computation goes on where it was.
+
+    Attributes:
+        folder: Holds the files and a manifest of what they were made from.
+        count: Pictures.
+        shape: [C, h, w] of each.
+    """
+
+    folder: Path
+    count: int
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, cache_dir: Path, made_from: Mapping[str, Any], count: int, shape: tuple[int, ...]) -> LogitFolder:
+        """Returns the place for the logits of one teacher on one data set.
+
+        Raises:
+            UserError: If what lies there was made from something else.
+        """
+        canonical = json.dumps(made_from, sort_keys=True)
+        logits = cls(cache_dir / "logits" / hashlib.sha256(canonical.encode()).hexdigest()[:16], count, shape)
+        manifest = logits.folder / MANIFEST
+        if not manifest.is_file():
+            write_json(manifest, json.loads(canonical))
+        elif (found := _read(manifest)) != json.loads(canonical):
+            differing = ", ".join(key for key in made_from if found.get(key) != json.loads(canonical)[key])
+            raise UserError(f"{logits.folder}: holds logits of another {differing}; delete the folder")
+        return logits
+
+    @property
+    def lock(self) -> Path:
+        """Held while logits are computed."""
+        return self.folder.with_suffix(".lock")
+
+    def missing(self) -> list[int]:
+        """Returns the pictures whose logits are not there, or not whole."""
+        return [index for index in range(self.count) if not self._is_whole(index)]
+
+    def keep(self, index: int, logits: NDArray[np.float16]) -> None:
+        """Writes the logits of one picture."""
+        with written_whole(self._path(index)) as temporary, temporary.open("wb") as file:
+            np.save(file, logits)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(np.load(self._path(index)))
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:06d}.npy"
+
+    def _is_whole(self, index: int) -> bool:
+        try:
+            logits = np.load(self._path(index), mmap_mode="r")
+        except (OSError, ValueError):  # not there; cut short
+            return False
+        return bool(logits.shape == self.shape and logits.dtype == np.float16)
+
+
+def _read(manifest: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(manifest.read_text())
+    except (OSError, ValueError):
+        content = None
+    return content if isinstance(content, dict) else {}
