@@ -91,6 +91,7 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("+distill.terms.cwd={wieght: 1}", "distill.terms.cwd", "must be a weight, or some of .*'temperature'"),
         ("distill.terms.kl=much", "distill.terms.kl", "must be a weight"),
         ("distill.terms.kl=0", "distill.terms.kl.weight", "above 0"),
+        ("distill.teacher_cache=ram", "distill.teacher_cache", "'none', 'memory', 'disk'"),
         ("distill.alpha_schedule=step", "distill.alpha_schedule", "cosine"),
         ("teacher.num_classes=19", "teacher.class_map", "goes together with num_classes"),
         ("+teacher.class_map.car=[1]", "teacher.class_map", "goes together with num_classes"),
@@ -144,6 +145,12 @@ def test_a_folder_that_cannot_work_is_refused(overrides: list[str], message: str
     with pytest.raises(ConfigError) as caught:
         parsed("data=camvid", *root, *overrides)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["features", "attention", "combined"])
+def test_features_need_the_live_teacher(method: str) -> None:
+    with pytest.raises(ConfigError, match=r"distill\.teacher_cache=disk: must be none with (features|attention)"):
+        parsed(f"distill={method}", "distill.teacher_cache=disk")
 
 
 def test_a_teacher_that_is_to_be_trained_takes_no_checkpoint(tmp_path: Path) -> None:

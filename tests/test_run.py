@@ -96,8 +96,10 @@ def test_pictures_checkpoints_and_logs_are_left(run_dir: Path) -> None:
 def test_the_next_run_reuses_teacher_and_scenes(run_dir: Path) -> None:
     cache = run_dir.parent / "cache"
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.suffix in (".png", ".ckpt")}
-    output = finished(command(run_dir.parent / "second", *NO_REPORT), run_dir.parent)
+    output = finished(command(run_dir.parent / "second", "distill.teacher_cache=disk", *NO_REPORT), run_dir.parent)
     assert "teacher: reused from" in output
+    assert "teacher's logits: 8 pictures of [5, 17, 25] in float16" in output
+    assert len(list((cache / "logits").glob("*/*.npy"))) == 8
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "Rendering" not in output
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from segdistill.config import DistillConfig, ScheduleConfig, TermConfig, TrainerConfig
+from segdistill.config import DistillConfig, FitConfig, RoadScenesConfig, ScheduleConfig, TermConfig, TrainerConfig
+from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.scenes import open_scenes
 from segdistill.files import write_json
 from segdistill.fitting import choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
@@ -32,24 +35,27 @@ from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.turns import Serve, Worker
 
-NUM_CLASSES, BACKBONE = 5, "mobilenetv2_100"
+NUM_CLASSES, STUDENT = 5, "efficientnet_lite0"
+TEACHERS = ("efficientnet_lite0", "resnet101")
 TEMPERATURE = 2.0
-REFERENCE = "the original's way"
+REFERENCE, CONSUMER = "the original's way", "student alone"
+LOADER = "loader"
+LOADED, TURN = 64, 8  # pictures there are, batches of a turn
 Step = Callable[[], None]
-StepOf = Callable[[Tensor, Tensor], Step]
-"""Builds a step on one batch: image float32 [B, 3, H, W], target int64 [B, H, W]."""
+StepOf = Callable[[str, Tensor, Tensor], Step]
+"""Builds a step on one batch: teacher's backbone, image float32 [B, 3, H, W], target int64 [B, H, W]."""
 
 
-def original_step(image: Tensor, target: Tensor, *, detached: bool = False) -> Step:
+def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: bool = False) -> Step:
     """The original system's way: float32, contiguous tensors, the teacher under autograd.
 
     Args:
+        backbone: The teacher's.
         image: float32 [B, 3, H, W].
         target: int64 [B, H, W].
         detached: Let no gradient flow back through the teacher, although its forward pass is recorded.
     """
-    teacher, student = _pair()
-    teacher.eval()
+    teacher, student = _teacher(backbone).eval(), _student()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3)
 
     def step() -> None:
@@ -66,21 +72,28 @@ def original_step(image: Tensor, target: Tensor, *, detached: bool = False) -> S
     return step
 
 
-def distillation_step(image: Tensor, target: Tensor) -> Step:
-    """A step of DistillationTask as a run on this machine takes it."""
-    teacher, student = _pair()
-    task = DistillationTask(student, FrozenTeacher(teacher), _loss(), **_options())
+def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: bool = False) -> Step:
+    """A step of DistillationTask as a run on this machine takes it.
+
+    Args:
+        backbone: The teacher's.
+        image: float32 [B, 3, H, W].
+        target: int64 [B, H, W].
+        cached: The teacher's logits come with the batch.
+    """
+    task = DistillationTask(_student(), FrozenTeacher(_teacher(backbone)), _loss(), **_options())
     task.on_fit_start()
+    batch = (image, target, task.teacher(image)[0].half()) if cached else (image, target)
+    return _task_step(task, *batch)
+
+
+def student_step(backbone: str, image: Tensor, target: Tensor) -> Step:
+    """A step of SegmentationTask: the student without a teacher."""
+    task = SegmentationTask(_student(), loss=_loss().supervised, role="student", **_options())
     return _task_step(task, image, target)
 
 
-def student_step(image: Tensor, target: Tensor) -> Step:
-    """A step of SegmentationTask: the student without a teacher."""
-    _, student = _pair()
-    return _task_step(SegmentationTask(student, loss=_loss().supervised, role="student", **_options()), image, target)
-
-
-def _task_step(task: SegmentationTask, image: Tensor, target: Tensor) -> Step:
+def _task_step(task: SegmentationTask, *batch: Tensor) -> Step:
     keep_freed_memory()
     task.train()
     optimizer = task.optimizer_factory([{"params": task.parameters()}])
@@ -89,7 +102,7 @@ def _task_step(task: SegmentationTask, image: Tensor, target: Tensor) -> Step:
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = task.losses(image, target)["loss"]
+            loss = task.losses(*batch)["loss"]
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
@@ -99,8 +112,9 @@ def _task_step(task: SegmentationTask, image: Tensor, target: Tensor) -> Step:
 STEPS: dict[str, StepOf] = {
     REFERENCE: original_step,
     "the same, teacher detached": partial(original_step, detached=True),
-    "distillation": distillation_step,
-    "student alone": student_step,
+    "distillation, live teacher": distillation_step,
+    "distillation, cached logits": partial(distillation_step, cached=True),
+    CONSUMER: student_step,
 }
 
 
@@ -118,16 +132,21 @@ def _loss() -> DistillationLoss:
     )
 
 
-def _pair() -> tuple[nn.Module, nn.Module]:
+def _teacher(backbone: str) -> nn.Module:
     torch.manual_seed(0)
-    teacher = DeepLabV3Plus(NUM_CLASSES, BACKBONE, pretrained=False)
-    return teacher, DeepLabV3(NUM_CLASSES, BACKBONE, pretrained=False).train()
+    return DeepLabV3Plus(NUM_CLASSES, backbone, pretrained=False)
 
 
-def _timed(build: StepOf, batch_size: int, size: Sequence[int]) -> Serve:
+def _student() -> nn.Module:
+    torch.manual_seed(0)
+    return DeepLabV3(NUM_CLASSES, STUDENT, pretrained=False).train()
+
+
+def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]) -> Serve:
+    """Answers with the seconds of a step."""
     torch.manual_seed(0)
     image, target = torch.rand(batch_size, 3, *size), torch.randint(0, NUM_CLASSES, (batch_size, *size))
-    step = build(image, target)
+    step = build(backbone, image, target)
 
     def serve(_: object) -> float:
         begin = time.perf_counter()
@@ -137,13 +156,43 @@ def _timed(build: StepOf, batch_size: int, size: Sequence[int]) -> Serve:
     return serve
 
 
-def training(batch_size: int, size: Sequence[int], rounds: int) -> dict[str, float]:
-    """Times the kinds of step on the original's networks; returns median seconds by name, after an untimed round."""
-    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
+def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
+    """Answers with the seconds of a training batch from a loader that has a worker for each core."""
+    source = open_scenes(RoadScenesConfig(list(size), train=LOADED, val=1, test=1), cache_dir)
+    fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=list(size))
+    data = SegmentationDataModule(source, fit, input_size=size, num_workers=cpu_count())
+    loader = data.train_dataloader()
+    batches = chain.from_iterable(loader for _ in count())
+    ready_beforehand = loader.num_workers * (loader.prefetch_factor or 0)
+
+    def serve(_: object) -> float:
+        for _ in range(ready_beforehand):
+            next(batches)
+        begin = time.perf_counter()
+        for _ in range(TURN):
+            next(batches)
+        return (time.perf_counter() - begin) / TURN
+
+    return serve
+
+
+def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path) -> dict[str, dict[str, float]]:
+    """Times every kind of step with every teacher, and the loader; returns median seconds by teacher and name."""
+    medians = {}
+    for backbone in TEACHERS:
+        workers = {name: Worker(name, _stepping, build, backbone, batch_size, size) for name, build in STEPS.items()}
+        if backbone == STUDENT:
+            workers[LOADER] = Worker(LOADER, _loading, cache_dir, batch_size, size)
+        medians[backbone] = _in_turns(workers, rounds)
+    return medians
+
+
+def _in_turns(workers: Mapping[str, Worker], rounds: int) -> dict[str, float]:
+    """Returns median seconds by name, after an untimed round."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
     with ExitStack() as stack:
-        workers = {
-            name: stack.enter_context(Worker(name, _timed, build, batch_size, size)) for name, build in STEPS.items()
-        }
+        for worker in workers.values():
+            stack.enter_context(worker)
         for worker in workers.values():
             worker.wait_until_ready()
         for round_number in track(range(rounds + 1), "Timing steps", transient=True):
@@ -155,32 +204,50 @@ def training(batch_size: int, size: Sequence[int], rounds: int) -> dict[str, flo
 
 
 def main() -> None:
-    """Parses the command line, prints a table and saves it as JSON."""
+    """Parses the command line, prints tables and saves them as JSON."""
     parser = argparse.ArgumentParser(prog="python -m segdistill.benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="training")
     command = commands.add_parser("training", help="seconds a training step, on a CPU")
     command.add_argument("--batch-size", type=int, default=4)
     command.add_argument("--size", type=int, nargs=2, default=(269, 484), metavar=("H", "W"))
     command.add_argument("--rounds", type=int, default=15)
+    command.add_argument("--cache", type=Path, default=Path("cache"), help="where RoadScenes are rendered")
     command.add_argument("--output", type=Path, default=Path("benchmark-training.json"))
     _report_training(parser.parse_args())
 
 
 def _report_training(arguments: argparse.Namespace) -> None:
-    medians = training(arguments.batch_size, arguments.size, arguments.rounds)
-    reference = medians[REFERENCE]
+    medians = training(arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
+    console, report = Console(), []
     height, width = arguments.size
-    table = Table(
-        title=f"A training step of {arguments.batch_size} x {height} x {width}, {BACKBONE}, {cpu_count()} threads",
-        caption=f"median of {arguments.rounds}, in turns, on {cpu_name()}",
-    )
-    for heading in ("step", "seconds", "times faster"):
-        table.add_column(heading, justify="left" if heading == "step" else "right")
-    for name, seconds in medians.items():
-        table.add_row(name, f"{seconds:.3f}", f"{reference / seconds:.2f}")
-    Console().print(table)
-    figures = {name: {"seconds": seconds, "times_faster": reference / seconds} for name, seconds in medians.items()}
-    write_json(arguments.output, {"steps": figures, "rounds": arguments.rounds, "device": cpu_name()})
+    for backbone, seconds in medians.items():
+        loading = seconds.pop(LOADER, None)
+        steps = {
+            name: {
+                "seconds": spent,
+                "times_faster": seconds[REFERENCE] / spent,
+                "of_student_alone": spent / seconds[CONSUMER],
+            }
+            for name, spent in seconds.items()
+        }
+        table = Table(
+            title=f"DeepLabV3+ on {backbone}, lite DeepLabV3 on {STUDENT}, {arguments.batch_size} x {height} x {width}",
+            caption=f"median of {arguments.rounds}, in turns, {cpu_count()} threads on {cpu_name()}",
+        )
+        for heading in ("step", "seconds", "times faster", "of student alone"):
+            table.add_column(heading, justify="left" if heading == "step" else "right")
+        for name, figures in steps.items():
+            table.add_row(name, *(f"{figure:.3f}" for figure in figures.values()))
+        console.print(table)
+        report.append({"teacher": backbone, "student": STUDENT, "steps": steps})
+        if loading is not None:
+            loaded, consumed = (arguments.batch_size / each for each in (loading, seconds[CONSUMER]))
+            console.print(
+                f"The loader gives {loaded:.1f} images/s with {cpu_count()} workers, "
+                f"{loaded / consumed:.1f} times what the student alone takes ({consumed:.1f})."
+            )
+            report[-1]["loader"] = {"images_per_second": loaded, "student_images_per_second": consumed}
+    write_json(arguments.output, {"pairs": report, "rounds": arguments.rounds, "device": cpu_name()})
 
 
 if __name__ == "__main__":

@@ -206,11 +206,9 @@ class DistillConfig:
         _require_temperature(self.temperature)
         cache = self.teacher_cache
         _require(cache in TEACHER_CACHES, "teacher_cache", cache, f"must be one of {TEACHER_CACHES}")
-        tapping = sorted(set(self.terms) & set(FEATURE_TERMS))
-        needless = cache != "none" and bool(tapping)
-        _require(
-            not needless, "teacher_cache", cache, f"must be none where {tapping} compare features: it holds logits"
-        )
+        tapping = [name for name in FEATURE_TERMS if name in self.terms]
+        allowed = f"must be none with {', '.join(tapping)}: it keeps logits, no features"
+        _require(cache == "none" or not tapping, "teacher_cache", cache, allowed)
         _require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
         known = self.alpha_schedule in ALPHA_SCHEDULES
         _require(known, "alpha_schedule", self.alpha_schedule, f"must be one of {ALPHA_SCHEDULES}")

@@ -1,12 +1,12 @@
-"""`distill.teacher_cache`: the teacher's logits of every training picture, from memory or from the cache folder."""
+"""The teacher's logits of every training picture, from memory or from the cache folder."""
 
 from __future__ import annotations
 
 import logging
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from segdistill.config import Config
 from segdistill.data.datamodule import PictureMaps, SegmentationDataModule
+from segdistill.data.labels import VOID
 from segdistill.errors import ConfigError
 from segdistill.losses.functional import pixelwise_kl
 from segdistill.machine import available_memory
@@ -27,68 +27,77 @@ from segdistill.models.teacher_logits import LogitFolder, computed, logits_shape
 from segdistill.resize import nearest, on_grid
 
 BYTES_A_LOGIT = 2
-COMPARED_BATCHES = 8
-IGNORED = 255
 log = logging.getLogger(__name__)
 
 
-def require_room(config: Config, pictures: int, shape: Sequence[int]) -> None:
-    """Announces what the logits of so many pictures take.
+@dataclass(frozen=True)
+class LogitCache:
+    """Keeps logits for one run, or for every run to come.
 
-    Raises:
-        ConfigError: If there is less.
+    Attributes:
+        place: "memory" or "disk".
+        cache_dir: Of all caches.
     """
-    place, needed = config.distill.teacher_cache, pictures * math.prod(shape) * BYTES_A_LOGIT
-    where = "in memory" if place == "memory" else f"on the disk of {config.cache_dir}"
-    free = available_memory() if place == "memory" else _free_disk(Path(config.cache_dir))
-    log.info("teacher's logits: %d pictures of %s in float16, %s %s", pictures, list(shape), _readable(needed), where)
-    if needed > free:
-        allowed = f"{pictures} pictures of {list(shape)} take {_readable(needed)}, {where} {_readable(free)} are free"
-        raise ConfigError("distill.teacher_cache", place, f"{allowed}; none runs the teacher at every step")
 
+    place: str
+    cache_dir: Path
 
-def teacher_logits(
-    config: Config, teacher: FrozenTeacher, data: SegmentationDataModule, device: torch.device
-) -> PictureMaps:
-    """Returns the teacher's logits of every training picture at the input size; computes what is not there yet.
+    def require_room(self, pictures: int, shape: Sequence[int]) -> None:
+        """Announces what the logits of so many pictures take.
 
-    Args:
-        config: Says where they are kept.
-        teacher: Moved to `device`.
-        data: Whose training split.
-        device: What computes.
+        Raises:
+            ConfigError: If there is less.
+        """
+        needed = pictures * math.prod(shape) * BYTES_A_LOGIT
+        where = "in memory" if self.place == "memory" else f"on the disk of {self.cache_dir}"
+        free = available_memory() if self.place == "memory" else _free_disk(self.cache_dir)
+        wanted = f"{pictures} pictures of {list(shape)} in float16 take {_readable(needed)}"
+        log.info("teacher's logits: %s %s", wanted, where)
+        if needed > free:
+            allowed = f"{wanted}, {_readable(free)} are free {where}; none runs the teacher at every step"
+            raise ConfigError("distill.teacher_cache", self.place, allowed)
 
-    Raises:
-        UserError: If they do not fit, or the folder holds something else.
-    """
-    shape, count = logits_shape(teacher.network, data.input_size), len(data.source.splits["train"])
-    teacher.to(device, torch.channels_last if config.trainer.channels_last else torch.contiguous_format)
-    if config.distill.teacher_cache == "memory":
-        require_room(config, count, shape)
-        kept = torch.empty(count, *shape, dtype=torch.float16)
-        for index, logits in _computed(teacher, data, range(count), device):
-            kept[index] = torch.from_numpy(logits)
-        return kept
-    folder = LogitFolder.of(Path(config.cache_dir), _made_from(config, teacher, data), count, shape)
-    with FileLock(folder.lock):
-        missing = folder.missing()
-        if missing:
-            require_room(config, len(missing), shape)
-            for index, logits in _computed(teacher, data, missing, device):
-                folder.keep(index, logits)
-        else:
-            log.info("teacher's logits: reused from %s", folder.folder)
-    return folder
+    def logits(
+        self,
+        teacher: FrozenTeacher,
+        data: SegmentationDataModule,
+        device: torch.device,
+        made_from: Mapping[str, Any],
+    ) -> PictureMaps:
+        """Returns the teacher's logits of every training picture at the input size; computes what is not there yet.
 
+        Args:
+            teacher: On `device`.
+            data: Whose training split.
+            device: What computes.
+            made_from: What shaped the teacher besides its weights, as JSON.
 
-def report_distance(teacher: FrozenTeacher, data: SegmentationDataModule, device: torch.device) -> None:
-    """Logs how far the replayed logits of some training batches are from what the teacher says of them."""
-    same, divergence = replay_distance(teacher, islice(data.train_dataloader(), COMPARED_BATCHES), device)
-    log.info(
-        "teacher's logits: replayed, they have the live teacher's class on %.2f %% of pixels, KL %.4f nats",
-        100 * same,
-        divergence,
-    )
+        Raises:
+            UserError: If they do not fit, or the folder holds something else.
+        """
+        shape, count = logits_shape(teacher.network, data.input_size), len(data.source.splits["train"])
+        if self.place == "memory":
+            self.require_room(count, shape)
+            kept = torch.empty(count, *shape, dtype=torch.float16)
+            for index, logits in _computed(teacher, data, range(count), device):
+                kept[index] = torch.from_numpy(logits)
+            return kept
+        identity = {
+            "teacher": weights_digest(teacher.network),
+            **made_from,
+            "data": data.source.fingerprint,
+            "input size": list(data.input_size),
+        }
+        folder = LogitFolder.of(self.cache_dir, identity, count, shape)
+        with FileLock(folder.lock):
+            missing = folder.missing()
+            if missing:
+                self.require_room(len(missing), shape)
+                for index, logits in _computed(teacher, data, missing, device):
+                    folder.keep(index, logits)
+            else:
+                log.info("teacher's logits: reused from %s", folder.folder)
+        return folder
 
 
 def replay_distance(
@@ -108,7 +117,7 @@ def replay_distance(
     for image, mask, replayed in batches:
         live = teacher(image.to(device))[0].float().cpu()
         labels, replayed = nearest(mask, live.shape[-2:]), on_grid(replayed, live.shape[-2:])
-        same.append((live.argmax(dim=1) == replayed.argmax(dim=1))[labels != IGNORED])
+        same.append((live.argmax(dim=1) == replayed.argmax(dim=1))[labels != VOID])
         divergences.append(pixelwise_kl(replayed, live, labels, temperature=1.0))
     return float(torch.cat(same).float().mean()), float(torch.stack(divergences).mean())
 
@@ -119,16 +128,6 @@ def _computed(
     images = (image.to(device) for image, _ in data.plain_train_dataloader(pictures))
     described = track(computed(teacher, images), "The teacher's logits", total=len(pictures), transient=True)
     return zip(pictures, described, strict=True)
-
-
-def _made_from(config: Config, teacher: FrozenTeacher, data: SegmentationDataModule) -> dict[str, Any]:
-    return {
-        "teacher": weights_digest(teacher.network),
-        "network": config.teacher.network,
-        "class map": config.teacher.class_map,
-        "data": data.source.fingerprint,
-        "input size": list(data.input_size),
-    }
 
 
 def _free_disk(folder: Path) -> int:

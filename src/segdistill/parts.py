@@ -16,6 +16,7 @@ from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
 from segdistill.data.scenes import open_scenes
 from segdistill.data.source import Source
 from segdistill.errors import ConfigError
+from segdistill.logit_cache import LogitCache
 from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.models.teacher import FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
@@ -53,6 +54,12 @@ def datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationDa
         eval_batch_size=data.eval_batch_size,
         num_workers=data.num_workers,
     )
+
+
+def logit_cache(config: Config) -> LogitCache | None:
+    """Returns where the teacher's logits are kept, or None where it runs at every step."""
+    place = config.distill.teacher_cache
+    return None if place == "none" else LogitCache(place, Path(config.cache_dir))
 
 
 def optimizer_factory(config: Config) -> OptimizerFactory:

@@ -6,6 +6,7 @@ import logging
 import sys
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,7 @@ from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries, root_device
 from segdistill.loggers import close, start, wandb_options
-from segdistill.logit_cache import report_distance, teacher_logits
+from segdistill.logit_cache import LogitCache, replay_distance
 from segdistill.losses.distillation import ADAPTED
 from segdistill.machine import keep_freed_memory
 from segdistill.models.teacher import load_checkpoint, load_network
@@ -30,16 +31,18 @@ from segdistill.parts import (
     datamodule,
     distillation_task,
     label_set_of,
+    logit_cache,
     open_source,
     optimizer_factory,
     segmentation_task,
 )
 from segdistill.report.results import read_results, results_table
-from segdistill.tasks import SegmentationTask
+from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import Role
 from segdistill.teaching import keep, teacher_cache, trained_teacher, tried_teacher
 
 PIPED_WIDTH = 100
+COMPARED_BATCHES = 8
 log = logging.getLogger(__name__)
 
 
@@ -104,11 +107,20 @@ def _distilling(
     teacher = trained_teacher(config, source, tried)
     task = distillation_task(config, student, teacher, labels, channels.get(ADAPTED))
     data = datamodule(config, source, config.student.fit)
-    if config.distill.teacher_cache != "none":
-        device = root_device(config.trainer)
-        data.teacher_logits = teacher_logits(config, task.teacher, data, device)
-        report_distance(task.teacher, data, device)
+    cache = logit_cache(config)
+    if cache is not None:
+        _know_logits(cache, task, data, config)
     return task, data
+
+
+def _know_logits(cache: LogitCache, task: DistillationTask, data: SegmentationDataModule, config: Config) -> None:
+    """Gives the data the teacher's logits, and logs how far they are from those of augmented pictures."""
+    device = root_device(config.trainer)
+    task.teacher.to(device, task.memory_format)
+    made_from = {"network": config.teacher.network, "class map": config.teacher.class_map}
+    data.teacher_logits = cache.logits(task.teacher, data, device, made_from)
+    same, divergence = replay_distance(task.teacher, islice(data.train_dataloader(), COMPARED_BATCHES), device)
+    log.info("teacher's logits: replayed, %.2f %% of pixels keep the live class, KL %.4f nats", 100 * same, divergence)
 
 
 def resume_checkpoint(config: Config) -> Path | None:

@@ -17,11 +17,10 @@ from segdistill.data.labels import LabelSet
 from segdistill.data.source import Source
 from segdistill.files import written_whole
 from segdistill.fitting import best_checkpoint, build_trainer
-from segdistill.logit_cache import require_room
 from segdistill.models.teacher import TeacherCache
 from segdistill.models.teacher_logits import logits_shape
 from segdistill.networks import build_network, given_teacher, loaded_network, without_weights
-from segdistill.parts import datamodule, segmentation_task
+from segdistill.parts import datamodule, logit_cache, segmentation_task
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +52,9 @@ def trained_teacher(config: Config, source: Source, tried: nn.Module) -> nn.Modu
         if cache.checkpoint.is_file():
             log.info("teacher: reused from %s", cache.checkpoint)
         else:
-            if config.distill.teacher_cache != "none":
-                require_room(config, len(source.splits["train"]), logits_shape(tried, config.data.input_size))
+            logits = logit_cache(config)
+            if logits is not None:
+                logits.require_room(len(source.splits["train"]), logits_shape(tried, config.data.input_size))
             _train(config, source, cache)
     finally:
         lock.release()

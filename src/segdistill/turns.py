@@ -28,7 +28,7 @@ class Worker:
         self.name = name
         context = get_context("spawn")
         self._connection, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, build, args), daemon=True)
+        self._process = context.Process(target=_serve, args=(child, build, args))
 
     def __enter__(self) -> Worker:
         self._process.start()
