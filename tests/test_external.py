@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +46,37 @@ class Returning(nn.Module):
             "tuple": (logits, logits),
         }
         return forms[self.form]
+
+
+def hooked(classes: int, weights: str | None = None) -> nn.Module:
+    """A network whose first answer hangs a function into it, as transformers does; `weights` cannot be fetched."""
+    if weights:
+        raise RuntimeError("no network")
+
+    class Hooked(Returning):
+        def forward(self, image: Tensor) -> Any:
+            self.top.register_forward_hook(lambda *_: None)
+            return super().forward(image)
+
+    network = Hooked(classes)
+    network.__class__.__qualname__ = "absent"
+    return network
+
+
+def test_a_network_that_cannot_be_pickled_is_built_anew_with_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = External(CLASSES, "test_external.hooked", classes_argument="classes", multiple_of=2, weights=None).eval()
+    network.options["weights"] = "DEFAULT"  # as if they had been fetched when it was built
+    nn.init.normal_(network.get_parameter("network.top.weight"))
+    image = torch.rand(1, 3, 20, 31)
+    expected = network(image)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(network.network)
+    for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
+        assert not any(module.training for module in other.modules())
+        torch.testing.assert_close(other(image), expected)
+        with torch.no_grad():
+            other.get_parameter("network.top.weight").add_(1)
+    torch.testing.assert_close(network(image), expected)
 
 
 def needs_lists(classes: int, depths: list[int]) -> nn.Module:

@@ -12,13 +12,11 @@ from torch import nn
 from segdistill.config import DistillConfig, StudentConfig, TeacherConfig
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError
+from segdistill.models.external import NO_WEIGHTS
 from segdistill.models.merged import MergedClasses
 from segdistill.models.native import check_logits
 from segdistill.models.taps import tap_channels
 from segdistill.models.teacher import load_network
-
-NO_WEIGHTS = {"pretrained": False, "weights": None, "weights_backbone": None, "encoder_weights": None}
-"""What timm, torchvision and segmentation-models-pytorch call the weights that a checkpoint makes needless."""
 
 
 def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Any other segmentation network as teacher or student: torchvision's, segmentation-models-pytorch's, your own."""
+"""Any other segmentation network as teacher or student: of torchvision, segmentation-models-pytorch, transformers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from segdistill.errors import UserError, first_line
 from segdistill.resize import resized
 
-ENCODERS = ("backbone", "encoder")
-"""What torchvision and segmentation-models-pytorch call the part that was trained before."""
+ENCODERS = ("backbone", "encoder", "segformer")
+"""What networks call the part that was trained before: torchvision, segmentation-models-pytorch, transformers."""
+NO_WEIGHTS = {"pretrained": False, "weights": None, "weights_backbone": None, "encoder_weights": None}
+"""What timm, torchvision and segmentation-models-pytorch call the weights that others are about to replace."""
 
 
 class External(nn.Module):
@@ -54,15 +56,24 @@ class External(nn.Module):
         super().__init__()
         if multiple_of < 1:
             raise UserError(f"multiple_of={multiple_of}: must be at least 1")
-        try:
-            self.network: nn.Module = _located(factory)(**{classes_argument: num_classes}, **options)
-        except UserError:
-            raise
-        except Exception as error:  # each package has its own ways to refuse an option
-            raise UserError(f"factory={factory}: cannot be built: {first_line(error)}") from error
+        self.factory, self.options = factory, {classes_argument: num_classes, **options}
+        self.network = _built(factory, self.options)
         self.multiple_of = multiple_of
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1), persistent=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """How to build the network anew, and its weights: transformers hangs functions into it that no pickle takes."""
+        modules = {name: module for name, module in self._modules.items() if name != "network"}
+        return {**self.__dict__, "_modules": modules, "weights": self.network.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Builds the network anew, without fetching the weights that are about to be replaced."""
+        weights = state.pop("weights")
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        options = {key: NO_WEIGHTS.get(key, value) for key, value in self.options.items()}
+        self.network = _built(self.factory, options).train(self.training)
+        self.network.load_state_dict(weights, assign=True)
 
     @property
     def backbone(self) -> nn.Module | None:
@@ -85,6 +96,16 @@ class External(nn.Module):
         return resized(_logits(self.network(padded)), padded.shape[-2:])[..., :height, :width]
 
 
+def _built(factory: str, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        network: nn.Module = _located(factory)(**options)
+    except UserError:
+        raise
+    except Exception as error:  # each package has its own ways to refuse an option
+        raise UserError(f"factory={factory}: cannot be built: {first_line(error)}") from error
+    return network
+
+
 def _logits(output: Any) -> Tensor:
     if isinstance(output, Mapping):
         output = output.get("out", output.get("logits"))
@@ -105,3 +126,28 @@ def _located(factory: str) -> Any:
         ) from error
     except AttributeError as error:
         raise UserError(f"factory={factory}: {module} has no {name}") from error
+
+
+def segformer(num_classes: int, pretrained: str | None = None, **options: Any) -> nn.Module:
+    """Builds transformers' SegFormer (Xie et al., 2021, arXiv:2105.15203); its logits have a quarter of the size.
+
+    Args:
+        num_classes: Of its head; where the weights have another number, the classifier starts anew.
+        pretrained: Name or folder of weights; without one it starts from random ones.
+        options: Keys of `SegformerConfig`.
+
+    Raises:
+        UserError: If transformers is not installed.
+    """
+    try:
+        from transformers import SegformerConfig, SegformerForSemanticSegmentation
+    except ImportError as error:
+        raise UserError("SegFormer needs transformers: pip install transformers") from error
+    config = SegformerConfig(num_labels=num_classes, **options)  # also beside weights, which then have to fit it
+    if not pretrained:
+        network: nn.Module = SegformerForSemanticSegmentation(config)
+    else:
+        network = SegformerForSemanticSegmentation.from_pretrained(
+            pretrained, config=config, ignore_mismatched_sizes=True
+        )
+    return network
