@@ -97,7 +97,7 @@ def test_without_a_test_split_the_report_is_on_val(folder_config: FolderConfig, 
     splits = {name: folder_config.splits[name] for name in ("train", "val")}
     source = open_folder(replace(folder_config, splits=splits), cache_dir)
     data = data_module(source)
-    assert len(data.report_pictures()) == 3  # type: ignore[arg-type] # Dataset has no __len__, ours do
+    assert (source.report_split, len(source.splits["val"])) == ("val", 3)
     for tested, validated in zip(data.test_dataloader(), data.val_dataloader(), strict=True):
         assert torch.equal(tested[0], validated[0])
         assert torch.equal(tested[1], validated[1])

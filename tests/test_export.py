@@ -60,9 +60,9 @@ def test_file_and_network_agree_at_three_sizes_and_two_batches(
         with torch.no_grad():
             mask, logits = original(torch.from_numpy(image))
         np.testing.assert_allclose(segmenter.logits(image), logits.numpy(), atol=1e-3)
-        assert segmenter(image).shape == (batch, height, width)
-        assert segmenter(image).dtype == np.uint8
-        assert np.mean(segmenter(image) == mask.numpy()) >= 0.999
+        assert segmenter.masks(image).shape == (batch, height, width)
+        assert segmenter.masks(image).dtype == np.uint8
+        assert np.mean(segmenter.masks(image) == mask.numpy()) >= 0.999
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     dims = [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
@@ -75,7 +75,7 @@ def test_what_comes_out_equals_arithmetic_by_hand_and_metadata_is_kept(tmp_path:
     agreement = export_onnx(Linear(), tmp_path / "m.onnx", image, {"classes": '["r", "g", "b"]'})
     segmenter = Segmenter(tmp_path / "m.onnx")
     np.testing.assert_allclose(segmenter.logits(image), image.transpose(0, 3, 1, 2) / 255, atol=1e-6)
-    np.testing.assert_array_equal(segmenter(image), image.argmax(axis=3))
+    np.testing.assert_array_equal(segmenter.masks(image), image.argmax(axis=3))
     np.testing.assert_array_equal(segmenter(image[0]), image[0].argmax(axis=2))
     assert segmenter.metadata["classes"] == '["r", "g", "b"]'
     assert agreement.pixels == 1.0

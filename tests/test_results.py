@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ ROW = Row(
     latency_ms_p50=17.04,
     latency_ms_p95=118.26,
     total_ms=25436.7,
+    images_per_s=5.62,
+    batch_size=8,
+    batch_ms_p50=120.5,
+    batch_images_per_s=66.4,
+    agreement=0.99987,
     threads=2,
     device="A processor with a rather long name @ 2.10GHz",
     input_size=[269, 484],
@@ -42,11 +48,14 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_the_table_fits_into_100_columns_with_every_figure_whole() -> None:
     console = Console(width=100)
     with console.capture() as printed:
-        console.print(results_table([ROW]))
+        decoding = replace(ROW, engine="onnxruntime-int8+decode", latency_ms_p50=4.06)
+        console.print(results_table([decoding, replace(ROW, model="teacher")]))
     text = printed.get()
     assert "…" not in text
-    for figure in ("onnxruntime-fp32", "97.49", "75.03", "95.20", "-", "6.25", "8.12", "25.3", "17.0", "118.3", "25.4"):
+    for figure in ("onnxruntime-int8+decode", "97.49", "75.03", "95.20", "-", "99.99", "25.3", "17.0", "118.3"):
         assert figure in text
+    for figure in ("4.2x", "6.25 M parameters", "8.12 GMACs", "than teacher onnxruntime-fp32"):
+        assert figure in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -13,10 +12,10 @@ from typing import cast
 import pytorch_lightning as pl
 from hydra.utils import get_class, instantiate
 from pytorch_lightning.loggers import Logger, WandbLogger
-from rich.console import Console
 from torch import nn
 
 from segdistill.config import Config
+from segdistill.console import terminal
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError
@@ -36,12 +35,12 @@ from segdistill.parts import (
     optimizer_factory,
     segmentation_task,
 )
+from segdistill.report.page import write_report
 from segdistill.report.results import read_results, results_table
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import Role
 from segdistill.teaching import keep, teacher_cache, trained_teacher, tried_teacher
 
-PIPED_WIDTH = 100
 COMPARED_BATCHES = 8
 log = logging.getLogger(__name__)
 
@@ -155,11 +154,12 @@ def _loggers(config: Config, run_dir: Path) -> list[Logger]:
 
 
 def _show(run_dir: Path) -> None:
-    """Prints the table and where the files are."""
-    console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+    """Writes the report, prints the table and where the files are."""
+    console = terminal()
     results = run_dir / "results.json"
     if results.is_file():
+        write_report(run_dir)
         console.print(results_table(read_results(results)))
-    for name in ("results.json", "onnx", "predictions", "checkpoints", "csv", "wandb"):
+    for name in ("report.html", "results.json", "onnx", "predictions", "checkpoints", "csv", "wandb"):
         if (run_dir / name).exists():
             console.print(f"  {name:<13}{run_dir / name}", highlight=False, soft_wrap=True)

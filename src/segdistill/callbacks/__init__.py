@@ -4,6 +4,7 @@ from segdistill.callbacks.epoch_log import EpochLog
 from segdistill.callbacks.latency import Latency
 from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.callbacks.predictions import Predictions
+from segdistill.callbacks.quantize import Quantize
 from segdistill.callbacks.restore_best import RestoreBest
 
-__all__ = ["EpochLog", "Latency", "OnnxExport", "Predictions", "RestoreBest"]
+__all__ = ["EpochLog", "Latency", "OnnxExport", "Predictions", "Quantize", "RestoreBest"]

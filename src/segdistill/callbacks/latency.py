@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import track
 from torch import Tensor, nn
@@ -17,10 +18,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from segdistill.callbacks.inputs import task_and_data
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.deploy.export import deployable
-from segdistill.deploy.latency import Engine, Measurement, Pictures, measure
+from segdistill.deploy.latency import Engine, Measurement, Pictures, installed_runtimes, measure
+from segdistill.files import write_json
 from segdistill.machine import cpu_count, cpu_name
 from segdistill.metrics import scores
 from segdistill.report.results import Row, write_results
+
+PRECISIONS = {"fp32": ".onnx", "int8": ".int8.onnx"}
+"""Precision -> how its files end."""
+DECODING = "+decode"
 
 
 class Latency(pl.Callback):
@@ -28,40 +34,57 @@ class Latency(pl.Callback):
 
     Args:
         threads: Cores each engine may use; None takes one for each core of the machine.
+        batch_size: Pictures of the batches that are timed besides single pictures; 1 leaves them out.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or cpu_count()
+    def __init__(self, threads: int | None = None, batch_size: int = 8) -> None:
+        self.threads, self.batch_size = threads or cpu_count(), batch_size
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes `<run dir>/results.json`."""
+        """Writes `results.json`, `confusion.json` and `differences.json` into the run's directory."""
         task, data = task_and_data(trainer, pl_module)
         run_dir = Path(trainer.default_root_dir)
         with tempfile.TemporaryDirectory() as scratch:
-            pictures = decode(data, Path(scratch))
-            engines = []
-            for role, network in task.networks.items():
-                engines.append(Engine(role, "pytorch", _save(network, Path(scratch) / f"{role}.pt")))
-                exported = run_dir / "onnx" / f"{role}.onnx"
-                if exported.is_file():
-                    engines.append(Engine(role, "onnxruntime-fp32", exported))
-            measurements = measure(engines, pictures, threads=self.threads)
+            pictures, truth = decode(data, Path(scratch))
+            engines = [
+                engine
+                for role, network in task.networks.items()
+                for engine in _engines(role, _save(network, Path(scratch) / f"{role}.pt"), run_dir / "onnx")
+            ]
+            measured = measure(engines, pictures, threads=self.threads, batch_size=self.batch_size)
             sizes = [engine.path.stat().st_size / 1e6 for engine in engines]
+        confusions = [measurement.confusion(truth, len(data.source.labels)) for measurement in measured]
+        originals = {m.engine.model: m for m in measured if m.engine.name == "pytorch"}
         rows = [
-            self._row(measurement, size, task.networks[measurement.engine.model], data)
-            for measurement, size in zip(measurements, sizes, strict=True)
+            self._row(measurement, confusion, size, originals, task.networks[measurement.engine.model], data)
+            for measurement, confusion, size in zip(measured, confusions, sizes, strict=True)
         ]
         write_results(run_dir / "results.json", rows)
+        named = {f"{m.engine.model} {m.engine.name}": c.tolist() for m, c in zip(measured, confusions, strict=True)}
+        write_json(run_dir / "confusion.json", named)
+        if len(originals) > 1:
+            write_json(run_dir / "differences.json", _differences(*originals.values()))
 
-    def _row(self, measured: Measurement, file_mb: float, network: nn.Module, data: SegmentationDataModule) -> Row:
-        accuracies = scores(torch.from_numpy(measured.confusion))
+    def _row(
+        self,
+        measured: Measurement,
+        confusion: NDArray[np.int64],
+        file_mb: float,
+        originals: dict[str, Measurement],
+        network: nn.Module,
+        data: SegmentationDataModule,
+    ) -> Row:
+        accuracies = scores(torch.from_numpy(confusion))
         class_iou = accuracies.pop("class_iou")
+        total_ms, images = sum(measured.latencies_ms), len(measured.latencies_ms)
+        batch_ms = float(np.median(measured.batches_ms)) if measured.batches_ms else None
+        batch_size = min(self.batch_size, images) if batch_ms else None
         return Row(
             model=measured.engine.model,
             engine=measured.engine.name,
             split=data.source.report_split,
-            images=len(measured.latencies_ms),
+            images=images,
             **{name: _number(value) for name, value in accuracies.items()},
             class_iou=dict(zip(data.source.labels.names, map(_number, class_iou), strict=True)),
             params=sum(parameter.numel() for parameter in network.parameters()),
@@ -69,24 +92,45 @@ class Latency(pl.Callback):
             file_mb=file_mb,
             latency_ms_p50=measured.percentile_ms(50),
             latency_ms_p95=measured.percentile_ms(95),
-            total_ms=sum(measured.latencies_ms),
+            total_ms=total_ms,
+            images_per_s=1000 * images / total_ms,
+            batch_size=batch_size,
+            batch_ms_p50=batch_ms,
+            batch_images_per_s=1000 * batch_size / batch_ms if batch_size and batch_ms else None,
+            agreement=measured.agreement(originals[measured.engine.model]),
             threads=self.threads,
             device=cpu_name(),
             input_size=list(data.input_size),
         )
 
 
-def decode(data: SegmentationDataModule, folder: Path) -> Pictures:
-    """Writes the report split, decoded and at the input size, into two `.npy` files in `folder`."""
-    total, size = len(data.source.splits[data.source.report_split]), data.input_size
-    pictures = Pictures(folder / "images.npy", folder / "masks.npy", len(data.source.labels))
-    images = np.lib.format.open_memmap(pictures.images, "w+", np.uint8, (total, *size, 3))
-    masks = np.lib.format.open_memmap(pictures.masks, "w+", np.uint8, (total, *size))
-    for index in track(range(total), "Decoding pictures", transient=True):
-        images[index], masks[index] = data.report_picture(index)
-    images.flush()
-    masks.flush()
-    return pictures
+def _engines(role: str, saved: Path, exported: Path) -> list[Engine]:
+    """The network itself, each of its exported files in each runtime, and the smallest file once more with decoding."""
+    engines = [Engine(role, "pytorch", saved)]
+    files = {p: exported / f"{role}{end}" for p, end in PRECISIONS.items() if (exported / f"{role}{end}").is_file()}
+    for precision, path in files.items():
+        engines += [Engine(role, f"{runtime}-{precision}", path) for runtime in installed_runtimes()]
+    if files:
+        precision, path = list(files.items())[-1]
+        engines.append(Engine(role, f"onnxruntime-{precision}{DECODING}", path, decodes=True))
+    return engines
+
+
+def decode(data: SegmentationDataModule, folder: Path) -> tuple[Pictures, NDArray[np.uint8]]:
+    """Writes the report split, decoded and at the input size, into `folder`; returns it with the true masks."""
+    samples, size = data.source.splits[data.source.report_split], data.input_size
+    pictures = Pictures(folder / "pictures.npy", [sample.image for sample in samples])
+    decoded = np.lib.format.open_memmap(pictures.decoded, "w+", np.uint8, (len(samples), *size, 3))
+    truth = np.zeros((len(samples), *size), np.uint8)
+    for index in track(range(len(samples)), "Decoding pictures", transient=True):
+        decoded[index], truth[index] = data.report_picture(index)
+    decoded.flush()
+    return pictures, truth
+
+
+def _differences(one: Measurement, other: Measurement) -> list[float]:
+    """The share of pixels, by picture, that two networks classify differently."""
+    return [float(np.mean(mine != theirs)) for mine, theirs in zip(one.masks, other.masks, strict=True)]
 
 
 def gmacs(network: nn.Module, input_size: tuple[int, ...]) -> float:

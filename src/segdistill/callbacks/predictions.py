@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,27 +24,36 @@ PAPER, INK = (255, 255, 255), (0, 0, 0)
 
 
 class Predictions(pl.Callback):
-    """Writes `<run dir>/predictions/*.png`.
+    """Writes `<run dir>/predictions/*.png`, and `differing/*.png` where teacher and student differ most.
 
     Args:
         count: How many pictures of the report split, evenly spaced.
+        differing: How many by the share of pixels in which `Latency` saw the two differ.
     """
 
-    def __init__(self, count: int = 12) -> None:
-        self.count = count
+    def __init__(self, count: int = 12, differing: int = 6) -> None:
+        self.count, self.differing = count, differing
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws what every network of the task makes of the same pictures."""
         task, data = task_and_data(trainer, pl_module)
         labels, samples = data.source.labels, data.source.splits[data.source.report_split]
-        for index in track(spread(len(samples), self.count), "Drawing predictions", transient=True):
+        folder = Path(trainer.default_root_dir) / "predictions"
+        chosen = [(index, folder / f"{samples[index].image.stem}.png") for index in spread(len(samples), self.count)]
+        for rank, index in enumerate(_most_different(folder.parent / "differences.json", self.differing), 1):
+            chosen.append((index, folder / "differing" / f"{rank:02d}_{samples[index].image.stem}.png"))
+        for index, path in track(chosen, "Drawing predictions", transient=True):
             picture, truth = data.report_picture(index)
             masks = {"truth": truth} | {role: _predict(net, picture) for role, net in task.networks.items()}
             panels = {"image": picture} | {name: labels.colourise(mask) for name, mask in masks.items()}
-            path = Path(trainer.default_root_dir) / "predictions" / f"{samples[index].image.stem}.png"
             with written_whole(path) as temporary:
                 side_by_side(panels, labels).save(temporary, "PNG")
+
+
+def _most_different(path: Path, count: int) -> list[int]:
+    shares = json.loads(path.read_text()) if path.is_file() else []
+    return sorted(range(len(shares)), key=lambda index: -shares[index])[:count]
 
 
 @torch.no_grad()

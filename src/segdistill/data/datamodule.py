@@ -135,14 +135,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Every picture of the split that results are reported on."""
         return self._eval_loader(self.source.report_split)
 
-    def report_pictures(self) -> Dataset[Batch]:
-        """The report split as it comes out of a camera: (uint8 [3, H, W], uint8 [H, W]) at the input size."""
-        return SegmentationDataset(self.source, self.source.report_split, eval_geometry(self.input_size))
+    def picture(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A picture as it comes out of a camera, at the input size: uint8 [H, W, 3] and class ids uint8 [H, W]."""
+        image, mask = SegmentationDataset(self.source, split, eval_geometry(self.input_size))[index]
+        return image.permute(1, 2, 0).numpy(), mask.numpy()
 
     def report_picture(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """One of `report_pictures`, as uint8 [H, W, 3] and uint8 [H, W]."""
-        image, mask = self.report_pictures()[index]
-        return image.permute(1, 2, 0).numpy(), mask.numpy()
+        """A picture of the split that results are reported on."""
+        return self.picture(self.source.report_split, index)
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
         pipeline = v2.Compose([eval_geometry(self.input_size), to_tensors()])

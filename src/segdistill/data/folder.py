@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.progress import track
 
 from segdistill.config import FolderConfig
@@ -20,8 +19,8 @@ from segdistill.data.source import Sample, Source
 from segdistill.errors import UserError
 from segdistill.files import write_json
 from segdistill.machine import cpu_count
+from segdistill.pictures import IMAGE_SUFFIXES, UNREADABLE
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 MASK_SUFFIXES = (".png", ".bmp")
 FAULTS_SHOWN = 3
 
@@ -101,7 +100,7 @@ def _inspect(sample: Sample, values: NDArray[np.int16]) -> tuple[str | None, int
         crc = zlib.crc32(sample.mask.read_bytes(), zlib.crc32(sample.image.read_bytes()))
     except UserError as error:
         return str(error), 0
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+    except UNREADABLE as error:
         return f"{path}: cannot be read as a picture ({error})", 0
     if mask.shape != (height, width):
         return f"{sample.mask}: {mask.shape[1]} x {mask.shape[0]}, its image is {width} x {height}", crc

@@ -11,6 +11,7 @@ from PIL import Image
 
 from segdistill.data.labels import LabelSet
 from segdistill.errors import UserError
+from segdistill.pictures import read_rgb
 
 SINGLE_CHANNEL_MODES = ("L", "P", "1")
 
@@ -24,8 +25,7 @@ class Sample:
 
     def read_image(self) -> NDArray[np.uint8]:
         """Returns uint8 [H, W, 3] RGB."""
-        with Image.open(self.image) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return read_rgb(self.image)
 
     def read_mask_values(self) -> NDArray[np.uint8]:
         """Returns the file's own values, uint8 [H, W].

@@ -1,1 +1,5 @@
-"""What ships. Knows nothing of Lightning or Hydra; `segmenter` and `latency` run without torch."""
+"""What ships. Knows nothing of Lightning or Hydra; `segmenter`, `predict` and `latency` run without torch."""
+
+from segdistill.deploy.segmenter import Segmenter
+
+__all__ = ["Segmenter"]

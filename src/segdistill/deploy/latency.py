@@ -11,16 +11,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segdistill.pictures import read_rgb, resized_rgb
 from segdistill.turns import Serve, Worker
 
 WARM_UP = 5  # untimed pictures before the first turn
 TURN = 8  # timed pictures a turn
+BATCHES = 5  # timed batches
 PAUSE_S = 0.05  # before a turn, for the last engine's threads to fall asleep
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
@@ -31,13 +35,15 @@ class Engine:
 
     Attributes:
         model: Whose weights it runs: "teacher", "student".
-        name: How: "pytorch", "onnxruntime-fp32".
+        name: How: one of RUNTIMES, and after a dash the precision: "pytorch", "onnxruntime-int8".
         path: An exported `.onnx`, or a `Deployable` saved whole by `torch.save`.
+        decodes: Begins with the picture's file, not with decoded pixels.
     """
 
     model: str
     name: str
     path: Path
+    decodes: bool = False
 
 
 @dataclass
@@ -47,52 +53,66 @@ class Measurement:
     Attributes:
         engine: Which.
         latencies_ms: One entry a picture, float64.
-        confusion: int64 [C, C], rows are the truth.
+        batches_ms: One entry a batch; empty where the engine decodes.
+        masks: uint8 [n, H, W], what it predicted.
     """
 
     engine: Engine
     latencies_ms: list[float] = field(default_factory=list)
-    confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    batches_ms: list[float] = field(default_factory=list)
+    masks: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
 
     def percentile_ms(self, share: float) -> float:
         """Returns the latency that `share` percent of the pictures stay below."""
         return float(np.percentile(self.latencies_ms, share))
 
+    def confusion(self, truth: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+        """Returns the confusion matrix int64 [C, C], rows are the truth, over uint8 [n, H, W]."""
+        total = np.zeros((num_classes, num_classes), np.int64)
+        for predicted, expected in zip(self.masks, truth, strict=True):
+            total += count(predicted, expected, num_classes)
+        return total
+
+    def agreement(self, other: Measurement) -> float:
+        """Returns the share of all pixels that have the same class in both."""
+        return float(np.mean([np.mean(mine == theirs) for mine, theirs in zip(self.masks, other.masks, strict=True)]))
+
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures and their truth in two `.npy` files, which every process maps.
+    """Decoded pictures in a `.npy` file that every process maps, and the files that they come from.
 
     Attributes:
-        images: uint8 [n, H, W, 3] RGB.
-        masks: uint8 [n, H, W], class ids, void 255.
-        num_classes: C.
+        decoded: uint8 [n, H, W, 3] RGB, in a file of this path.
+        files: n pictures of any size and format.
     """
 
-    images: Path
-    masks: Path
-    num_classes: int
+    decoded: Path
+    files: Sequence[Path]
 
     def __len__(self) -> int:
-        return len(np.load(self.masks, mmap_mode="r"))
+        return len(self.files)
 
 
-def measure(engines: Sequence[Engine], pictures: Pictures, *, threads: int) -> list[Measurement]:
-    """Runs every engine over every picture, one picture at a time.
+def measure(engines: Sequence[Engine], pictures: Pictures, *, threads: int, batch_size: int = 1) -> list[Measurement]:
+    """Runs every engine over every picture, one picture at a time, and then over some batches.
 
     Args:
         engines: What to measure.
         pictures: What on.
         threads: Cores each engine may use.
+        batch_size: Pictures of a batch; 1 leaves the batches out.
 
     Raises:
         RuntimeError: If an engine fails; names it and what it said.
     """
     measurements = [Measurement(engine) for engine in engines]
+    batch_size = min(batch_size, len(pictures))
+    in_batches = [index for index, engine in enumerate(engines) if batch_size > 1 and not engine.decodes]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ExitStack() as stack:
         workers = [
-            stack.enter_context(Worker(f"{engine.model} {engine.name}", _engine, engine, pictures, threads))
+            stack.enter_context(Worker(f"{engine.model} {engine.name}", _serve, engine, pictures, threads))
             for engine in engines
         ]
         for worker in workers:
@@ -106,32 +126,55 @@ def measure(engines: Sequence[Engine], pictures: Pictures, *, threads: int) -> l
                 time.sleep(PAUSE_S)
                 measurements[turn].latencies_ms += workers[turn].ask((start, stop))
                 progress.advance(bar, stop - start)
+        for round_number in range(1 + BATCHES if in_batches else 0):
+            for offset in range(len(in_batches)):
+                turn = in_batches[(round_number + offset) % len(in_batches)]
+                time.sleep(PAUSE_S)
+                spent = workers[turn].ask(batch_size)
+                if round_number:  # the first one warms up
+                    measurements[turn].batches_ms.append(spent)
         for worker, measurement in zip(workers, measurements, strict=True):
-            measurement.confusion = worker.ask(None)
+            measurement.masks = worker.ask(None)
     return measurements
 
 
-def _engine(engine: Engine, pictures: Pictures, threads: int) -> Serve:
-    """Opens and warms an engine: a range of pictures is answered with latencies, None with the confusion matrix."""
-    predict = _open(engine.path, threads)
-    images, masks = (np.load(path, mmap_mode="r") for path in (pictures.images, pictures.masks))
-    confusion = np.zeros((pictures.num_classes, pictures.num_classes), np.int64)
-    for _ in range(WARM_UP):
-        predict(np.array(images[:1]))
+def _serve(engine: Engine, pictures: Pictures, threads: int) -> Serve:
+    """Opens and warms an engine.
 
-    def serve(turn: tuple[int, int] | None) -> list[float] | NDArray[np.int64]:
-        if turn is None:
-            return confusion
-        predict(np.array(images[turn[0] : turn[0] + 1]))  # wakes threads and caches
+    A range of pictures is answered with latencies, a batch size with the milliseconds of a batch, None with the masks.
+    """
+    decoded = np.load(pictures.decoded, mmap_mode="r")
+    predict = RUNTIMES[engine.name.partition("-")[0]](engine.path, threads)
+    masks = np.zeros(decoded.shape[:3], np.uint8)
+
+    def given(index: int) -> Any:
+        return pictures.files[index] if engine.decodes else np.array(decoded[index : index + 1])
+
+    def run(given: Any) -> NDArray[np.uint8]:
+        if engine.decodes:
+            given = resized_rgb(read_rgb(given), decoded.shape[1:3])[None]
+        return predict(given)
+
+    def timed(given: Any) -> tuple[float, NDArray[np.uint8]]:
+        begin = time.perf_counter()
+        mask = run(given)
+        return 1000 * (time.perf_counter() - begin), mask
+
+    def serve(request: tuple[int, int] | int | None) -> list[float] | float | NDArray[np.uint8]:
+        if request is None:
+            return masks
+        if isinstance(request, int):
+            return timed(np.array(decoded[:request]))[0]
+        run(given(request[0]))  # wakes threads and caches
         latencies = []
-        for index in range(*turn):
-            image = np.array(images[index : index + 1])
-            begin = time.perf_counter()
-            predicted = predict(image)
-            latencies.append(1000 * (time.perf_counter() - begin))
-            confusion[:] += count(predicted[0], masks[index], pictures.num_classes)
+        for index in range(*request):
+            spent, mask = timed(given(index))
+            latencies.append(spent)
+            masks[index] = mask[0]
         return latencies
 
+    for _ in range(WARM_UP):
+        run(given(0))
     return serve
 
 
@@ -142,11 +185,7 @@ def count(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], num_classes: i
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def _open(path: Path, threads: int) -> Predict:
-    if path.suffix == ".onnx":
-        from segdistill.deploy.segmenter import Segmenter
-
-        return Segmenter(path, threads=threads)
+def _pytorch(path: Path, threads: int) -> Predict:
     import torch
 
     torch.set_num_threads(threads)
@@ -158,3 +197,39 @@ def _open(path: Path, threads: int) -> Predict:
         return mask
 
     return predict
+
+
+def _onnxruntime(path: Path, threads: int) -> Predict:
+    from segdistill.deploy.segmenter import Segmenter
+
+    return Segmenter(path, threads=threads).masks
+
+
+def _openvino(path: Path, threads: int) -> Predict:
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 on processors that multiply it
+    }
+    model = openvino.Core().compile_model(path, "CPU", settings)
+
+    def predict(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        mask: NDArray[np.uint8] = model([pictures])["mask"]
+        return mask
+
+    return predict
+
+
+RUNTIMES: dict[str, Callable[[Path, int], Predict]] = {
+    "pytorch": _pytorch,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}
+"""(path, threads) -> a function from pictures uint8 [N, H, W, 3] to masks uint8 [N, H, W], by name."""
+
+
+def installed_runtimes() -> list[str]:
+    """Returns the names of the runtimes for exported files that can be imported here."""
+    return [name for name in ("onnxruntime", "openvino") if find_spec(name) is not None]

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
 from segdistill.config import DistillConfig, FitConfig, RoadScenesConfig, ScheduleConfig, TermConfig, TrainerConfig
+from segdistill.console import terminal
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.scenes import open_scenes
 from segdistill.files import write_json
@@ -203,22 +203,19 @@ def _in_turns(workers: Mapping[str, Worker], rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def main() -> None:
-    """Parses the command line, prints tables and saves them as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m segdistill.benchmark", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="training")
-    command = commands.add_parser("training", help="seconds a training step, on a CPU")
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
     command.add_argument("--batch-size", type=int, default=4)
     command.add_argument("--size", type=int, nargs=2, default=(269, 484), metavar=("H", "W"))
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--cache", type=Path, default=Path("cache"), help="where RoadScenes are rendered")
     command.add_argument("--output", type=Path, default=Path("benchmark-training.json"))
-    _report_training(parser.parse_args())
 
 
-def _report_training(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Prints tables and saves them as JSON."""
     medians = training(arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
-    console, report = Console(), []
+    console, report = terminal(), []
     height, width = arguments.size
     for backbone, seconds in medians.items():
         loading = seconds.pop(LOADER, None)
@@ -248,7 +245,3 @@ def _report_training(arguments: argparse.Namespace) -> None:
             )
             report[-1]["loader"] = {"images_per_second": loaded, "student_images_per_second": consumed}
     write_json(arguments.output, {"pairs": report, "rounds": arguments.rounds, "device": cpu_name()})
-
-
-if __name__ == "__main__":
-    main()

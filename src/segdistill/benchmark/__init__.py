@@ -1,0 +1,1 @@
+"""`python -m segdistill.benchmark training | inference`: times as ratios within one run."""

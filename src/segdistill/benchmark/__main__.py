@@ -1,0 +1,29 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from segdistill import benchmark
+from segdistill.benchmark import inference, training
+from segdistill.errors import UserError
+
+
+def main() -> None:
+    """Parses the command line and runs one benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m segdistill.benchmark", description=benchmark.__doc__)
+    commands = parser.add_subparsers(required=True, metavar="training | inference", dest="name")
+    for module, summary in ((training, "a training step, on a CPU"), (inference, "exported files, on a CPU")):
+        command = commands.add_parser(module.__name__.rpartition(".")[2], help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Static INT8 quantisation of an exported file, with the layers that cannot bear it left in float32."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from segdistill.deploy.bytes_in import BytesIn
+from segdistill.deploy.segmenter import Segmenter
+from segdistill.errors import UserError
+from segdistill.files import written_whole
+
+METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+}
+QUANTIZED = ("Conv", "Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool", "MatMul", "Gemm")
+PROBED = 4  # pictures that a layer's sensitivity is measured on
+Pictures = Sequence[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a file was quantised; stands in its metadata as `quantization`.
+
+    Attributes:
+        method: Of the calibration.
+        pictures: How many it was calibrated on.
+        drop: Of mean IoU against the float32 file, a fraction of 1.
+        float32_layers: Convolutions that were left in float32, the most sensitive first.
+    """
+
+    method: str
+    pictures: int
+    drop: float
+    float32_layers: list[str]
+
+
+def quantize_int8(
+    source: Path,
+    path: Path,
+    calibration: Pictures,
+    *,
+    method: str = "minmax",
+    limit: float = 0.005,
+    score: Callable[[Path], float],
+) -> Quantization:
+    """Quantises an exported file to INT8: QDQ, weights per channel.
+
+    If the mean IoU drops by more than `limit`, convolutions return to float32, twice as many each time, in the order
+    of the error that each one's quantisation alone makes in the logits.
+
+    Args:
+        source: The float32 file.
+        path: The file to write.
+        calibration: Pictures uint8 [H, W, 3], of which the ranges of all activations are taken.
+        method: "minmax", "entropy" or "percentile".
+        limit: Largest drop of the score that is borne.
+        score: Measures the mean IoU of a file, on other pictures.
+
+    Raises:
+        UserError: If there is nothing to calibrate on.
+    """
+    if not calibration:
+        raise UserError(f"{path}: quantisation needs pictures to calibrate on, there are none")
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        bench = _Bench(source, Path(scratch), calibration, method)
+        reference = score(source)
+        ranking: list[str] = []
+        kept: list[str] = []
+        while True:
+            candidate = bench.quantized(without=kept)
+            drop = reference - score(candidate)
+            if drop <= limit or len(kept) == len(bench.layers):
+                break
+            ranking = ranking or bench.by_sensitivity()
+            kept = ranking[: max(1, 2 * len(kept))]
+        result = Quantization(method, len(calibration), drop, [bench.layers[name] for name in kept])
+        with written_whole(path) as temporary:
+            _describe(candidate, source, result, temporary)
+    return result
+
+
+class _Bench:
+    """A float32 file that is quantised in part, any number of times, with one calibration.
+
+    Attributes:
+        layers: Node of each convolution -> its module's name.
+        bytes_in: How the picture is normalised, if that is what quantisation would take back.
+    """
+
+    def __init__(self, source: Path, scratch: Path, calibration: Pictures, method: str) -> None:
+        self.source, self.prepared, self.scratch = source, scratch / "prepared.onnx", scratch
+        self.calibration, self.method = calibration, METHODS[method]
+        quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
+        graph = onnx.load(self.prepared).graph
+        self.bytes_in = BytesIn.of(graph)
+        self.layers = {node.name: _layer(node.input[1]) for node in graph.node if node.op_type == "Conv"}
+
+    def quantized(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> Path:
+        """Writes a file with some nodes quantised, into a place that the next call overwrites."""
+        path = self.scratch / "quantized.onnx"
+        quantize_static(
+            self.prepared,
+            path,
+            _Reader(self.calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTIZED),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=list(only),
+            nodes_to_exclude=list(without),
+            calibrate_method=self.method,
+            calibration_cache_path=self.scratch / "ranges.json",
+            extra_options={"TensorQuantOverrides": self.bytes_in.parameters} if self.bytes_in else None,
+        )
+        if self.bytes_in:
+            model = onnx.load(path)
+            self.bytes_in.shorten(model.graph)
+            onnx.save(model, path)
+        return path
+
+    def by_sensitivity(self) -> list[str]:
+        """Returns the convolutions, first the one whose quantisation alone changes the logits most."""
+        probes = [picture[None] for picture in self.calibration[:PROBED]]
+        expected = [Segmenter(self.source).logits(probe) for probe in probes]
+
+        def error(name: str) -> float:
+            segmenter = Segmenter(self.quantized(only=[name]))
+            return sum(float(np.square(segmenter.logits(p) - e).mean()) for p, e in zip(probes, expected, strict=True))
+
+        errors = {name: error(name) for name in self.layers}
+        return sorted(errors, key=lambda name: -errors[name])
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime ships no type information
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = iter(pictures)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        picture = next(self.pictures, None)
+        return None if picture is None else {"image": picture[None]}
+
+
+def _layer(weight: str) -> str:
+    return weight.removeprefix("network.").removesuffix(".weight")
+
+
+def _describe(quantised: Path, source: Path, result: Quantization, path: Path) -> None:
+    """Saves a quantised file with the metadata of its source, and how it came to be."""
+    model = onnx.load(quantised)
+    metadata = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, metadata | {"quantization": json.dumps(asdict(result))})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back onnxruntime's advice on what is done here anyway."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

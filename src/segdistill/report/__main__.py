@@ -1,0 +1,13 @@
+"""`python -m segdistill.report RUN_DIR` writes the page of a run anew."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from segdistill.report.page import write_report
+
+parser = argparse.ArgumentParser(prog="python -m segdistill.report", description=__doc__)
+parser.add_argument("run_dir", type=Path, help="holds results.json")
+sys.stdout.write(f"{write_report(parser.parse_args().run_dir)}\n")

@@ -1,0 +1,160 @@
+"""report.html: one run on one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import onnx
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from segdistill import __version__
+from segdistill.files import written_whole
+from segdistill.report.figures import Curve, confusion_matrix, per_class_iou, speed_accuracy, training_curves
+from segdistill.report.results import Row, read_results, yardstick
+
+PICTURE_WIDTH, PICTURES = 1400, 8
+DPI = 160
+MOST_POINTS = 400  # of a curve; more than a page can show
+SCORES = ("val/miou", "test/miou")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of results beside the one it is compared with."""
+
+    row: Row
+    faster: float
+    points: float | None
+
+
+def write_report(run_dir: Path) -> Path:
+    """Writes `report.html` and `figures/*.png` from what a run has left; returns the page.
+
+    Args:
+        run_dir: Holds `results.json`; what else there is, is shown as well.
+    """
+    rows = read_results(run_dir / "results.json")
+    figures = _figures(run_dir, rows)
+    for name, figure in figures.items():
+        with written_whole(run_dir / "figures" / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+    environment = Environment(loader=PackageLoader("segdistill.report"), autoescape=True, undefined=StrictUndefined)
+    overrides = _overrides(run_dir)
+    page = environment.get_template("report.html.j2").render(
+        name=run_dir.resolve().name,
+        rows=rows,
+        reference=yardstick(rows),
+        batch_size=next((row.batch_size for row in rows if row.batch_size), None),
+        lines=_lines(rows),
+        models={row.model: row for row in rows},
+        figures={name: _svg(figure) for name, figure in figures.items()},
+        pictures=list(_pictures(run_dir)),
+        quantization=_quantization(run_dir),
+        command=None if overrides is None else shlex.join(["python", "train.py", *overrides]),
+        configuration=_text(run_dir / ".hydra" / "config.yaml"),
+        version=__version__,
+    )
+    path = run_dir / "report.html"
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _lines(rows: Sequence[Row]) -> list[Line]:
+    reference = yardstick(rows)
+    known = [row.miou is not None and reference.miou is not None for row in rows]
+    return [
+        Line(
+            row,
+            faster=reference.latency_ms_p50 / row.latency_ms_p50,
+            points=100 * ((row.miou or 0.0) - (reference.miou or 0.0)) if both else None,
+        )
+        for row, both in zip(rows, known, strict=True)
+    ]
+
+
+def _figures(run_dir: Path, rows: Sequence[Row]) -> dict[str, Figure]:
+    figures = {
+        "speed_accuracy": speed_accuracy([row for row in rows if "+" not in row.engine]),
+        "per_class_iou": per_class_iou([row for row in rows if row.engine == "pytorch"] or rows[:1]),
+    }
+    losses, scores = _curves(run_dir)
+    if losses or scores:
+        figures["training_curves"] = training_curves(losses, scores)
+    confusion = run_dir / "confusion.json"
+    if confusion.is_file():
+        matrices = {name: m for name, m in json.loads(confusion.read_text()).items() if name.endswith(" pytorch")}
+        for name, matrix in matrices.items():
+            title = f"{name.removesuffix(' pytorch')}, % of each true class"
+            figures[f"confusion_{name.split()[0]}"] = confusion_matrix(np.array(matrix), list(rows[0].class_iou), title)
+    return figures
+
+
+def _curves(run_dir: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """Training losses and validation scores, as the CSV logger left them."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for path in sorted((run_dir / "csv").glob("*/metrics.csv")):
+        with path.open(newline="") as file:
+            for record in csv.DictReader(file):
+                for name, value in record.items():
+                    if value and (name.startswith("train/loss") or name in SCORES):
+                        steps, values = curves.setdefault(name, ([], []))
+                        steps.append(float(record["step"]))
+                        values.append(100 * float(value) if name in SCORES else float(value))
+    thinned: dict[str, Curve] = {}
+    for name, (steps, values) in curves.items():
+        every = 1 + len(steps) // MOST_POINTS
+        thinned[name] = steps[::every], values[::every]
+    losses = {name: curve for name, curve in thinned.items() if name not in SCORES}
+    return losses, {name: curve for name, curve in thinned.items() if name in SCORES}
+
+
+def _svg(figure: Figure) -> Markup:
+    """The figure as an element of the page; its letters are drawn, so that no font is needed."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    return Markup(svg[svg.index("<svg") :])  # drawn by matplotlib, which escapes what it is given
+
+
+def _pictures(run_dir: Path) -> Iterator[tuple[str, str]]:
+    """Name and data URL of the pictures where teacher and student differ most, or of any."""
+    folder = run_dir / "predictions"
+    for path in islice(sorted((folder / "differing").glob("*.png")) or sorted(folder.glob("*.png")), PICTURES):
+        with Image.open(path) as picture:
+            shown = picture.convert("RGB")
+        shown.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
+        buffer = io.BytesIO()
+        shown.save(buffer, "JPEG", quality=85)
+        yield path.stem, f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _quantization(run_dir: Path) -> dict[str, Mapping[str, object]]:
+    """How each INT8 file came to be, by model, as the file itself says."""
+    found = {}
+    for path in sorted((run_dir / "onnx").glob("*.int8.onnx")):
+        metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        found[path.name.removesuffix(".int8.onnx")] = json.loads(metadata["quantization"])
+    return found
+
+
+def _overrides(run_dir: Path) -> list[str] | None:
+    """What was given on the command line; None where Hydra left no note of it."""
+    text = _text(run_dir / ".hydra" / "overrides.yaml")
+    return None if text is None else [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None
