@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segdistill.deploy import export
-from segdistill.deploy.export import deployable, export_onnx
+from segdistill.deploy.export import deployable, export_onnx, write_half
 from segdistill.deploy.segmenter import Segmenter
 from segdistill.errors import UserError
 from segdistill.models import DeepLabV3, DeepLabV3Plus
@@ -79,6 +80,41 @@ def test_what_comes_out_equals_arithmetic_by_hand_and_metadata_is_kept(tmp_path:
     np.testing.assert_array_equal(segmenter(image[0]), image[0].argmax(axis=2))
     assert segmenter.metadata["classes"] == '["r", "g", "b"]'
     assert agreement.pixels == 1.0
+
+
+def test_a_file_in_float16_has_half_the_size_and_the_same_interface(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU6(), nn.Conv2d(64, 3, 3, padding=1))
+    image = pictures(2, 24, 36)
+    source, path = tmp_path / "m.onnx", tmp_path / "m.fp16.onnx"
+    export_onnx(network, source, image, {"classes": "[]"})
+    assert write_half(source, path, image) >= 0.99
+    weights = [tensor for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 4]
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
+    assert path.stat().st_size < 0.75 * source.stat().st_size
+    assert Segmenter(path).logits(image).dtype == np.float32
+    np.testing.assert_allclose(Segmenter(path).logits(image), Segmenter(source).logits(image), atol=1e-2)
+    assert Segmenter(path).metadata["classes"] == "[]"
+
+
+def test_a_float16_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_onnx(Linear(), tmp_path / "m.onnx", pictures(1, 16, 16), {})
+    monkeypatch.setattr(export, "LEAST_HALF_AGREEMENT", 1.01)
+    with pytest.raises(UserError, match="not kept; in float16"):
+        write_half(tmp_path / "m.onnx", tmp_path / "m.fp16.onnx", pictures(1, 16, 16))
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_openvino_gives_the_same_masks_and_logits(tmp_path: Path) -> None:
+    network = DeepLabV3(5)
+    nn.init.normal_(network.head.get_parameter("classifier.weight"))
+    path = tmp_path / "model.onnx"
+    export_onnx(network, path, pictures(2, 64, 96), {})
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for image in (pictures(1, 64, 96), pictures(3, 49, 83)):
+        answer = model([image])
+        np.testing.assert_allclose(answer["logits"], Segmenter(path).logits(image), atol=1e-3)
+        assert np.mean(answer["mask"] == Segmenter(path).masks(image)) >= 0.999
 
 
 def test_a_file_that_disagrees_is_not_kept(tmp_path: Path) -> None:

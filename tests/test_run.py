@@ -22,7 +22,21 @@ from segdistill.report.results import read_results
 ROOT = Path(__file__).parents[1]
 TINY = ["experiment=smoke", "data.input_size=[67,98]", "data.train=8", "data.val=4", "data.test=5"]
 CROPS = [f"{part}.fit.{key}" for part in ("teacher", "student") for key in ("crop=[64,64]", "batch_size=4")]
-NO_REPORT = ["~callbacks.onnx_export", "~callbacks.latency", "~callbacks.predictions", "logger=csv"]
+ENGINES = [
+    "pytorch",
+    "onnxruntime-fp32",
+    "openvino-fp32",
+    "onnxruntime-int8",
+    "openvino-int8",
+    "onnxruntime-int8+decode",
+]
+NO_REPORT = [
+    "~callbacks.onnx_export",
+    "~callbacks.quantize",
+    "~callbacks.latency",
+    "~callbacks.predictions",
+    "logger=csv",
+]
 
 
 def command(run_dir: Path, *overrides: str) -> list[str]:
@@ -51,20 +65,33 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_row_is_filled_from_measurements(run_dir: Path) -> None:
     rows = read_results(run_dir / "results.json")
-    engines = ["pytorch", "onnxruntime-fp32"]
-    assert [(row.model, row.engine) for row in rows] == [(m, e) for m in ("teacher", "student") for e in engines]
+    assert [(row.model, row.engine) for row in rows] == [(m, e) for m in ("teacher", "student") for e in ENGINES]
     for row in rows:
         assert (row.split, row.images, row.input_size) == ("test", 5, [67, 98])
         assert 0 < row.latency_ms_p50 <= row.latency_ms_p95 <= row.total_ms
-        assert 20 < row.file_mb < 30
+        assert row.images_per_s == pytest.approx(5000 / row.total_ms)
+        assert (row.batch_size is None) == row.engine.endswith("+decode")
         assert row.overall_acc is not None
         assert 0 < row.overall_acc <= 1
         assert set(row.class_iou) == {"background", "car", "signal", "pedestrian", "lane"}
-    teacher, student = rows[0], rows[2]
+        assert (5 < row.file_mb < 8) if "int8" in row.engine else (20 < row.file_mb < 30)
+        assert row.agreement >= (0.9 if "int8" in row.engine else 0.999)
+    teacher, student = rows[0], rows[len(ENGINES)]
     assert student.params < teacher.params
     assert student.gmacs < teacher.gmacs
-    for pytorch, exported in (rows[:2], rows[2:]):
-        assert exported.overall_acc == pytest.approx(pytorch.overall_acc, abs=1e-3)
+    for role in ("teacher", "student"):
+        scores = {row.engine: row.overall_acc for row in rows if row.model == role}
+        assert scores["onnxruntime-fp32"] == pytest.approx(scores["pytorch"], abs=1e-3)
+        assert scores["openvino-fp32"] == pytest.approx(scores["pytorch"], abs=1e-3)
+        assert scores["onnxruntime-int8+decode"] == pytest.approx(scores["onnxruntime-int8"], abs=1e-9)
+
+
+def test_the_report_is_there_and_shows_every_engine(run_dir: Path) -> None:
+    page = (run_dir / "report.html").read_text()
+    for engine in ENGINES:
+        assert page.count(f"<td>{engine}</td>") == 2
+    assert "python train.py experiment=smoke" in page
+    assert len(list((run_dir / "figures").glob("*.png"))) == 5
 
 
 def test_the_exported_files_explain_themselves(run_dir: Path) -> None:
@@ -81,7 +108,8 @@ def test_the_exported_files_explain_themselves(run_dir: Path) -> None:
 
 
 def test_pictures_checkpoints_and_logs_are_left(run_dir: Path) -> None:
-    pictures = sorted((run_dir / "predictions").iterdir())
+    assert len(list((run_dir / "predictions" / "differing").glob("*.png"))) == 2
+    pictures = sorted((run_dir / "predictions").glob("*.png"))
     assert len(pictures) == 4
     with Image.open(pictures[0]) as picture:
         assert picture.width == 4 * 98 + 3 * 4

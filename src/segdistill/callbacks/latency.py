@@ -24,7 +24,7 @@ from segdistill.machine import cpu_count, cpu_name
 from segdistill.metrics import scores
 from segdistill.report.results import Row, write_results
 
-PRECISIONS = {"fp32": ".onnx", "int8": ".int8.onnx"}
+PRECISIONS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
 """Precision -> how its files end."""
 DECODING = "+decode"
 

@@ -13,14 +13,21 @@ from rich.progress import track
 
 from segdistill import __version__
 from segdistill.callbacks.inputs import spread, task_and_data
-from segdistill.deploy.export import export_onnx
+from segdistill.deploy.export import export_onnx, write_half
 
 AGREEMENT_PICTURES = 4
 log = logging.getLogger(__name__)
 
 
 class OnnxExport(pl.Callback):
-    """Writes `<run dir>/onnx/<role>.onnx` for teacher and student."""
+    """Writes `<run dir>/onnx/<role>.onnx` for teacher and student.
+
+    Args:
+        fp16: Also write `<role>.fp16.onnx`, for GPUs.
+    """
+
+    def __init__(self, *, fp16: bool = False) -> None:
+        self.fp16 = fp16
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -47,3 +54,6 @@ class OnnxExport(pl.Callback):
                 100 * agreement.pixels,
                 agreement.logit_error,
             )
+            if self.fp16:
+                half = path.with_suffix(".fp16.onnx")
+                log.info("%s: in float16, %.4f %% of pixels the same", half, 100 * write_half(path, half, pictures))
