@@ -7,10 +7,12 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from segdistill import config
 from segdistill.cli import one_line_errors, with_resumed_overrides
+from segdistill.sweep import run_job
 
 config.register()
 
@@ -18,11 +20,15 @@ config.register()
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Runs one configuration and returns its `test/miou`, which a sweep compares."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return run_job(cfg, folder)
     with one_line_errors():  # here as well, because Hydra adds a line of its own to an error that reaches it
         checked = config.parse(cfg)
         from segdistill.run import run  # torch is imported here, after the configuration was checked
 
-        return run(checked, Path(HydraConfig.get().runtime.output_dir))
+        return run(checked, folder)
 
 
 if __name__ == "__main__":

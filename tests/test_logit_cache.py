@@ -106,14 +106,15 @@ def test_an_interrupted_computation_goes_on_where_it_was(data: SegmentationDataM
     assert torch.equal(kept, logits_of(LogitCache("memory", cache_dir).logits(whole, data, CPU, MADE_FROM)))
 
 
-def test_a_file_that_is_cut_short_is_computed_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [0, 8, -1])
+def test_a_file_that_is_cut_short_is_computed_again(left: int, tmp_path: Path) -> None:
     folder = LogitFolder.of(tmp_path, {"teacher": "a"}, count=2, shape=(2, 3, 4))
     logits = np.ones((2, 3, 4), np.float16)
     folder.keep(0, logits)
     folder.keep(1, logits)
     assert folder.missing() == []
     path = sorted(folder.folder.glob("*.npy"))[1]
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:left])
     assert folder.missing() == [1]
 
 

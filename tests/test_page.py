@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from test_results import ROW
 
@@ -19,6 +22,7 @@ from segdistill.report.results import write_results
 
 TEACHER = replace(ROW, model="teacher", miou=0.5, latency_ms_p50=60.0, file_mb=25.8)
 INT8 = replace(ROW, engine="onnxruntime-int8", miou=0.42, latency_ms_p50=10.0, file_mb=6.7)
+OVERRIDES = ["experiment=kd_deeplab", "+data.classes={road: 0, car: [1, 2]}", f"data.root={'long/' * 40}<b>"]
 
 
 class Tags(HTMLParser):
@@ -51,7 +55,7 @@ def run_dir(tmp_path: Path) -> Path:
         "epoch,step,train/loss,val/miou\n0,0,2.5,\n0,1,1.5,\n0,1,,0.25\n1,3,,0.31\n"
     )
     (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "overrides.yaml").write_text("- experiment=kd_deeplab\n- data.splits={a: <b>}\n")
+    OmegaConf.save(OmegaConf.create(OVERRIDES), tmp_path / ".hydra" / "overrides.yaml")
     (tmp_path / ".hydra" / "config.yaml").write_text("seed: 0 # <script>\n")
     pixels = np.zeros((20, 60, 3), np.uint8)
     (tmp_path / "predictions" / "differing").mkdir(parents=True)
@@ -68,7 +72,9 @@ def test_the_page_holds_what_the_run_left_and_needs_nothing_else(run_dir: Path) 
     assert all(address.startswith(("data:image/", "#")) for address in tags.addresses)
     assert "<script" not in page
     assert page.count("<figure>") == 5 + 1  # scatter, classes, curves, two matrices; one picture
-    assert "python train.py experiment=kd_deeplab &#39;data.splits={a: &lt;b&gt;}&#39;" in page
+    command = re.search(r"<pre>(python train.py .*?)</pre>", page)
+    assert command is not None
+    assert shlex.split(html.unescape(command[1])) == ["python", "train.py", *OVERRIDES]
     assert "seed: 0 # &lt;script&gt;" in page
     assert "01_00007" in page
     for name in ("speed_accuracy", "per_class_iou", "training_curves", "confusion_teacher", "confusion_student"):

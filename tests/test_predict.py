@@ -130,6 +130,26 @@ def test_what_exists_is_kept_unless_it_is_to_be_overwritten(
     assert list(masks(out)) == ["a.png"]
 
 
+def test_the_pictures_themselves_are_never_written_over(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    assert run(monkeypatch, model, tmp_path, "-o", tmp_path, "--overwrite") == predict.EXIT_USER_ERROR
+    assert "a.png: is a picture to be segmented; give another folder" in capsys.readouterr().err
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_a_full_disk_is_no_damaged_picture(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    monkeypatch.setattr(predict, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict.predict(Segmenter(model), str(tmp_path / "a.png"), tmp_path / "out")
+
+
 def test_the_overlay_blends_the_palette_over_the_picture(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,12 +99,21 @@ def test_without_pictures_there_is_nothing_to_calibrate_on(source: Path, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_leaves_no_half_file(source: Path, tmp_path: Path) -> None:
-    def interrupted(candidate: Path) -> float:
-        if candidate != source:
-            raise KeyboardInterrupt
-        return 0.5
+def test_an_interruption_leaves_no_half_file(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = onnx.save
 
+    def interrupted(model: onnx.ModelProto, path: Path, **options: Any) -> None:
+        save(model, path, **options)
+        if tmp_path in Path(path).parents:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(onnx, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        quantize_int8(source, tmp_path / "student.int8.onnx", pictures(2), score=interrupted)
+        quantize_int8(source, tmp_path / "student.int8.onnx", pictures(2), score=lambda _: 0.5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_loses_too_much_whatever_is_spared_is_not_kept(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not kept; 50\.00 points of mean IoU are lost"):
+        quantize_int8(source, tmp_path / "x.onnx", pictures(2), score=lambda path: 0.9 if path == source else 0.4)
     assert list(tmp_path.iterdir()) == []

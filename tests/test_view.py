@@ -68,6 +68,17 @@ def test_sampling_agrees_with_scipy(flip: bool) -> None:
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
 
 
+def test_what_changes_colours_leaves_the_view_alone() -> None:
+    picture = tv_tensors.Image(smooth(*INPUT_SIZE)), tv_tensors.Mask(torch.zeros(INPUT_SIZE, dtype=torch.uint8))
+    views = []
+    for jitter in (0.0, 0.5):
+        torch.manual_seed(0)
+        _, _, view = train_pipeline(INPUT_SIZE, (64, 80), (0.6, 1.6), 0.5, jitter)(*picture, View.whole(*INPUT_SIZE))
+        assert isinstance(view, View)
+        views.append(view.tolist())
+    assert views[0] == views[1]
+
+
 def test_maps_keep_half_precision() -> None:
     maps = torch.rand(3, 6, 8).half()
     result = replayed(maps, View.whole(24, 32), (6, 8))

@@ -10,6 +10,7 @@ from pathlib import Path
 # glibc's mallopt parameters (malloc.h), and the largest value they take
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**31 - 1
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def cpu_count() -> int:
@@ -46,9 +47,11 @@ def available_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     entries = dict(line.split(":") for line in meminfo.read_text().splitlines())
     available = int(entries["MemAvailable"].split()[0]) * 1024
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
-        return min(available, max(0, int(most) - int(used.read_text())))
+    limit, used, details = (CGROUP / name for name in ("memory.max", "memory.current", "memory.stat"))
+    if all(path.is_file() for path in (limit, used, details)) and (most := limit.read_text().strip()).isdigit():
+        parts = dict(line.split() for line in details.read_text().splitlines())
+        files = int(parts["active_file"]) + int(parts["inactive_file"])  # given up when memory is wanted
+        return min(available, max(0, int(most) - int(used.read_text()) + files))
     return available
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import cast
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import nn
@@ -148,9 +150,17 @@ def _loggers(config: Config, run_dir: Path) -> list[Logger]:
     loggers = []
     for spec in config.logger.values():
         if issubclass(get_class(spec["_target_"]), WandbLogger):
-            spec = wandb_options(spec)
+            spec = {**_sweep_names(), **wandb_options(spec)}
         loggers.append(start(partial(instantiate, spec, save_dir=str(run_dir)), asdict(config)))
     return [logger for logger in loggers if logger is not None]
+
+
+def _sweep_names() -> dict[str, str]:
+    """W&B's names for a job of a sweep: its overrides, and the sweep as the group; empty for a run of its own."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return {}
+    hydra_config = HydraConfig.get()
+    return {"group": Path(hydra_config.sweep.dir).name, "name": hydra_config.job.override_dirname}
 
 
 def _show(run_dir: Path) -> None:

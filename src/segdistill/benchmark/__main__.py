@@ -8,6 +8,7 @@ import sys
 from segdistill import benchmark
 from segdistill.benchmark import inference, training
 from segdistill.errors import UserError
+from segdistill.pictures import UNREADABLE
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except UserError as error:
+    except (UserError, *UNREADABLE) as error:
         sys.exit(f"error: {error}")
 
 

@@ -22,7 +22,7 @@ from segdistill.deploy.segmenter import Segmenter
 from segdistill.errors import UserError
 from segdistill.files import write_json
 from segdistill.machine import cpu_count, cpu_name
-from segdistill.pictures import read_rgb, resized_rgb
+from segdistill.pictures import IMAGE_SUFFIXES, read_rgb, resized_rgb
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -95,4 +95,5 @@ def _pictures(path: str | None, count: int, size: tuple[int, ...]) -> NDArray[np
     if path is None:
         return np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
     height, width = size
-    return np.stack([resized_rgb(read_rgb(each), (height, width)) for each in found(path)[:count]])
+    files = [each for each in found(path) if each.suffix.lower() in IMAGE_SUFFIXES][:count]
+    return np.stack([resized_rgb(read_rgb(each), (height, width)) for each in files])

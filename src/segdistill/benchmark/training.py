@@ -181,9 +181,9 @@ def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path)
     medians = {}
     for backbone in TEACHERS:
         workers = {name: Worker(name, _stepping, build, backbone, batch_size, size) for name, build in STEPS.items()}
-        if backbone == STUDENT:
-            workers[LOADER] = Worker(LOADER, _loading, cache_dir, batch_size, size)
         medians[backbone] = _in_turns(workers, rounds)
+    loader = {LOADER: Worker(LOADER, _loading, cache_dir, batch_size, size)}  # its processes go on between its turns
+    medians[STUDENT] |= _in_turns(loader, rounds)
     return medians
 
 

@@ -14,6 +14,7 @@ from rich.progress import track
 from segdistill import __version__
 from segdistill.callbacks.inputs import spread, task_and_data
 from segdistill.deploy.export import export_onnx, write_half
+from segdistill.errors import UserError
 
 AGREEMENT_PICTURES = 4
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class OnnxExport(pl.Callback):
             path = run_dir / "onnx" / f"{role}.onnx"
             metadata = {**shared, "model": role, "network": type(network).__name__}
             agreement = export_onnx(network, path, pictures, metadata)
+            for earlier in path.parent.glob(f"{role}.*.onnx"):  # made from the file that was here before
+                earlier.unlink()
             log.info(
                 "%s: agrees with PyTorch on %.4f %% of pixels, logits within %.1e",
                 path,
@@ -56,4 +59,7 @@ class OnnxExport(pl.Callback):
             )
             if self.fp16:
                 half = path.with_suffix(".fp16.onnx")
-                log.info("%s: in float16, %.4f %% of pixels the same", half, 100 * write_half(path, half, pictures))
+                try:
+                    log.info("%s: in float16, %.4f %% of pixels the same", half, 100 * write_half(path, half, pictures))
+                except UserError as error:  # the float32 file is there
+                    log.warning("no float16 file: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Predictions(pl.Callback):
         task, data = task_and_data(trainer, pl_module)
         labels, samples = data.source.labels, data.source.splits[data.source.report_split]
         folder = Path(trainer.default_root_dir) / "predictions"
+        shutil.rmtree(folder, ignore_errors=True)  # of the student that was here before
         chosen = [(index, folder / f"{samples[index].image.stem}.png") for index in spread(len(samples), self.count)]
         for rank, index in enumerate(_most_different(folder.parent / "differences.json", self.differing), 1):
             chosen.append((index, folder / "differing" / f"{rank:02d}_{samples[index].image.stem}.png"))

@@ -16,7 +16,7 @@ from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.deploy.latency import count
 from segdistill.deploy.quantize import METHODS, quantize_int8
 from segdistill.deploy.segmenter import Segmenter
-from segdistill.errors import ConfigError
+from segdistill.errors import ConfigError, first_line
 from segdistill.metrics import scores
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 class Quantize(pl.Callback):
     """Writes `<run dir>/onnx/<role>.int8.onnx` beside each `<role>.onnx`.
 
-    Calibrated on training pictures; layers that must stay in float32 are found on validation pictures.
+    Calibrated on training pictures; layers that must stay in float32 are found on validation pictures. A network that
+    cannot be quantised is left without such a file, with a warning.
 
     Args:
         method: Of the calibration: "minmax", "entropy" or "percentile".
@@ -54,14 +55,18 @@ class Quantize(pl.Callback):
         sources = [Path(trainer.default_root_dir) / "onnx" / f"{role}.onnx" for role in task.networks]
         for source in track([path for path in sources if path.is_file()], "Quantising to INT8", transient=True):
             path = source.with_suffix(".int8.onnx")
-            result = quantize_int8(
-                source,
-                path,
-                calibration,
-                method=self.method,
-                limit=self.limit,
-                score=lambda candidate: _miou(candidate, data),
-            )
+            try:
+                result = quantize_int8(
+                    source,
+                    path,
+                    calibration,
+                    method=self.method,
+                    limit=self.limit,
+                    score=lambda candidate: _miou(candidate, data),
+                )
+            except Exception as error:  # onnxruntime does not quantise every graph; the float32 file is there
+                log.warning("no INT8 file: %s", first_line(error))
+                continue
             kept = f"; in float32 stay {', '.join(result.float32_layers)}" if result.float32_layers else ""
             log.info("%s: %.2f points of mean IoU lost on the validation split%s", path, 100 * result.drop, kept)
 

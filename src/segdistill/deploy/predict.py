@@ -70,26 +70,28 @@ def predict(
         UserError: If there is nothing to read, or the folder cannot be written, or holds such files already.
     """
     sources = found(path)
-    out = _writable(out)
     names = _names(sources)
-    if not overwrite:
-        for name in names:
-            if any(out.glob(f"{glob.escape(name)}.png")) or any(out.glob(f"{glob.escape(name)}_[0-9]*.png")):
-                raise UserError(f"{out / name}.png: exists; --overwrite replaces it")
+    _require_free(_writable(out), sources, names, overwrite)
     summary, palette = Summary(), _palette(segmenter)
     for done, (source, name) in enumerate(zip(sources, names, strict=True)):
         _show_progress(done, len(sources))
-        try:
-            for frame_name, picture in _frames(source, name):
-                begin = time.perf_counter()
-                mask = segmenter(picture)
-                summary.seconds += time.perf_counter() - begin
-                summary.pictures += 1
-                summary.pixels += np.bincount(mask.ravel(), minlength=256)
-                _write(out, frame_name, picture, mask, palette, overlay)
-        except UNREADABLE as error:
-            summary.skipped += 1
-            sys.stderr.write(f"\rwarning: {source}: skipped, cannot be decoded ({first_line(error)})\n")
+        frames = _frames(source, name)
+        while True:
+            try:
+                frame = next(frames, None)
+            except UNREADABLE as error:
+                summary.skipped += 1
+                sys.stderr.write(f"\rwarning: {source}: skipped, cannot be decoded ({first_line(error)})\n")
+                break
+            if frame is None:
+                break
+            frame_name, picture = frame
+            begin = time.perf_counter()
+            mask = segmenter(picture)
+            summary.seconds += time.perf_counter() - begin
+            summary.pictures += 1
+            summary.pixels += np.bincount(mask.ravel(), minlength=256)
+            _write(out, frame_name, picture, mask, palette, overlay)
     _show_progress(len(sources), len(sources))
     return summary
 
@@ -131,6 +133,18 @@ def _writable(out: Path) -> Path:
     return out
 
 
+def _require_free(out: Path, sources: Sequence[Path], names: Sequence[str], overwrite: bool) -> None:
+    """Refuses to write over the pictures themselves, and over earlier masks unless that is wanted."""
+    for source, name in zip(sources, names, strict=True):
+        mask = out / f"{name}.png"
+        if mask.exists() and mask.resolve() in {each.resolve() for each in sources}:
+            raise UserError(f"{mask}: is a picture to be segmented; give another folder with -o")
+        is_video = source.suffix.lower() in VIDEO_SUFFIXES
+        taken = next(out.glob(glob.escape(name) + ("_[0-9]*.png" if is_video else ".png")), None)
+        if taken is not None and not overwrite:
+            raise UserError(f"{taken}: exists; --overwrite replaces it")
+
+
 def _frames(source: Path, name: str) -> Iterator[Frame]:
     if source.suffix.lower() not in VIDEO_SUFFIXES:
         yield name, read_rgb(source)
@@ -140,6 +154,8 @@ def _frames(source: Path, name: str) -> Iterator[Frame]:
     except ImportError as error:
         raise UserError(f"{source}: videos need PyAV: pip install av") from error
     with av.open(str(source)) as video:
+        if not video.streams.video:
+            raise ValueError("holds no pictures")
         for index, frame in enumerate(video.decode(video=0)):
             yield f"{name}_{index:06d}", np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
@@ -205,7 +221,7 @@ def main() -> int:
         summary = predict(
             segmenter, arguments.path, arguments.out, overlay=arguments.overlay, overwrite=arguments.overwrite
         )
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USER_ERROR
     sys.stdout.write("\n".join(summary.lines(segmenter.classes)) + "\n")

@@ -27,6 +27,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 QUANTIZED = ("Conv", "Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool", "MatMul", "Gemm")
+WEIGHTED = ("Conv", "MatMul", "Gemm")
 PROBED = 4  # pictures that a layer's sensitivity is measured on
 Pictures = Sequence[NDArray[np.uint8]]
 
@@ -39,7 +40,7 @@ class Quantization:
         method: Of the calibration.
         pictures: How many it was calibrated on.
         drop: Of mean IoU against the float32 file, a fraction of 1.
-        float32_layers: Convolutions that were left in float32, the most sensitive first.
+        float32_layers: Layers that were left in float32, the most sensitive first.
     """
 
     method: str
@@ -59,8 +60,8 @@ def quantize_int8(
 ) -> Quantization:
     """Quantises an exported file to INT8: QDQ, weights per channel.
 
-    If the mean IoU drops by more than `limit`, convolutions return to float32, twice as many each time, in the order
-    of the error that each one's quantisation alone makes in the logits.
+    If the mean IoU drops by more than `limit`, layers return to float32, twice as many each time, in the order of the
+    error that each one's quantisation alone makes in the logits.
 
     Args:
         source: The float32 file.
@@ -71,7 +72,7 @@ def quantize_int8(
         score: Measures the mean IoU of a file, on other pictures.
 
     Raises:
-        UserError: If there is nothing to calibrate on.
+        UserError: If there is nothing to calibrate on, or the drop stays too large; nothing is left at `path` then.
     """
     if not calibration:
         raise UserError(f"{path}: quantisation needs pictures to calibrate on, there are none")
@@ -83,8 +84,12 @@ def quantize_int8(
         while True:
             candidate = bench.quantized(without=kept)
             drop = reference - score(candidate)
-            if drop <= limit or len(kept) == len(bench.layers):
+            if drop <= limit:
                 break
+            if len(kept) == len(bench.layers):
+                raise UserError(
+                    f"{path}: not kept; {100 * drop:.2f} points of mean IoU are lost whatever stays in float32"
+                )
             ranking = ranking or bench.by_sensitivity()
             kept = ranking[: max(1, 2 * len(kept))]
         result = Quantization(method, len(calibration), drop, [bench.layers[name] for name in kept])
@@ -97,7 +102,7 @@ class _Bench:
     """A float32 file that is quantised in part, any number of times, with one calibration.
 
     Attributes:
-        layers: Node of each convolution -> its module's name.
+        layers: Node of each layer with weights -> its module's name.
         bytes_in: How the picture is normalised, if that is what quantisation would take back.
     """
 
@@ -107,11 +112,14 @@ class _Bench:
         quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
         graph = onnx.load(self.prepared).graph
         self.bytes_in = BytesIn.of(graph)
-        self.layers = {node.name: _layer(node.input[1]) for node in graph.node if node.op_type == "Conv"}
+        self.layers = {node.name: _layer(node.input[1]) for node in graph.node if node.op_type in WEIGHTED}
 
     def quantized(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> Path:
         """Writes a file with some nodes quantised, into a place that the next call overwrites."""
         path = self.scratch / "quantized.onnx"
+        options: dict[str, object] = {"CalibStridedMinMax": 1}  # one picture at a time, or every activation is kept
+        if self.bytes_in:
+            options["TensorQuantOverrides"] = self.bytes_in.parameters
         quantize_static(
             self.prepared,
             path,
@@ -125,7 +133,7 @@ class _Bench:
             nodes_to_exclude=list(without),
             calibrate_method=self.method,
             calibration_cache_path=self.scratch / "ranges.json",
-            extra_options={"TensorQuantOverrides": self.bytes_in.parameters} if self.bytes_in else None,
+            extra_options=options,
         )
         if self.bytes_in:
             model = onnx.load(path)
@@ -134,7 +142,7 @@ class _Bench:
         return path
 
     def by_sensitivity(self) -> list[str]:
-        """Returns the convolutions, first the one whose quantisation alone changes the logits most."""
+        """Returns the layers, first the one whose quantisation alone changes the logits most."""
         probes = [picture[None] for picture in self.calibration[:PROBED]]
         expected = [Segmenter(self.source).logits(probe) for probe in probes]
 
@@ -148,10 +156,17 @@ class _Bench:
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime ships no type information
     def __init__(self, pictures: Pictures) -> None:
-        self.pictures = iter(pictures)
+        self.pictures = pictures
+        self.set_range(0, len(pictures))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self.chosen = iter(self.pictures[start_index:end_index])
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        picture = next(self.pictures, None)
+        picture = next(self.chosen, None)
         return None if picture is None else {"image": picture[None]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,6 +63,13 @@ class External(nn.Module):
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1), persistent=False)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> External:
+        """An ordinary copy; only a pickle has the network built anew."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
         """How to build the network anew, and its weights: transformers hangs functions into it that no pickle takes."""
         modules = {name: module for name, module in self._modules.items() if name != "network"}
@@ -73,7 +81,9 @@ class External(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         options = {key: NO_WEIGHTS.get(key, value) for key, value in self.options.items()}
         self.network = _built(self.factory, options).train(self.training)
-        self.network.load_state_dict(weights, assign=True)
+        missing = self.network.load_state_dict(weights, strict=False, assign=True).missing_keys
+        if missing:  # what is left over belongs to heads that only pretrained networks have
+            raise RuntimeError(f"{self.factory}: built anew, it has no weights for {missing[0]}")
 
     @property
     def backbone(self) -> nn.Module | None:

@@ -26,8 +26,9 @@ MANIFEST = "manifest.json"
 @torch.no_grad()
 def logits_shape(network: nn.Module, size: Sequence[int]) -> tuple[int, ...]:
     """Returns [C, h, w] of a network's native logits of a picture [H, W]; the network is left as it is."""
+    device = next(network.parameters()).device
     with evaluated(network):
-        return tuple(native_logits(network, torch.zeros(1, 3, *size)).shape[1:])
+        return tuple(native_logits(network, torch.zeros(1, 3, *size, device=device)).shape[1:])
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -100,7 +101,7 @@ class LogitFolder:
     def _is_whole(self, index: int) -> bool:
         try:
             logits = np.load(self._path(index), mmap_mode="r")
-        except (OSError, ValueError):  # not there; cut short
+        except (OSError, ValueError, EOFError):  # not there; cut short; empty
             return False
         return bool(logits.shape == self.shape and logits.dtype == np.float16)
 

@@ -10,4 +10,7 @@ from segdistill.report.page import write_report
 
 parser = argparse.ArgumentParser(prog="python -m segdistill.report", description=__doc__)
 parser.add_argument("run_dir", type=Path, help="holds results.json")
-sys.stdout.write(f"{write_report(parser.parse_args().run_dir)}\n")
+try:
+    sys.stdout.write(f"{write_report(parser.parse_args().run_dir)}\n")
+except OSError as error:
+    sys.exit(f"error: {error}")

@@ -14,6 +14,7 @@ from segdistill.report.results import Row
 SIZE = (5.6, 4.0)  # inches; 400 pixels wide on a phone, where its letters are as tall as the page's
 COLOURS = {"teacher": "#b5541c", "student": "#1f5fa8"}
 OTHER_COLOUR = "#555555"
+LARGEST_SIDE, MOST_NUMBERED = 16, 32  # inches of a confusion matrix; classes whose shares are written into it
 MARKERS = "osD^vP*X"
 Curve = tuple[Sequence[float], Sequence[float]]
 
@@ -58,7 +59,7 @@ def per_class_iou(rows: Sequence[Row]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 112)
     axes.set_xlabel("IoU, %")
-    figure.set_size_inches(SIZE[0], 1.6 + 0.45 * len(names))
+    figure.set_size_inches(SIZE[0], min(2 * LARGEST_SIDE, 1.6 + 0.45 * len(names)))
     figure.legend(loc="outside lower center", fontsize=9, frameon=False)
     return figure
 
@@ -81,13 +82,13 @@ def training_curves(losses: Mapping[str, Curve], scores: Mapping[str, Curve]) ->
 
 def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
     """Shares of each true class, in %: rows are the truth."""
-    side = max(4.4, 0.46 * len(names) + 1.8)
+    side = min(LARGEST_SIDE, max(4.4, 0.46 * len(names) + 1.8))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     shares = 100 * confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for row, column in np.ndindex(shares.shape):
-        if shares[row, column] >= 0.5:
+        if shares[row, column] >= 0.5 and len(names) <= MOST_NUMBERED:
             colour = "white" if shares[row, column] > 60 else "black"
             axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")

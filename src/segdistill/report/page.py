@@ -17,6 +17,7 @@ import onnx
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from PIL import Image
 
 from segdistill import __version__
@@ -50,21 +51,24 @@ def write_report(run_dir: Path) -> Path:
     for name, figure in figures.items():
         with written_whole(run_dir / "figures" / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
-    environment = Environment(loader=PackageLoader("segdistill.report"), autoescape=True, undefined=StrictUndefined)
     overrides = _overrides(run_dir)
-    page = environment.get_template("report.html.j2").render(
-        name=run_dir.resolve().name,
-        rows=rows,
-        reference=yardstick(rows),
-        batch_size=next((row.batch_size for row in rows if row.batch_size), None),
-        lines=_lines(rows),
-        models={row.model: row for row in rows},
-        figures={name: _svg(figure) for name, figure in figures.items()},
-        pictures=list(_pictures(run_dir)),
-        quantization=_quantization(run_dir),
-        command=None if overrides is None else shlex.join(["python", "train.py", *overrides]),
-        configuration=_text(run_dir / ".hydra" / "config.yaml"),
-        version=__version__,
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            name=run_dir.resolve().name,
+            rows=rows,
+            reference=yardstick(rows),
+            batch_size=next((row.batch_size for row in rows if row.batch_size), None),
+            lines=_lines(rows),
+            models={row.model: row for row in rows},
+            figures={name: drawn(figure) for name, figure in figures.items()},
+            pictures=list(_pictures(run_dir)),
+            quantization=_quantization(run_dir),
+            command=None if overrides is None else shlex.join(["python", "train.py", *overrides]),
+            configuration=_text(run_dir / ".hydra" / "config.yaml"),
+            version=__version__,
+        )
     )
     path = run_dir / "report.html"
     with written_whole(path) as temporary:
@@ -121,8 +125,13 @@ def _curves(run_dir: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
     return losses, {name: curve for name, curve in thinned.items() if name in SCORES}
 
 
-def _svg(figure: Figure) -> Markup:
-    """The figure as an element of the page; its letters are drawn, so that no font is needed."""
+def environment() -> Environment:
+    """Returns what renders the pages: values are escaped, a missing one is an error."""
+    return Environment(loader=PackageLoader("segdistill.report"), autoescape=True, undefined=StrictUndefined)
+
+
+def drawn(figure: Figure) -> Markup:
+    """Returns a figure as an element of a page; its letters are drawn, so that no font is needed."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
@@ -152,8 +161,8 @@ def _quantization(run_dir: Path) -> dict[str, Mapping[str, object]]:
 
 def _overrides(run_dir: Path) -> list[str] | None:
     """What was given on the command line; None where Hydra left no note of it."""
-    text = _text(run_dir / ".hydra" / "overrides.yaml")
-    return None if text is None else [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
+    path = run_dir / ".hydra" / "overrides.yaml"
+    return [str(override) for override in OmegaConf.load(path)] if path.is_file() else None
 
 
 def _text(path: Path) -> str | None:

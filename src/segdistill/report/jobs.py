@@ -1,0 +1,121 @@
+"""The jobs of a sweep, read back from their directories."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STATUS = "job.json"
+REPETITION = "seed"
+"""The key whose values repeat a setting instead of making another."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    Attributes:
+        name: Of its directory, within the sweep's.
+        settings: What its command line set: key -> value, as text.
+        score: test/miou, a fraction of 1; None while there is none.
+        error: Why it failed.
+    """
+
+    name: str
+    settings: dict[str, str]
+    score: float | None
+    error: str | None
+
+    @property
+    def described(self) -> str:
+        """Its settings in one line."""
+        return ", ".join(f"{key}={value}" for key, value in self.settings.items())
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The jobs that differ in nothing but their seed.
+
+    Attributes:
+        values: Swept key -> value.
+        jobs: Those with a score.
+    """
+
+    values: dict[str, str]
+    jobs: list[Job]
+
+    @property
+    def scores(self) -> list[float]:
+        """One a seed."""
+        return [job.score for job in self.jobs if job.score is not None]
+
+    @property
+    def mean(self) -> float:
+        """Of the scores."""
+        return statistics.fmean(self.scores)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of the scores, of a sample; None of a single one."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What a sweep's directory holds.
+
+    Attributes:
+        jobs: In the order they were started.
+        skipped: Directories that are no job of a sweep, and why.
+    """
+
+    jobs: list[Job]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def swept(self) -> list[str]:
+        """The keys that differ between jobs, seeds aside."""
+        keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key != REPETITION)
+        return [key for key in keys if len({job.settings.get(key) for job in self.jobs}) > 1]
+
+    def by_setting(self) -> list[Setting]:
+        """Returns the settings that have a score, best mean first."""
+        groups: dict[tuple[str, ...], list[Job]] = {}
+        for job in self.jobs:
+            if job.score is not None:
+                groups.setdefault(tuple(job.settings.get(key, "") for key in self.swept), []).append(job)
+        settings = [Setting(dict(zip(self.swept, values, strict=True)), jobs) for values, jobs in groups.items()]
+        return sorted(settings, key=lambda setting: -setting.mean)
+
+
+def read_jobs(sweep_dir: Path) -> Jobs:
+    """Reads every job's directory; one that cannot be read is skipped and named."""
+    jobs, skipped = [], {}
+    for folder in sorted(filter(Path.is_dir, sweep_dir.iterdir()), key=_order):
+        try:
+            jobs.append(_job(folder))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            skipped[folder.name] = f"{type(error).__name__}: {error}"
+    return Jobs(jobs, skipped)
+
+
+def _order(folder: Path) -> tuple[int, str]:
+    return (int(folder.name), "") if folder.name.isdigit() else (10**9, folder.name)
+
+
+def _job(folder: Path) -> Job:
+    noted = json.loads((folder / STATUS).read_text())
+    score = noted.get("score")
+    overrides = _overrides(folder / ".hydra" / "overrides.yaml")
+    error = noted.get("error") if noted["status"] == "failed" else None
+    return Job(folder.name, dict(overrides), None if score is None else float(score), error)
+
+
+def _overrides(path: Path) -> Sequence[tuple[str, str]]:
+    from omegaconf import OmegaConf
+
+    pairs = [str(override).lstrip("+~").partition("=") for override in OmegaConf.load(path)]
+    return [(key, value) for key, _, value in pairs]

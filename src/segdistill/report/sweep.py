@@ -1,0 +1,147 @@
+"""A sweep's summary: `python -m segdistill.report.sweep DIR`, and by itself at the end of a multirun."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from segdistill.console import terminal
+from segdistill.errors import UserError
+from segdistill.files import write_json, written_whole
+from segdistill.report.jobs import Jobs, Setting, read_jobs
+from segdistill.report.page import drawn, environment
+
+DPI = 160
+log = logging.getLogger(__name__)
+
+
+def summarise(sweep_dir: Path) -> Jobs:
+    """Writes `summary.{csv,json,html}` and `summary.png` into a sweep's directory, and prints the table.
+
+    Args:
+        sweep_dir: Of a multirun; it may still go on.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    if not sweep_dir.is_dir():
+        raise UserError(f"{sweep_dir}: no such folder")
+    jobs = read_jobs(sweep_dir)
+    for name, reason in jobs.skipped.items():
+        log.warning("%s: skipped, no job of a sweep (%s)", sweep_dir / name, reason)
+    settings = jobs.by_setting()
+    records = [_record(setting, jobs.swept) for setting in settings]
+    write_json(sweep_dir / "summary.json", records)
+    with written_whole(sweep_dir / "summary.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*jobs.swept, "seeds", "miou_mean", "miou_std", "jobs"])
+        writer.writeheader()
+        writer.writerows({**record, "jobs": " ".join(record["jobs"])} for record in records)
+    figure = sweep_figure(settings, jobs.swept)
+    if figure is not None:
+        with written_whole(sweep_dir / "summary.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+    page = (
+        environment()
+        .get_template("sweep.html.j2")
+        .render(
+            name=sweep_dir.resolve().name,
+            swept=jobs.swept,
+            settings=settings,
+            jobs=jobs,
+            figure=None if figure is None else drawn(figure),
+            pages={job.name for job in jobs.jobs if (sweep_dir / job.name / "report.html").is_file()},
+        )
+    )
+    with written_whole(sweep_dir / "summary.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    terminal().print(_table(settings, jobs.swept))
+    return jobs
+
+
+def sweep_figure(settings: Sequence[Setting], swept: Sequence[str]) -> Figure | None:
+    """A line with a bar of one standard deviation for one swept key, a heat map for two, nothing for others."""
+    if not settings or len(swept) not in (1, 2):
+        return None
+    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    axes = figure.subplots()
+    if len(swept) == 1:
+        ordered = sorted(settings, key=lambda setting: _sortable(setting.values[swept[0]]))
+        places = range(len(ordered))
+        means = [100 * setting.mean for setting in ordered]
+        deviations = [100 * (setting.deviation or 0.0) for setting in ordered]
+        axes.errorbar(places, means, deviations, marker="o", capsize=4)
+        axes.set_xticks(places, [setting.values[swept[0]] for setting in ordered])
+        axes.set_xlabel(swept[0])
+        axes.set_ylabel("test mean IoU, %")
+        axes.grid(visible=True, alpha=0.25)
+        return figure
+    rows, columns = (sorted({setting.values[key] for setting in settings}, key=_sortable) for key in swept)
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for setting in settings:
+        grid[rows.index(setting.values[swept[0]]), columns.index(setting.values[swept[1]])] = 100 * setting.mean
+    image = axes.imshow(grid, cmap="viridis", aspect="auto")
+    for row, column in np.ndindex(grid.shape):
+        if np.isfinite(grid[row, column]):
+            bright = grid[row, column] > (np.nanmin(grid) + np.nanmax(grid)) / 2
+            text = f"{grid[row, column]:.2f}"
+            axes.text(column, row, text, ha="center", va="center", color="black" if bright else "white")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel(swept[1])
+    axes.set_ylabel(swept[0])
+    figure.colorbar(image, label="test mean IoU, %")
+    return figure
+
+
+def _record(setting: Setting, swept: Sequence[str]) -> dict[str, Any]:
+    return {
+        **{key: setting.values[key] for key in swept},
+        "seeds": len(setting.scores),
+        "miou_mean": setting.mean,
+        "miou_std": setting.deviation,
+        "jobs": [job.name for job in setting.jobs],
+    }
+
+
+def _table(settings: Sequence[Setting], swept: Sequence[str]) -> Table:
+    table = Table(title="test mean IoU in %, best first", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for key in swept:
+        table.add_column(key, no_wrap=True)
+    for heading in ("mean", "std", "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for setting in settings:
+        deviation = "-" if setting.deviation is None else f"{100 * setting.deviation:.2f}"
+        values = (setting.values[key] for key in swept)
+        table.add_row(*values, f"{100 * setting.mean:.2f}", deviation, str(len(setting.scores)))
+    return table
+
+
+def _sortable(value: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(value), value
+    except ValueError:
+        return 1, 0.0, value
+
+
+def main() -> None:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(prog="python -m segdistill.report.sweep", description=__doc__)
+    parser.add_argument("sweep_dir", type=Path, help="the directory of a multirun")
+    try:
+        summarise(parser.parse_args().sweep_dir)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

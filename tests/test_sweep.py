@@ -1,0 +1,169 @@
+"""Sweeps: no job takes another down or runs twice, and the summary counts seeds as repetitions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from test_run import CROPS, NO_REPORT, ROOT, TINY
+
+from segdistill import run, sweep
+from segdistill.errors import UserError
+from segdistill.files import write_json
+from segdistill.report.jobs import STATUS, read_jobs
+from segdistill.report.sweep import summarise, sweep_figure
+
+
+def job(sweep_dir: Path, name: str, overrides: list[str], **noted: Any) -> Path:
+    folder = sweep_dir / name
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    write_json(folder / STATUS, {"status": "finished", **noted})
+    return folder
+
+
+@pytest.fixture
+def sweep_dir(tmp_path: Path) -> Path:
+    scores = {("1", "0"): 0.30, ("1", "1"): 0.34, ("10", "0"): 0.41, ("10", "1"): 0.43, ("2", "0"): 0.50}
+    for index, ((temperature, seed), score) in enumerate(scores.items()):
+        overrides = ["experiment=smoke", f"distill.temperature={temperature}", f"seed={seed}"]
+        job(tmp_path, str(index), overrides, score=score)
+    job(tmp_path, "11", ["experiment=smoke", "distill.temperature=2", "seed=1"], status="failed", error="no <teacher>")
+    (tmp_path / "foreign").mkdir()
+    broken = job(tmp_path, "12", ["experiment=smoke"], score=0.9)
+    (broken / STATUS).write_text("{half")
+    return tmp_path
+
+
+def test_seeds_are_repetitions_and_the_best_setting_comes_first(sweep_dir: Path) -> None:
+    jobs = read_jobs(sweep_dir)
+    assert [each.name for each in jobs.jobs] == ["0", "1", "2", "3", "4", "11"]
+    assert jobs.swept == ["distill.temperature"]
+    found = [(s.values["distill.temperature"], s.scores, s.mean, s.deviation) for s in jobs.by_setting()]
+    assert found == [
+        ("2", [0.50], 0.50, None),
+        ("10", [0.41, 0.43], pytest.approx(0.42), pytest.approx(statistics.stdev([0.41, 0.43]))),
+        ("1", [0.30, 0.34], pytest.approx(0.32), pytest.approx(statistics.stdev([0.30, 0.34]))),
+    ]
+
+
+def test_the_summary_is_written_in_every_form_and_names_what_is_skipped(
+    sweep_dir: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sweep_dir / "2" / "report.html").touch()
+    summarise(sweep_dir)
+    assert {record.args[0] for record in caplog.records if record.args} == {sweep_dir / "foreign", sweep_dir / "12"}  # type: ignore[index] # a tuple here
+    records = json.loads((sweep_dir / "summary.json").read_text())
+    assert records[1] == {
+        "distill.temperature": "10",
+        "seeds": 2,
+        "miou_mean": pytest.approx(0.42),
+        "miou_std": pytest.approx(math.sqrt(0.0002)),
+        "jobs": ["2", "3"],
+    }
+    with (sweep_dir / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["distill.temperature"] for row in rows] == ["2", "10", "1"]
+    assert rows[1]["jobs"] == "2 3"
+    page = (sweep_dir / "summary.html").read_text()
+    assert '<a href="2/report.html">2</a>' in page
+    assert "no &lt;teacher&gt;" in page
+    assert "foreign: skipped" in page
+    assert (sweep_dir / "summary.png").stat().st_size > 1000
+    assert "42.00" in capsys.readouterr().out
+
+
+def test_one_swept_key_is_a_line_in_order_of_its_numbers_two_are_a_heat_map(sweep_dir: Path, tmp_path: Path) -> None:
+    jobs = read_jobs(sweep_dir)
+    line = sweep_figure(jobs.by_setting(), jobs.swept)
+    assert line is not None
+    assert [label.get_text() for label in line.axes[0].get_xticklabels()] == ["1", "2", "10"]
+    for index, (temperature, alpha) in enumerate([("1", "0.5"), ("1", "0.8"), ("4", "0.5")]):
+        job(tmp_path / "two", str(index), [f"distill.temperature={temperature}", f"distill.alpha={alpha}"], score=0.2)
+    two = read_jobs(tmp_path / "two")
+    heat = sweep_figure(two.by_setting(), two.swept)
+    assert heat is not None
+    assert heat.axes[0].images[0].get_array().shape == (2, 2)  # type: ignore[union-attr] # an image has one
+    assert len(heat.axes[0].texts) == 3  # nothing is written where there is no job
+    assert sweep_figure(two.by_setting(), []) is None
+
+
+def test_a_sweep_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        summarise(tmp_path / "absent")
+
+
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch) -> DictConfig:
+    """A configuration that is taken as it is."""
+    monkeypatch.setattr(sweep, "parse", lambda cfg: Parsed())
+    return OmegaConf.create({"seed": 0, "resume": None})
+
+
+class Parsed:
+    resume = None
+
+
+def test_a_finished_job_is_not_run_again_and_a_failed_one_is(
+    composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[float | Exception] = [UserError("disk full"), ValueError("a defect"), 0.25]
+
+    def next_answer(config: object, folder: Path) -> float:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(run, "run", next_answer)
+    assert math.isnan(sweep.run_job(composed, tmp_path))
+    assert json.loads((tmp_path / STATUS).read_text())["error"] == "disk full"
+    assert math.isnan(sweep.run_job(composed, tmp_path))
+    assert json.loads((tmp_path / STATUS).read_text())["error"] == "ValueError: a defect"
+    assert sweep.run_job(composed, tmp_path) == 0.25
+    assert sweep.run_job(composed, tmp_path) == 0.25  # no answer is left: it was not run
+    assert answers == []
+
+
+def test_a_directory_of_other_settings_is_left_alone(
+    composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(run, "run", lambda config, folder: 0.25)
+    sweep.run_job(composed, tmp_path)
+    before = (tmp_path / STATUS).read_text()
+    assert math.isnan(sweep.run_job(OmegaConf.create({"seed": 1, "resume": None}), tmp_path))
+    assert "holds a job with other settings; give another hydra.sweep.dir" in caplog.text
+    assert (tmp_path / STATUS).read_text() == before
+
+
+def multirun(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *CROPS, *NO_REPORT, "distill=none", *overrides]
+    placed = [f"hydra.sweep.dir={folder / 'sweep'}", f"cache_dir={folder / 'cache'}"]
+    return subprocess.run([*command, *placed], cwd=folder, capture_output=True, text=True, timeout=400, check=False)
+
+
+def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing(tmp_path: Path) -> None:
+    first = multirun(tmp_path, "schedule.power=0.9,-1", "seed=0")
+    assert first.returncode == 1
+    assert "error: 1 jobs failed:" in first.stderr
+    assert "schedule.power=-1.0: must be above 0" in first.stderr
+    assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [1]
+    again = multirun(tmp_path, "schedule.power=0.9,0.5", "seed=0")
+    assert again.returncode == 0, again.stderr
+    assert "finished before" in again.stdout + again.stderr
+    assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [1, 1]
+
+
+def test_a_swept_key_that_does_not_exist_stops_before_the_first_job(tmp_path: Path) -> None:
+    ended = multirun(tmp_path, "schedule.powr=1,2")
+    assert ended.returncode == 1
+    assert "error: schedule.powr: no such key; did you mean schedule.power" in ended.stderr
+    assert not list((tmp_path / "sweep").glob("*/job.json"))
