@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from segdistill.report.results import Row
@@ -31,6 +32,7 @@ def speed_accuracy(rows: Sequence[Row]) -> Figure:
             axes.plot(row.latency_ms_p50, 100 * row.miou, marker, color=colour, markersize=9, alpha=0.8, label=label)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("p50 latency, ms a picture (log)")
     axes.set_ylabel("mean IoU, %")
