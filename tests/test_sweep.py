@@ -47,6 +47,7 @@ def test_seeds_are_repetitions_and_the_best_setting_comes_first(sweep_dir: Path)
     jobs = read_jobs(sweep_dir)
     assert [each.name for each in jobs.jobs] == ["0", "1", "2", "3", "4", "11"]
     assert jobs.swept == ["distill.temperature"]
+    assert jobs.described(jobs.jobs[2]) == "distill.temperature=10, seed=0"
     found = [(s.values["distill.temperature"], s.scores, s.mean, s.deviation) for s in jobs.by_setting()]
     assert found == [
         ("2", [0.50], 0.50, None),
@@ -154,7 +155,7 @@ def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing
     first = multirun(tmp_path, "schedule.power=0.9,-1", "seed=0")
     assert first.returncode == 1
     assert "error: 1 jobs failed:" in first.stderr
-    assert "schedule.power=-1.0: must be above 0" in first.stderr
+    assert "1 (schedule.power=-1, seed=0): schedule.power=-1.0: must be above 0" in first.stderr
     assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [1]
     again = multirun(tmp_path, "schedule.power=0.9,0.5", "seed=0")
     assert again.returncode == 0, again.stderr

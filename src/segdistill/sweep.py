@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from segdistill.config import parse
 from segdistill.errors import UserError, first_line
 from segdistill.files import write_json
-from segdistill.report.jobs import STATUS, read_jobs
+from segdistill.report.jobs import STATUS
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ class SummariseSweep(Callback):
         from segdistill.report.sweep import summarise
 
         sweep_dir = Path(config.hydra.sweep.dir)
-        summarise(sweep_dir)
-        failed = [job for job in read_jobs(sweep_dir).jobs if job.error]
+        jobs = summarise(sweep_dir)
+        failed = [job for job in jobs.jobs if job.error]
         if failed:
-            listed = "\n".join(f"  {job.name} ({job.described}): {job.error}" for job in failed)
+            listed = "\n".join(f"  {job.name} ({jobs.described(job)}): {job.error}" for job in failed)
             sys.exit(f"error: {len(failed)} jobs failed:\n{listed}")

@@ -29,11 +29,6 @@ class Job:
     score: float | None
     error: str | None
 
-    @property
-    def described(self) -> str:
-        """Its settings in one line."""
-        return ", ".join(f"{key}={value}" for key, value in self.settings.items())
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -80,6 +75,10 @@ class Jobs:
         """The keys that differ between jobs, seeds aside."""
         keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key != REPETITION)
         return [key for key in keys if len({job.settings.get(key) for job in self.jobs}) > 1]
+
+    def described(self, job: Job) -> str:
+        """Returns what sets a job apart from the others, in one line."""
+        return ", ".join(f"{key}={job.settings[key]}" for key in [*self.swept, REPETITION] if key in job.settings)
 
     def by_setting(self) -> list[Setting]:
         """Returns the settings that have a score, best mean first."""
