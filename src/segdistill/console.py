@@ -1,12 +1,19 @@
-"""The terminal, or what stands in for it."""
+"""The terminal, or what stands in for it, and tables for it."""
 
 from __future__ import annotations
 
 import sys
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 PIPED_WIDTH = 100
+
+
+def compact_table(title: str, caption: str | None = None) -> Table:
+    """Returns an empty table that spends no columns on borders."""
+    return Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def terminal() -> Console:

@@ -29,6 +29,15 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the object that a JSON file holds; an empty one where there is none, or it cannot be read."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented JSON; NaN is not JSON and raises ValueError."""
     with written_whole(path) as temporary:

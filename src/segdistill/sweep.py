@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segdistill.config import parse
 from segdistill.errors import UserError, first_line
-from segdistill.files import write_json
+from segdistill.files import read_object, write_json
 from segdistill.report.jobs import STATUS
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def run_job(cfg: DictConfig, job_dir: Path) -> float:
         The score; NaN where the job failed, which is logged and noted in the job's directory.
     """
     settings = json.loads(json.dumps(OmegaConf.to_container(cfg, resolve=True)))
-    noted = _noted(job_dir)
+    noted = read_object(job_dir / STATUS)
     same = noted.get("config") == settings
     if noted and not same and noted.get("status") != "failed":
         log.error("%s: holds a job with other settings; give another hydra.sweep.dir", job_dir)
@@ -63,15 +63,6 @@ def run_job(cfg: DictConfig, job_dir: Path) -> float:
         return math.nan
     note("finished", score=None if math.isnan(score) else score)
     return score
-
-
-def _noted(job_dir: Path) -> dict[str, Any]:
-    """What an earlier attempt noted; nothing where there was none, or its note cannot be read."""
-    try:
-        content = json.loads((job_dir / STATUS).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 class SummariseSweep(Callback):

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
-from rich.table import Table
 
-from segdistill.console import terminal
+from segdistill.console import compact_table, terminal
 from segdistill.deploy.latency import Engine, Measurement, Pictures, installed_runtimes, measure
 from segdistill.deploy.predict import found
 from segdistill.deploy.segmenter import Segmenter
@@ -54,16 +51,12 @@ def run(arguments: argparse.Namespace) -> None:
         np.save(Path(scratch) / "decoded.npy", decoded)
         pictures = Pictures(Path(scratch) / "decoded.npy", [Path()] * len(decoded))
         measured = measure(engines, pictures, threads=arguments.threads, batch_size=arguments.batch_size)
-    rows = [_row(each, measured, min(arguments.batch_size, len(decoded))) for each in measured]
+    rows = [_row(each, measured[0], min(arguments.batch_size, len(decoded))) for each in measured]
     height, width = size
     what = arguments.pictures or "noise"
-    title = f"{len(decoded)} pictures of {height} x {width} ({what}), {arguments.threads} threads"
-    table = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        caption=f"p50, p95 and batch in ms, agree: pixels as the first row, in turns, on {cpu_name()}",
+    table = compact_table(
+        f"{len(decoded)} pictures of {height} x {width} ({what}), {arguments.threads} threads",
+        f"p50, p95 and batch in ms, agree: pixels as the first row, in turns, on {cpu_name()}",
     )
     for heading in ("file", "runtime", "MB", "p50", "p95", "faster", "images/s", "batch", "images/s", "agree %"):
         table.add_column(heading, justify="left" if heading in ("file", "runtime") else "right", no_wrap=True)
@@ -74,19 +67,19 @@ def run(arguments: argparse.Namespace) -> None:
     write_json(arguments.output, {"rows": rows, "size": size, "threads": arguments.threads, "device": cpu_name()})
 
 
-def _row(measured: Measurement, all_measured: Sequence[Measurement], batch_size: int) -> dict[str, str | float | None]:
-    batch_ms = float(np.median(measured.batches_ms)) if measured.batches_ms else None
+def _row(measured: Measurement, first: Measurement, batch_size: int) -> dict[str, str | float | None]:
+    batch_ms = measured.batch_ms
     return {
         "file": measured.engine.model,
         "runtime": measured.engine.name,
         "file_mb": measured.engine.path.stat().st_size / 1e6,
         "latency_ms_p50": measured.percentile_ms(50),
         "latency_ms_p95": measured.percentile_ms(95),
-        "times_faster": all_measured[0].percentile_ms(50) / measured.percentile_ms(50),
-        "images_per_s": 1000 * len(measured.latencies_ms) / sum(measured.latencies_ms),
+        "times_faster": first.percentile_ms(50) / measured.percentile_ms(50),
+        "images_per_s": measured.images_per_s,
         "batch_ms_p50": batch_ms,
         "batch_images_per_s": 1000 * batch_size / batch_ms if batch_ms else None,
-        "agreement": measured.agreement(all_measured[0]),
+        "agreement": measured.agreement(first),
     }
 
 

@@ -56,8 +56,12 @@ class Latency(pl.Callback):
             sizes = [engine.path.stat().st_size / 1e6 for engine in engines]
         confusions = [measurement.confusion(truth, len(data.source.labels)) for measurement in measured]
         originals = {m.engine.model: m for m in measured if m.engine.name == "pytorch"}
+        costs = {
+            role: (sum(parameter.numel() for parameter in network.parameters()), gmacs(network, data.input_size))
+            for role, network in task.networks.items()
+        }
         rows = [
-            self._row(measurement, confusion, size, originals, task.networks[measurement.engine.model], data)
+            self._row(measurement, confusion, size, originals, costs[measurement.engine.model], data)
             for measurement, confusion, size in zip(measured, confusions, sizes, strict=True)
         ]
         write_results(run_dir / "results.json", rows)
@@ -72,13 +76,12 @@ class Latency(pl.Callback):
         confusion: NDArray[np.int64],
         file_mb: float,
         originals: dict[str, Measurement],
-        network: nn.Module,
+        cost: tuple[int, float],
         data: SegmentationDataModule,
     ) -> Row:
         accuracies = scores(torch.from_numpy(confusion))
         class_iou = accuracies.pop("class_iou")
-        total_ms, images = sum(measured.latencies_ms), len(measured.latencies_ms)
-        batch_ms = float(np.median(measured.batches_ms)) if measured.batches_ms else None
+        images, batch_ms = len(measured.latencies_ms), measured.batch_ms
         batch_size = min(self.batch_size, images) if batch_ms else None
         return Row(
             model=measured.engine.model,
@@ -87,13 +90,13 @@ class Latency(pl.Callback):
             images=images,
             **{name: _number(value) for name, value in accuracies.items()},
             class_iou=dict(zip(data.source.labels.names, map(_number, class_iou), strict=True)),
-            params=sum(parameter.numel() for parameter in network.parameters()),
-            gmacs=gmacs(network, data.input_size),
+            params=cost[0],
+            gmacs=cost[1],
             file_mb=file_mb,
             latency_ms_p50=measured.percentile_ms(50),
             latency_ms_p95=measured.percentile_ms(95),
-            total_ms=total_ms,
-            images_per_s=1000 * images / total_ms,
+            total_ms=sum(measured.latencies_ms),
+            images_per_s=measured.images_per_s,
             batch_size=batch_size,
             batch_ms_p50=batch_ms,
             batch_images_per_s=1000 * batch_size / batch_ms if batch_size and batch_ms else None,

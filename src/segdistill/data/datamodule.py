@@ -124,8 +124,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def plain_train_dataloader(self, indices: Sequence[int]) -> DataLoader[Batch]:
         """Some training pictures at the input size, in order, without augmentation."""
-        pipeline = v2.Compose([eval_geometry(self.input_size), to_tensors()])
-        return self._loader(Subset(SegmentationDataset(self.source, "train", pipeline), indices), self.eval_batch_size)
+        return self._loader(Subset(self._plain("train"), indices), self.eval_batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation picture, at the input size."""
@@ -145,8 +144,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.picture(self.source.report_split, index)
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
+        return self._loader(self._plain(split), self.eval_batch_size)
+
+    def _plain(self, split: str) -> SegmentationDataset:
         pipeline = v2.Compose([eval_geometry(self.input_size), to_tensors()])
-        return self._loader(SegmentationDataset(self.source, split, pipeline), self.eval_batch_size)
+        return SegmentationDataset(self.source, split, pipeline)
 
     def _loader(
         self, dataset: Dataset[Batch], batch_size: int, *, shuffle: bool = False, drop_last: bool = False

@@ -72,10 +72,11 @@ class BytesIn:
             for index, name in enumerate(node.input):
                 if name == quantize.output[0]:
                     node.input[index] = self.first
-        while idle := [node for node in graph.node if not _read(graph) & set(node.output)]:
+        read = _read(graph)
+        while idle := [node for node in graph.node if not read & set(node.output)]:
             for node in idle:
                 graph.node.remove(node)
-        read = _read(graph)
+            read = _read(graph)
         for part in (graph.initializer, graph.value_info):
             used = [entry for entry in part if entry.name in read]
             del part[:]

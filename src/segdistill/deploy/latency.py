@@ -66,6 +66,16 @@ class Measurement:
         """Returns the latency that `share` percent of the pictures stay below."""
         return float(np.percentile(self.latencies_ms, share))
 
+    @property
+    def images_per_s(self) -> float:
+        """Pictures over the sum of their latencies."""
+        return 1000 * len(self.latencies_ms) / sum(self.latencies_ms)
+
+    @property
+    def batch_ms(self) -> float | None:
+        """Median of a batch; None where none was timed."""
+        return float(np.median(self.batches_ms)) if self.batches_ms else None
+
     def confusion(self, truth: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
         """Returns the confusion matrix int64 [C, C], rows are the truth, over uint8 [n, H, W]."""
         total = np.zeros((num_classes, num_classes), np.int64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segdistill.errors import UserError
-from segdistill.files import write_json, written_whole
+from segdistill.files import read_object, write_json, written_whole
 from segdistill.models.native import evaluated, native_logits
 from segdistill.models.teacher import FrozenTeacher
 
@@ -70,11 +70,11 @@ class LogitFolder:
         """
         canonical = json.dumps(made_from, sort_keys=True)
         logits = cls(cache_dir / "logits" / hashlib.sha256(canonical.encode()).hexdigest()[:16], count, shape)
-        manifest = logits.folder / MANIFEST
+        manifest, identity = logits.folder / MANIFEST, json.loads(canonical)
         if not manifest.is_file():
-            write_json(manifest, json.loads(canonical))
-        elif (found := _read(manifest)) != json.loads(canonical):
-            differing = ", ".join(key for key in made_from if found.get(key) != json.loads(canonical)[key])
+            write_json(manifest, identity)
+        elif (found := read_object(manifest)) != identity:
+            differing = ", ".join(key for key in made_from if found.get(key) != identity[key])
             raise UserError(f"{logits.folder}: holds logits of another {differing}; delete the folder")
         return logits
 
@@ -104,11 +104,3 @@ class LogitFolder:
         except (OSError, ValueError, EOFError):  # not there; cut short; empty
             return False
         return bool(logits.shape == self.shape and logits.dtype == np.float16)
-
-
-def _read(manifest: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(manifest.read_text())
-    except (OSError, ValueError):
-        content = None
-    return content if isinstance(content, dict) else {}

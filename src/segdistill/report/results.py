@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich import box
 from rich.table import Table
 
+from segdistill.console import compact_table
 from segdistill.files import write_json
 
 
@@ -91,13 +91,10 @@ def results_table(rows: Sequence[Row]) -> Table:
     first, reference = rows[0], yardstick(rows)
     height, width = first.input_size
     sizes = {row.model: f"{row.model}: {row.params / 1e6:.2f} M parameters, {row.gmacs:.2f} GMACs" for row in rows}
-    table = Table(
-        title=f"{first.images} {first.split} images of {height} x {width}, batch 1, {first.threads} threads",
-        caption="accuracies and agreement with PyTorch in %, p50 and p95 in ms, "
+    table = compact_table(
+        f"{first.images} {first.split} images of {height} x {width}, batch 1, {first.threads} threads",
+        "accuracies and agreement with PyTorch in %, p50 and p95 in ms, "
         f"faster: than {reference.model} {reference.engine}; {'; '.join(sizes.values())}; on {first.device}",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
     )
     for heading in ("model", "engine"):
         table.add_column(heading, no_wrap=True)

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich import box
 from rich.table import Table
 
-from segdistill.console import terminal
+from segdistill.console import compact_table, terminal
 from segdistill.errors import UserError
 from segdistill.files import write_json, written_whole
 from segdistill.report.jobs import Jobs, Setting, read_jobs
@@ -114,7 +113,7 @@ def _record(setting: Setting, swept: Sequence[str]) -> dict[str, Any]:
 
 
 def _table(settings: Sequence[Setting], swept: Sequence[str]) -> Table:
-    table = Table(title="test mean IoU in %, best first", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = compact_table("test mean IoU in %, best first")
     for key in swept:
         table.add_column(key, no_wrap=True)
     for heading in ("mean", "std", "seeds"):
