@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from segdistill import config
 from segdistill.cli import one_line_errors, with_resumed_overrides
+from segdistill.report.jobs import SCORE
 from segdistill.sweep import run_job
 
 config.register()
@@ -28,7 +29,7 @@ def main(cfg: DictConfig) -> float | None:
         checked = config.parse(cfg)
         from segdistill.run import run  # torch is imported here, after the configuration was checked
 
-        return run(checked, folder)
+        return run(checked, folder)[SCORE]
 
 
 if __name__ == "__main__":

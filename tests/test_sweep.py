@@ -35,10 +35,10 @@ def sweep_dir(tmp_path: Path) -> Path:
     scores = {("1", "0"): 0.30, ("1", "1"): 0.34, ("10", "0"): 0.41, ("10", "1"): 0.43, ("2", "0"): 0.50}
     for index, ((temperature, seed), score) in enumerate(scores.items()):
         overrides = ["experiment=smoke", f"distill.temperature={temperature}", f"seed={seed}"]
-        job(tmp_path, str(index), overrides, score=score)
+        job(tmp_path, str(index), overrides, tested={"test/miou": score})
     job(tmp_path, "11", ["experiment=smoke", "distill.temperature=2", "seed=1"], status="failed", error="no <teacher>")
     (tmp_path / "foreign").mkdir()
-    broken = job(tmp_path, "12", ["experiment=smoke"], score=0.9)
+    broken = job(tmp_path, "12", ["experiment=smoke"], tested={"test/miou": 0.9})
     (broken / STATUS).write_text("{half")
     return tmp_path
 
@@ -88,7 +88,12 @@ def test_one_swept_key_is_a_line_in_order_of_its_numbers_two_are_a_heat_map(swee
     assert line is not None
     assert [label.get_text() for label in line.axes[0].get_xticklabels()] == ["1", "2", "10"]
     for index, (temperature, alpha) in enumerate([("1", "0.5"), ("1", "0.8"), ("4", "0.5")]):
-        job(tmp_path / "two", str(index), [f"distill.temperature={temperature}", f"distill.alpha={alpha}"], score=0.2)
+        job(
+            tmp_path / "two",
+            str(index),
+            [f"distill.temperature={temperature}", f"distill.alpha={alpha}"],
+            tested={"test/miou": 0.2},
+        )
     two = read_jobs(tmp_path / "two")
     heat = sweep_figure(two.by_setting(), two.swept)
     assert heat is not None
@@ -116,9 +121,9 @@ class Parsed:
 def test_a_finished_job_is_not_run_again_and_a_failed_one_is(
     composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers: list[float | Exception] = [UserError("disk full"), ValueError("a defect"), 0.25]
+    answers: list[dict[str, float] | Exception] = [UserError("disk full"), ValueError("a defect"), {"test/miou": 0.25}]
 
-    def next_answer(config: object, folder: Path) -> float:
+    def next_answer(config: object, folder: Path) -> dict[str, float]:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -137,7 +142,7 @@ def test_a_finished_job_is_not_run_again_and_a_failed_one_is(
 def test_a_directory_of_other_settings_is_left_alone(
     composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(run, "run", lambda config, folder: 0.25)
+    monkeypatch.setattr(run, "run", lambda config, folder: {"test/miou": 0.25})
     sweep.run_job(composed, tmp_path)
     before = (tmp_path / STATUS).read_text()
     assert math.isnan(sweep.run_job(OmegaConf.create({"seed": 1, "resume": None}), tmp_path))

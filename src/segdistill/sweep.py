@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from segdistill.config import parse
 from segdistill.errors import UserError, first_line
 from segdistill.files import read_object, write_json
-from segdistill.report.jobs import STATUS
+from segdistill.report.jobs import SCORE, STATUS
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ def run_job(cfg: DictConfig, job_dir: Path) -> float:
         return math.nan
     if noted.get("status") == "finished":
         log.info("finished before")
-        return math.nan if noted["score"] is None else float(noted["score"])
+        score = noted["tested"][SCORE]
+        return math.nan if score is None else float(score)
 
     def note(status: str, **more: Any) -> None:
         write_json(job_dir / STATUS, {"status": status, **more, "config": settings})
@@ -52,7 +53,7 @@ def run_job(cfg: DictConfig, job_dir: Path) -> float:
             config = replace(config, resume=str(job_dir))
         from segdistill.run import run  # torch is imported here, after the configuration was checked
 
-        score = run(config, job_dir)
+        tested = run(config, job_dir)
     except UserError as error:
         log.error("%s", error)
         note("failed", error=str(error))
@@ -61,8 +62,8 @@ def run_job(cfg: DictConfig, job_dir: Path) -> float:
         log.exception("the job failed")
         note("failed", error=f"{type(error).__name__}: {first_line(error)}")
         return math.nan
-    note("finished", score=None if math.isnan(score) else score)
-    return score
+    note("finished", tested={name: None if math.isnan(value) else value for name, value in tested.items()})
+    return tested[SCORE]
 
 
 class SummariseSweep(Callback):

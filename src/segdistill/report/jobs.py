@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STATUS = "job.json"
+SCORE, TEACHER_SCORE = "test/miou", "test/teacher_miou"
 REPETITION = "seed"
 """The key whose values repeat a setting instead of making another."""
 
@@ -20,14 +21,19 @@ class Job:
     Attributes:
         name: Of its directory, within the sweep's.
         settings: What its command line set: key -> value, as text.
-        score: test/miou, a fraction of 1; None while there is none.
+        tested: What the test logged, fractions of 1: test/miou, test/teacher_miou and others; empty without a test.
         error: Why it failed.
     """
 
     name: str
     settings: dict[str, str]
-    score: float | None
+    tested: dict[str, float | None]
     error: str | None
+
+    @property
+    def score(self) -> float | None:
+        """The mean IoU of what was trained; None while there is none."""
+        return self.tested.get(SCORE)
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,11 @@ def _order(folder: Path) -> tuple[int, str]:
 
 def _job(folder: Path) -> Job:
     noted = json.loads((folder / STATUS).read_text())
-    score = noted.get("score")
+    tested = noted.get("tested", {})
     overrides = _overrides(folder / ".hydra" / "overrides.yaml")
     error = noted.get("error") if noted["status"] == "failed" else None
-    return Job(folder.name, dict(overrides), None if score is None else float(score), error)
+    numbers = {name: None if value is None else float(value) for name, value in tested.items()}
+    return Job(folder.name, dict(overrides), numbers, error)
 
 
 def _overrides(path: Path) -> Sequence[tuple[str, str]]:

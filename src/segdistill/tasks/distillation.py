@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from segdistill.losses.distillation import Answer, DistillationLoss
+from segdistill.metrics import SegmentationMetrics
 from segdistill.models.native import native_logits
 from segdistill.models.taps import tapped
 from segdistill.models.teacher import FrozenTeacher
@@ -30,6 +31,7 @@ class DistillationTask(SegmentationTask):
     ) -> None:
         super().__init__(student, loss=distillation.supervised, role="student", **kwargs)
         self.teacher, self.distillation = teacher, distillation
+        self.teacher_metrics = SegmentationMetrics(len(self.class_names))
         self.progress = 0.0
         self.taps = [term.student for term in distillation.config.terms.values() if term.student is not None]
 
@@ -41,6 +43,21 @@ class DistillationTask(SegmentationTask):
     def on_fit_start(self) -> None:
         """Puts the teacher where the student is; Lightning moves only what it may train."""
         self.teacher.to(self.device, self.memory_format)
+
+    def on_test_start(self) -> None:
+        """The same once more: a test may follow without a fit."""
+        self.teacher.to(self.device, self.memory_format)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts a batch for both networks."""
+        super().test_step(batch, batch_idx)
+        image, target = batch
+        self.teacher_metrics.update(self.teacher.network(self.laid_out(image)), target)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs `test/miou` and its companions, and `test/teacher_miou` and its own."""
+        super().on_test_epoch_end()
+        self.log_scores("test/teacher_", self.teacher_metrics)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Follows the training, for alpha's schedule."""

@@ -91,7 +91,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs `val/miou` and its companions."""
-        self._log_scores("val", self.val_metrics)
+        self.log_scores("val/", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch."""
@@ -100,15 +100,16 @@ class SegmentationTask(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs `test/miou` and its companions."""
-        self._log_scores("test", self.test_metrics)
+        self.log_scores("test/", self.test_metrics)
 
-    def _log_scores(self, stage: str, metrics: SegmentationMetrics) -> None:
+    def log_scores(self, prefix: str, metrics: SegmentationMetrics) -> None:
+        """Logs everything that was counted under names that begin with `prefix`, and starts counting anew."""
         values = metrics.compute()
         metrics.reset()
         class_iou = values.pop("class_iou")
         per_class = {f"iou_{name}": value for name, value in zip(self.class_names, class_iou, strict=True)}
         for name, value in {**values, **per_class}.items():
-            self.log(f"{stage}/{name}", value.float(), prog_bar=name == "miou", rank_zero_only=False)
+            self.log(f"{prefix}{name}", value.float(), prog_bar=name == "miou", rank_zero_only=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the network predicts, so that it can be checked where the checkpoint is used."""
