@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from scipy.stats import ttest_rel
 from test_run import CROPS, NO_REPORT, ROOT, TINY
 
 from segdistill import run, sweep
 from segdistill.errors import UserError
 from segdistill.files import write_json
+from segdistill.report.gains import study
 from segdistill.report.jobs import STATUS, read_jobs
 from segdistill.report.sweep import summarise, sweep_figure
 
@@ -100,6 +102,71 @@ def test_one_swept_key_is_a_line_in_order_of_its_numbers_two_are_a_heat_map(swee
     assert heat.axes[0].images[0].get_array().shape == (2, 2)  # type: ignore[union-attr] # an image has one
     assert len(heat.axes[0].texts) == 3  # nothing is written where there is no job
     assert sweep_figure(two.by_setting(), []) is None
+
+
+@pytest.fixture
+def study_dir(tmp_path: Path) -> Path:
+    """Three methods, three seeds: one is far better, one shares two seeds with the baseline, one is all over."""
+    scores = {
+        "none": {"0": 0.360, "1": 0.372, "2": 0.366},
+        "cwd": {"0": 0.390, "1": 0.400, "2": 0.397},
+        "kl": {"2": 0.350, "1": 0.380},
+        "dist": {"0": 0.34, "1": 0.39, "2": 0.41},
+    }
+    for method, by_seed in scores.items():
+        for seed, score in by_seed.items():
+            tested = {"test/miou": score} | ({} if method == "none" else {"test/teacher_miou": 0.46})
+            job(tmp_path, f"{method}{seed}", [f"seed={seed}", f"distill={method}"], tested=tested)
+    return tmp_path
+
+
+def test_gains_are_paired_over_seeds_and_their_intervals_are_students(study_dir: Path) -> None:
+    jobs = read_jobs(study_dir)
+    compared = study(jobs)
+    assert compared is not None
+    assert compared.baseline.values == {"distill": "none"}
+    assert compared.teacher == pytest.approx(0.46)
+    by_method = {setting.values["distill"]: compared.of(setting) for setting in jobs.by_setting()}
+    assert by_method["none"] is None
+    reference = ttest_rel([0.390, 0.400, 0.397], [0.360, 0.372, 0.366])
+    cwd, kl, dist = by_method["cwd"], by_method["kl"], by_method["dist"]
+    assert cwd is not None
+    assert kl is not None
+    assert dist is not None
+    assert cwd.interval == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert cwd.mean == pytest.approx((0.030 + 0.028 + 0.031) / 3)
+    assert cwd.gap_closed == pytest.approx(cwd.mean / (0.46 - 0.366))
+    assert (kl.seeds, kl.mean) == (2, pytest.approx((0.008 - 0.016) / 2))
+    assert [gain.verdict for gain in (cwd, kl, dist)] == ["better", "within the noise", "within the noise"]
+
+
+def test_the_summary_of_a_study_says_what_is_within_the_noise(
+    study_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summarise(study_dir)
+    records = {record["distill"]: record for record in json.loads((study_dir / "summary.json").read_text())}
+    assert records["none"]["gain"] is None
+    assert records["dist"]["gain_low"] < 0 < records["dist"]["gain_high"]
+    assert records["cwd"]["verdict"] == "better"
+    page = (study_dir / "summary.html").read_text()
+    assert "The teacher has 46.00" in page
+    assert page.count("<td>within the noise</td>") == 2
+    output = capsys.readouterr().out
+    assert "baseline" in output
+    assert max(len(line) for line in output.splitlines()) <= 100
+
+
+def test_one_seed_says_nothing_and_no_teacher_leaves_no_gap(tmp_path: Path) -> None:
+    for method, score in (("none", 0.3), ("kl", 0.4)):
+        job(tmp_path, method, [f"distill={method}"], tested={"test/miou": score})
+    compared = study(read_jobs(tmp_path))
+    assert compared is not None
+    (gain,) = compared.gains.values()
+    assert (gain.interval, gain.gap_closed, gain.verdict) == (None, None, "one seed: unknown")
+
+
+def test_a_sweep_without_a_baseline_is_no_study(sweep_dir: Path) -> None:
+    assert study(read_jobs(sweep_dir)) is None
 
 
 def test_a_sweep_that_is_not_there_is_refused(tmp_path: Path) -> None:

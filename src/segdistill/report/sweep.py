@@ -17,6 +17,8 @@ from rich.table import Table
 from segdistill.console import compact_table, terminal
 from segdistill.errors import UserError
 from segdistill.files import write_json, written_whole
+from segdistill.report.figures import COLOURS
+from segdistill.report.gains import METHOD, UNDISTILLED, Gain, Study, study
 from segdistill.report.jobs import Jobs, Setting, read_jobs
 from segdistill.report.page import drawn, environment
 
@@ -38,14 +40,14 @@ def summarise(sweep_dir: Path) -> Jobs:
     jobs = read_jobs(sweep_dir)
     for name, reason in jobs.skipped.items():
         log.warning("%s: skipped, no job of a sweep (%s)", sweep_dir / name, reason)
-    settings = jobs.by_setting()
-    records = [_record(setting, jobs.swept) for setting in settings]
+    settings, compared = jobs.by_setting(), study(jobs)
+    records = [_record(setting, jobs.swept, compared) for setting in settings]
     write_json(sweep_dir / "summary.json", records)
     with written_whole(sweep_dir / "summary.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*jobs.swept, "seeds", "miou_mean", "miou_std", "jobs"])
+        writer = csv.DictWriter(file, list(records[0]) if records else [])
         writer.writeheader()
         writer.writerows({**record, "jobs": " ".join(record["jobs"])} for record in records)
-    figure = sweep_figure(settings, jobs.swept)
+    figure = sweep_figure(settings, jobs.swept, compared.teacher if compared else None)
     if figure is not None:
         with written_whole(sweep_dir / "summary.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
@@ -57,18 +59,25 @@ def summarise(sweep_dir: Path) -> Jobs:
             swept=jobs.swept,
             settings=settings,
             jobs=jobs,
+            study=compared,
             figure=None if figure is None else drawn(figure),
             pages={job.name for job in jobs.jobs if (sweep_dir / job.name / "report.html").is_file()},
         )
     )
     with written_whole(sweep_dir / "summary.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
-    terminal().print(_table(settings, jobs.swept))
+    terminal().print(_table(settings, jobs.swept, compared))
     return jobs
 
 
-def sweep_figure(settings: Sequence[Setting], swept: Sequence[str]) -> Figure | None:
-    """A line with a bar of one standard deviation for one swept key, a heat map for two, nothing for others."""
+def sweep_figure(settings: Sequence[Setting], swept: Sequence[str], teacher: float | None = None) -> Figure | None:
+    """Marks with bars of one standard deviation for one swept key, a heat map for two, nothing for others.
+
+    Args:
+        settings: What is drawn.
+        swept: The keys that differ between them.
+        teacher: Its mean IoU, a fraction of 1, for a line beside the marks.
+    """
     if not settings or len(swept) not in (1, 2):
         return None
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
@@ -78,7 +87,12 @@ def sweep_figure(settings: Sequence[Setting], swept: Sequence[str]) -> Figure | 
         places = range(len(ordered))
         means = [100 * setting.mean for setting in ordered]
         deviations = [100 * (setting.deviation or 0.0) for setting in ordered]
-        axes.errorbar(places, means, deviations, marker="o", capsize=4)
+        numbers = all(_is_number(setting.values[swept[0]]) for setting in ordered)
+        axes.errorbar(places, means, deviations, marker="o", capsize=4, linestyle="-" if numbers else "none")
+        if teacher is not None:
+            axes.axhline(100 * teacher, color=COLOURS["teacher"], linestyle="--", label="teacher")
+            axes.legend(frameon=False)
+        axes.margins(x=0.1)
         axes.set_xticks(places, [setting.values[swept[0]] for setting in ordered])
         axes.set_xlabel(swept[0])
         axes.set_ylabel("test mean IoU, %")
@@ -102,27 +116,56 @@ def sweep_figure(settings: Sequence[Setting], swept: Sequence[str]) -> Figure | 
     return figure
 
 
-def _record(setting: Setting, swept: Sequence[str]) -> dict[str, Any]:
+def _record(setting: Setting, swept: Sequence[str], compared: Study | None) -> dict[str, Any]:
     return {
         **{key: setting.values[key] for key in swept},
         "seeds": len(setting.scores),
         "miou_mean": setting.mean,
         "miou_std": setting.deviation,
+        **(_gain_record(compared.of(setting)) if compared else {}),
         "jobs": [job.name for job in setting.jobs],
     }
 
 
-def _table(settings: Sequence[Setting], swept: Sequence[str]) -> Table:
-    table = compact_table("test mean IoU in %, best first")
+def _gain_record(gain: Gain | None) -> dict[str, Any]:
+    low, high = gain.interval if gain and gain.interval else (None, None)
+    return {
+        "gain": gain.mean if gain else None,
+        "gain_low": low,
+        "gain_high": high,
+        "gap_closed": gain.gap_closed if gain else None,
+        "verdict": gain.verdict if gain else None,
+    }
+
+
+def _table(settings: Sequence[Setting], swept: Sequence[str], compared: Study | None) -> Table:
+    caption = None
+    if compared:
+        caption = f"gain over {METHOD}={UNDISTILLED} in points, paired over seeds, with its 95 % interval"
+        if compared.teacher is not None:
+            caption += f"; the teacher has {100 * compared.teacher:.2f}, gap: how much of its lead is closed"
+    table = compact_table("test mean IoU in %, best first", caption)
     for key in swept:
         table.add_column(key, no_wrap=True)
-    for heading in ("mean", "std", "seeds"):
+    headings = ["mean", "std", "seeds", *(["gain", "from", "to", "gap %", "verdict"] if compared else [])]
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for setting in settings:
-        deviation = "-" if setting.deviation is None else f"{100 * setting.deviation:.2f}"
-        values = (setting.values[key] for key in swept)
-        table.add_row(*values, f"{100 * setting.mean:.2f}", deviation, str(len(setting.scores)))
+        cells = [f"{100 * setting.mean:.2f}", _percent(setting.deviation), str(len(setting.scores))]
+        if compared:
+            record = _gain_record(compared.of(setting))
+            cells += [_percent(record[key], "+.2f") for key in ("gain", "gain_low", "gain_high")]
+            cells += [_percent(record["gap_closed"], ".0f"), record["verdict"] or "baseline"]
+        table.add_row(*(setting.values[key] for key in swept), *cells)
     return table
+
+
+def _percent(share: float | None, form: str = ".2f") -> str:
+    return "-" if share is None else format(100 * share, form)
+
+
+def _is_number(value: str) -> bool:
+    return _sortable(value)[0] == 0
 
 
 def _sortable(value: str) -> tuple[int, float, str]:
