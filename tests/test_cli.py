@@ -90,3 +90,12 @@ def test_an_error_inside_what_hydra_instantiates_is_told_in_its_own_words() -> N
     with pytest.raises(HydraException) as caught:
         instantiate(network)
     assert explain(caught.value).startswith("backbone=no_such_network: timm has no such network")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "package"),
+    [("ray", "hydra-ray-launcher"), ("ray_aws", "hydra-ray-launcher"), ("submitit_slurm", "hydra-submitit-launcher")],
+)
+def test_a_launcher_that_is_not_installed_names_its_package(launcher: str, package: str) -> None:
+    error = HydraException(f"In 'hydra/config': Could not find 'hydra/launcher/{launcher}'\n\nAvailable options in ...")
+    assert explain(error) == f"hydra/launcher={launcher}: needs a package: pip install {package}"

@@ -17,6 +17,7 @@ from scipy.stats import ttest_rel
 from test_run import CROPS, NO_REPORT, ROOT, TINY
 
 from segdistill import run, sweep
+from segdistill.cli import sample_jobs
 from segdistill.errors import UserError
 from segdistill.files import write_json
 from segdistill.report.gains import study
@@ -224,19 +225,48 @@ def multirun(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing(tmp_path: Path) -> None:
-    first = multirun(tmp_path, "schedule.power=0.9,-1", "seed=0")
+    both = "optimizer.lr=1e-3,-1"  # nobody knows that a learning rate is bad but the optimizer itself
+    first = multirun(tmp_path, both, "seed=0")
     assert first.returncode == 1
     assert "error: 1 jobs failed:" in first.stderr
-    assert "1 (schedule.power=-1, seed=0): schedule.power=-1.0: must be above 0" in first.stderr
+    assert "1 (optimizer.lr=-1, seed=0): optimizer=" in first.stderr
     assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [1]
-    again = multirun(tmp_path, "schedule.power=0.9,0.5", "seed=0")
+    again = multirun(tmp_path, "optimizer.lr=1e-3,1e-4", "seed=0")
     assert again.returncode == 0, again.stderr
     assert "finished before" in again.stdout + again.stderr
     assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [1, 1]
 
 
-def test_a_swept_key_that_does_not_exist_stops_before_the_first_job(tmp_path: Path) -> None:
-    ended = multirun(tmp_path, "schedule.powr=1,2")
+@pytest.mark.parametrize(
+    ("swept", "complaint"),
+    [
+        ("schedule.powr=1,2", "schedule.powr: no such key; did you mean schedule.power"),
+        ("schedule.power=0.9,-1", "schedule.power=-1.0: must be above 0"),
+        ("distill=kl,klm", "In 'config': Could not find 'distill/klm'"),
+    ],
+)
+def test_a_swept_key_or_value_that_is_not_allowed_stops_before_the_first_job(
+    tmp_path: Path, swept: str, complaint: str
+) -> None:
+    ended = multirun(tmp_path, swept, "seed=0,1")
     assert ended.returncode == 1
-    assert "error: schedule.powr: no such key; did you mean schedule.power" in ended.stderr
+    assert f"error: {complaint}" in ended.stderr
     assert not list((tmp_path / "sweep").glob("*/job.json"))
+
+
+def test_every_swept_value_comes_up_once_before_the_sweep() -> None:
+    config = OmegaConf.create(
+        {
+            "hydra": {
+                "sweeper": {"params": {"seed": "0,1", "distill": "none,kl"}},
+                "overrides": {"task": ["distill=cwd,dist,kl", "+a.b='x,y'", "c=range(1,3)", "~logger"]},
+            }
+        }
+    )
+    assert list(sample_jobs(config)) == [
+        ["seed=0", "distill=cwd", "+a.b='x,y'", "c=1", "~logger"],
+        ["seed=1", "distill=cwd", "+a.b='x,y'", "c=1", "~logger"],
+        ["seed=0", "distill=dist", "+a.b='x,y'", "c=1", "~logger"],
+        ["seed=0", "distill=kl", "+a.b='x,y'", "c=1", "~logger"],
+        ["seed=0", "distill=cwd", "+a.b='x,y'", "c=2", "~logger"],
+    ]

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
@@ -28,6 +31,32 @@ class CheckConfiguration(Callback):
         """Ends the process with one line; Hydra would turn an exception of a callback into a warning."""
         with one_line_errors():
             parse(config)
+
+    def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
+        """Refuses a sweep before its first job."""
+        loader = GlobalHydra.instance().config_loader()
+        with one_line_errors():
+            for overrides in sample_jobs(config):
+                parse(loader.load_configuration(config_name, overrides, RunMode.RUN))
+
+
+def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
+    """Yields the overrides of jobs of a sweep in which every swept value comes up once, not in every combination."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    parser = OverridesParser.create()
+    values = {
+        override.get_key_element(): list(override.sweep_string_iterator())
+        if override.is_sweep_override() and override.is_discrete_sweep()
+        else [override.get_value_element_as_str()]
+        for override in parser.parse_overrides([*params, *config.hydra.overrides.task])
+        if not override.is_delete()
+    }
+    deleted = [text for text in config.hydra.overrides.task if text.startswith("~")]
+    first = {key: choices[0] for key, choices in values.items()}
+    yield [*(f"{key}={value}" for key, value in first.items()), *deleted]
+    for key, choices in values.items():
+        for value in choices[1:]:
+            yield [*(f"{k}={v}" for k, v in (first | {key: value}).items()), *deleted]
 
 
 @contextmanager
@@ -55,6 +84,9 @@ def explain(error: BaseException) -> str:
         return f"{key}: no such key" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help")
     if isinstance(cause, ValidationError) and key:
         return f"{key}: {str(cause.msg).splitlines()[0]}"
+    launcher = re.search(r"Could not find 'hydra/launcher/((ray|submitit)\w*)'", str(error))
+    if launcher:
+        return f"hydra/launcher={launcher[1]}: needs a package: pip install hydra-{launcher[2]}-launcher"
     message = re.split(r"Config search path|Set the environment variable|full_key:", str(error))[0]
     return " ".join(message.split())
 
