@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from unittest.mock import Mock, PropertyMock
 
 import pytest
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
-from segdistill.loggers import close, start, wandb_logged_in, wandb_options
+from segdistill.errors import ConfigError
+from segdistill.loggers import close, require, start, wandb_logged_in, wandb_logger
 
 
 def test_a_key_in_the_environment_or_in_netrc_is_a_login(tmp_path: Path) -> None:
@@ -22,13 +24,27 @@ def test_a_key_in_the_environment_or_in_netrc_is_a_login(tmp_path: Path) -> None
     assert not wandb_logged_in({"NETRC": str(netrc), "WANDB_BASE_URL": "https://wandb.example.org"})
 
 
-def test_offline_is_decided_only_where_it_is_left_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_a_logger_needs_is_asked_before_a_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "absent"))
-    assert wandb_options({"offline": None})["offline"] is True
-    assert wandb_options({"offline": False})["offline"] is False
-    monkeypatch.setenv("WANDB_API_KEY", "x")
-    assert wandb_options({"offline": None})["offline"] is False
+    board = {"tensorboard": {"_target_": "pytorch_lightning.loggers.TensorBoardLogger"}}
+    require({"mode": "offline", **board})
+    with pytest.raises(ConfigError, match=r"logger\.mode=online: needs a login"):
+        require({"mode": "online"})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs a package: pip install tensorboard"):
+        require(board)
+
+
+def test_a_wandb_run_that_cannot_be_online_is_kept_offline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "wrong")
+    logger = wandb_logger(save_dir=str(tmp_path), project="test")
+    assert logger.experiment.offline
+    close([logger])
+    assert "kept offline, upload it by: wandb sync" in caplog.text
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
 
 def test_a_logger_that_cannot_start_is_left_out_with_a_warning(

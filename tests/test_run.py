@@ -15,6 +15,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from wandb_file import records
 
 from segdistill.deploy.segmenter import Segmenter
 from segdistill.report.results import read_results
@@ -92,6 +93,39 @@ def test_the_report_is_there_and_shows_every_engine(run_dir: Path) -> None:
         assert page.count(f"<td>{engine}</td>") == 2
     assert "python train.py experiment=smoke" in page
     assert len(list((run_dir / "figures").glob("*.png"))) == 5
+
+
+def test_the_offline_wandb_run_holds_every_panel(run_dir: Path) -> None:
+    (path,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
+    logged: dict[tuple[str, ...], str] = {}
+    config: dict[str, str] = {}
+    for record in records(path):
+        logged |= {tuple(item.nested_key) or (item.key,): item.value_json for item in record.history.item}
+        config |= {item.key or ".".join(item.nested_key): item.value_json for item in record.config.update}
+    scalars = {"train/loss", "train/loss_kl", "val/miou", "test/miou", "test/teacher_miou"}
+    assert scalars <= {key[0] for key in logged}
+    tables = {key[0]: json.loads(logged[key[0], "path"]) for key in logged if key[1:] == ("ncols",)}
+    charts = {"speed_accuracy_table", "confusion_teacher_table", "confusion_student_table"}
+    assert set(tables) == {"engines", "class_iou"} | charts
+    files = path.parent / "files"
+    engines = json.loads((files / tables["engines"]).read_text())
+    assert [row[:2] for row in engines["data"]] == [[m, e] for m in ("teacher", "student") for e in ENGINES]
+    assert len(json.loads((files / tables["class_iou"]).read_text())["data"]) == 2 * len(ENGINES) * 5
+    confusion = json.loads((files / tables["confusion_student_table"]).read_text())["data"]
+    assert sum(pixels for *_, pixels in confusion) <= 5 * 67 * 98
+    for chart, preset in (("speed_accuracy", "scatter/v0"), ("confusion_student", "confusion_matrix/v1")):
+        assert preset in config[f"_wandb.visualize.{chart}"]
+    assert json.loads(config["distill"])["temperature"] == 2.0
+
+    pictures = json.loads(logged["predictions", "filenames"])
+    masks = json.loads(logged["predictions", "all_masks"])
+    assert len(pictures) == len(masks) == 4
+    assert {"truth", "teacher", "student"} == set(masks[0])
+    picture = np.asarray(Image.open(files / pictures[0]))
+    student = np.asarray(Image.open(files / masks[0]["student"]["path"]))
+    exported = Segmenter(run_dir / "onnx" / "student.onnx")(picture)
+    assert (student == exported).mean() >= 0.999
+    assert set(np.unique(np.asarray(Image.open(files / masks[0]["truth"]["path"])))) <= {0, 1, 2, 3, 4, 255}
 
 
 def test_the_exported_files_explain_themselves(run_dir: Path) -> None:

@@ -26,6 +26,7 @@ ALPHA_SCHEDULES = ("constant", "linear", "cosine")
 SUPERVISED_LOSSES = ("focal", "cross_entropy")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+WANDB_MODES = (None, "online", "offline")
 STAGES = ("teacher", "student")
 
 
@@ -286,6 +287,8 @@ class Config:
         _require(self.train in STAGES, "train", self.train, f"must be one of {STAGES}")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
         _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
+        mode = self.logger.get("mode")
+        _require(mode in WANDB_MODES, "logger.mode", mode, "must be null, online or offline")
         checkpoint = self.teacher.checkpoint
         needless = self.train == "teacher" and checkpoint is not None
         _require(not needless, "teacher.checkpoint", checkpoint, "must be null where train=teacher trains it")

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import netrc
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 from urllib.parse import urlparse
 
+import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from segdistill.errors import ConfigError, first_line
+
 log = logging.getLogger(__name__)
+Mode = Literal["online", "offline"]
 WANDB_HOST = "https://api.wandb.ai"
+START_TIMEOUT_S, FINISH_TIMEOUT_S = 60, 600
+PACKAGES = {"pytorch_lightning.loggers.TensorBoardLogger": "tensorboard"}
+"""Loggers that need more than requirements.txt installs."""
+
+
+def require(loggers: Mapping[str, Any]) -> None:
+    """Checks before a training what its loggers need.
+
+    Raises:
+        ConfigError: If a package or a login is missing.
+    """
+    for name, spec in loggers.items():
+        package = PACKAGES.get(spec["_target_"]) if isinstance(spec, Mapping) else None
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"logger.{name}", spec["_target_"], f"needs a package: pip install {package}")
+    if loggers.get("mode") == "online" and not wandb_logged_in():
+        raise ConfigError("logger.mode", "online", "needs a login: wandb login, or WANDB_API_KEY in the environment")
 
 
 def wandb_logged_in(environment: Mapping[str, str] = os.environ) -> bool:
@@ -26,11 +49,28 @@ def wandb_logged_in(environment: Mapping[str, str] = os.environ) -> bool:
         return False
 
 
-def wandb_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a WandbLogger's options with `offline: null` decided, and with W&B's own console lines off."""
+def wandb_logger(*, save_dir: str, mode: Mode | None = None, **options: Any) -> WandbLogger:
+    """Starts a W&B run; one that cannot be online, for want of a network or a valid key, is kept offline.
+
+    Args:
+        save_dir: Its files go into `save_dir`/wandb.
+        mode: "online" or "offline"; None is online where there is a login.
+        options: Passed on to `wandb.init`.
+    """
     os.environ.setdefault("WANDB_SILENT", "true")
-    offline = options.get("offline")
-    return {**options, "offline": not wandb_logged_in() if offline is None else offline}
+    settings = wandb.Settings(init_timeout=START_TIMEOUT_S, finish_timeout=FINISH_TIMEOUT_S)
+    begin = partial(wandb.init, dir=save_dir, settings=settings, **options)
+    chosen: Mode = mode or ("online" if wandb_logged_in() else "offline")
+    try:
+        run = begin(mode=chosen)
+    except Exception as error:  # whatever its client raises: the training matters more
+        if chosen == "offline":
+            raise
+        run = begin(mode="offline")
+        log.warning("W&B: %s; kept offline, upload it by: wandb sync %s", first_line(error), run.dir)
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(experiment=run)
 
 
 def start(build: Callable[[], Logger], hyperparameters: Mapping[str, Any]) -> Logger | None:
@@ -39,7 +79,7 @@ def start(build: Callable[[], Logger], hyperparameters: Mapping[str, Any]) -> Lo
         logger = build()
         _ = logger.experiment  # type: ignore[attr-defined] # every logger has one, the base class does not
         logger.log_hyperparams(dict(hyperparameters))
-    except Exception as error:  # whatever a service's client raises: the training matters more
+    except Exception as error:  # as above
         log.warning("a logger is left out: %s: %s", type(error).__name__, error)
         return None
     return logger

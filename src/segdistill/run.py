@@ -12,8 +12,8 @@ from typing import cast
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import get_class, instantiate
-from pytorch_lightning.loggers import Logger, WandbLogger
+from hydra.utils import instantiate
+from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from segdistill.config import Config
@@ -22,7 +22,7 @@ from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries, root_device
-from segdistill.loggers import close, start, wandb_options
+from segdistill.loggers import close, require, start
 from segdistill.logit_cache import LogitCache, replay_distance
 from segdistill.losses.distillation import ADAPTED
 from segdistill.machine import keep_freed_memory
@@ -44,6 +44,7 @@ from segdistill.tasks.segmentation import Role
 from segdistill.teaching import keep, teacher_cache, trained_teacher, tried_teacher
 
 COMPARED_BATCHES = 8
+WANDB_TARGET = "segdistill.loggers.wandb_logger"
 log = logging.getLogger(__name__)
 
 
@@ -75,6 +76,7 @@ def _run(config: Config, run_dir: Path) -> dict[str, float]:
     labels = label_set_of(config)
     network = build_network(part, len(labels))
     optimizer_factory(config)
+    require(config.logger)
     callbacks = [instantiate(callback) for callback in config.callbacks.values()]
     resume = resume_checkpoint(config)
     if resume is not None:
@@ -149,9 +151,10 @@ def _loggers(config: Config, run_dir: Path) -> list[Logger]:
     """Starts the loggers, and gives each the configuration; one that cannot start is left out with a warning."""
     loggers = []
     for spec in config.logger.values():
-        if issubclass(get_class(spec["_target_"]), WandbLogger):
-            spec = {**_sweep_names(), **wandb_options(spec)}
-        loggers.append(start(partial(instantiate, spec, save_dir=str(run_dir)), asdict(config)))
+        if not isinstance(spec, dict):  # a setting that they share
+            continue
+        names = _sweep_names() if spec["_target_"] == WANDB_TARGET else {}
+        loggers.append(start(partial(instantiate, names | spec, save_dir=str(run_dir)), asdict(config)))
     return [logger for logger in loggers if logger is not None]
 
 

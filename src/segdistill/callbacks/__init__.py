@@ -1,5 +1,6 @@
 """Thin glue on Lightning's hooks. At the end of a fit they run in the order they are configured in."""
 
+from segdistill.callbacks.dashboard import Dashboard
 from segdistill.callbacks.epoch_log import EpochLog
 from segdistill.callbacks.latency import Latency
 from segdistill.callbacks.onnx_export import OnnxExport
@@ -7,4 +8,4 @@ from segdistill.callbacks.predictions import Predictions
 from segdistill.callbacks.quantize import Quantize
 from segdistill.callbacks.restore_best import RestoreBest
 
-__all__ = ["EpochLog", "Latency", "OnnxExport", "Predictions", "Quantize", "RestoreBest"]
+__all__ = ["Dashboard", "EpochLog", "Latency", "OnnxExport", "Predictions", "Quantize", "RestoreBest"]

@@ -1,9 +1,11 @@
-"""What the callbacks need of a trainer, checked once."""
+"""What several callbacks need."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
 
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.tasks.segmentation import SegmentationTask
@@ -29,3 +31,14 @@ def task_and_data(
 def spread(total: int, count: int) -> list[int]:
     """Returns up to `count` indices below `total`, evenly spaced from the first to the last."""
     return sorted({round(index) for index in np.linspace(0, total - 1, min(count, total))})
+
+
+@torch.no_grad()
+def predicted(task: SegmentationTask, picture: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """Returns the class ids uint8 [H, W] that each network of a task gives a picture uint8 [H, W, 3], by role."""
+    image = torch.tensor(picture).permute(2, 0, 1)[None].float() / 255
+    masks = {}
+    for role, network in task.networks.items():
+        logits = network(image.to(next(network.parameters()).device))
+        masks[role] = logits.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+    return masks

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import track
-from torch import nn
 
-from segdistill.callbacks.inputs import spread, task_and_data
+from segdistill.callbacks.inputs import predicted, spread, task_and_data
 from segdistill.data.labels import LabelSet
 from segdistill.files import written_whole
 
@@ -47,7 +45,7 @@ class Predictions(pl.Callback):
             chosen.append((index, folder / "differing" / f"{rank:02d}_{samples[index].image.stem}.png"))
         for index, path in track(chosen, "Drawing predictions", transient=True):
             picture, truth = data.report_picture(index)
-            masks = {"truth": truth} | {role: _predict(net, picture) for role, net in task.networks.items()}
+            masks = {"truth": truth} | predicted(task, picture)
             panels = {"image": picture} | {name: labels.colourise(mask) for name, mask in masks.items()}
             with written_whole(path) as temporary:
                 side_by_side(panels, labels).save(temporary, "PNG")
@@ -56,14 +54,6 @@ class Predictions(pl.Callback):
 def _most_different(path: Path, count: int) -> list[int]:
     shares = json.loads(path.read_text()) if path.is_file() else []
     return sorted(range(len(shares)), key=lambda index: -shares[index])[:count]
-
-
-@torch.no_grad()
-def _predict(network: nn.Module, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    device = next(network.parameters()).device
-    image = torch.tensor(picture, device=device).permute(2, 0, 1)[None].float() / 255
-    mask: NDArray[np.uint8] = network(image).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
-    return mask
 
 
 def side_by_side(panels: Mapping[str, NDArray[np.uint8]], labels: LabelSet) -> Image.Image:

@@ -21,8 +21,9 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def speed_accuracy(rows: Sequence[Row]) -> Figure:
-    """Latency across, mean IoU up, a mark for each model and engine."""
+    """Latency across, mean IoU up, a mark for each model and engine; times that hold decoding are left out."""
     figure, axes = _figure()
+    rows = [row for row in rows if "+" not in row.engine]
     engines = list(dict.fromkeys(row.engine for row in rows))
     for row in rows:
         if row.miou is not None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import onnx
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,7 +22,7 @@ from PIL import Image
 from segdistill import __version__
 from segdistill.files import written_whole
 from segdistill.report.figures import Curve, confusion_matrix, per_class_iou, speed_accuracy, training_curves
-from segdistill.report.results import Row, read_results, yardstick
+from segdistill.report.results import Row, read_confusions, read_results, yardstick
 
 PICTURE_WIDTH, PICTURES = 1400, 8
 DPI = 160
@@ -91,18 +90,15 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
 
 def _figures(run_dir: Path, rows: Sequence[Row]) -> dict[str, Figure]:
     figures = {
-        "speed_accuracy": speed_accuracy([row for row in rows if "+" not in row.engine]),
+        "speed_accuracy": speed_accuracy(rows),
         "per_class_iou": per_class_iou([row for row in rows if row.engine == "pytorch"] or rows[:1]),
     }
     losses, scores = _curves(run_dir)
     if losses or scores:
         figures["training_curves"] = training_curves(losses, scores)
-    confusion = run_dir / "confusion.json"
-    if confusion.is_file():
-        matrices = {name: m for name, m in json.loads(confusion.read_text()).items() if name.endswith(" pytorch")}
-        for name, matrix in matrices.items():
-            title = f"{name.removesuffix(' pytorch')}, % of each true class"
-            figures[f"confusion_{name.split()[0]}"] = confusion_matrix(np.array(matrix), list(rows[0].class_iou), title)
+    for role, matrix in read_confusions(run_dir).items():
+        title = f"{role}, % of each true class"
+        figures[f"confusion_{role}"] = confusion_matrix(matrix, list(rows[0].class_iou), title)
     return figures
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from segdistill.console import compact_table
@@ -76,6 +78,13 @@ def write_results(path: Path, rows: Sequence[Row]) -> None:
 def read_results(path: Path) -> list[Row]:
     """Reads results.json."""
     return [Row(**row) for row in json.loads(path.read_text())]
+
+
+def read_confusions(run_dir: Path) -> dict[str, NDArray[np.int64]]:
+    """Returns the confusion matrix [C, C] of each network in PyTorch, rows are the truth; empty without a timing."""
+    path, engine = run_dir / "confusion.json", " pytorch"
+    matrices = json.loads(path.read_text()) if path.is_file() else {}
+    return {name.removesuffix(engine): np.array(m) for name, m in matrices.items() if name.endswith(engine)}
 
 
 YARDSTICK = "onnxruntime-fp32"

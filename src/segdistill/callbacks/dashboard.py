@@ -1,0 +1,173 @@
+"""Dashboard: at the end of a fit, what a run has left goes to W&B and TensorBoard as panels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import wandb
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from segdistill.callbacks.inputs import predicted, spread, task_and_data
+from segdistill.callbacks.predictions import side_by_side
+from segdistill.data.labels import VOID, LabelSet
+from segdistill.report.figures import confusion_matrix, per_class_iou, speed_accuracy
+from segdistill.report.results import Row, read_confusions, read_results
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, uint8 [H, W, 3], and the class ids, uint8 [H, W], of truth and of each network."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+    masks: Mapping[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Panels:
+    """What a dashboard shows.
+
+    Attributes:
+        labels: Of the data.
+        pictures: Evenly spaced ones of the report split.
+        rows: Of results.json; empty where nothing was timed.
+        confusions: Of each network in PyTorch, by role.
+        files: That ship: exported ones, and the best checkpoint.
+    """
+
+    labels: LabelSet
+    pictures: list[Picture]
+    rows: list[Row]
+    confusions: Mapping[str, NDArray[np.int64]]
+    files: list[Path]
+
+
+class Dashboard(pl.Callback):
+    """Shows pictures with masks, engines, classes and confusions; in W&B's online runs also uploads what ships.
+
+    Args:
+        count: How many pictures of the report split.
+    """
+
+    def __init__(self, count: int = 8) -> None:
+        self.count = count
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Fills the dashboards there are; one that fails costs a warning."""
+        boards = [show for logger in trainer.loggers if (show := _board(logger)) is not None]
+        if not boards:
+            return
+        panels = self._panels(trainer, pl_module)
+        for show in boards:
+            try:
+                show(panels)
+            except Exception as error:  # whatever a service's client raises: the results are on disk
+                log.warning("a dashboard stays without panels: %s: %s", type(error).__name__, error)
+
+    def _panels(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Panels:
+        task, data = task_and_data(trainer, pl_module)
+        run_dir, samples = Path(trainer.default_root_dir), data.source.splits[data.source.report_split]
+        pictures = []
+        for index in spread(len(samples), self.count):
+            pixels, truth = data.report_picture(index)
+            pictures.append(Picture(samples[index].image.stem, pixels, {"truth": truth} | predicted(task, pixels)))
+        results = run_dir / "results.json"
+        return Panels(
+            labels=data.source.labels,
+            pictures=pictures,
+            rows=read_results(results) if results.is_file() else [],
+            confusions=read_confusions(run_dir),
+            files=[*sorted((run_dir / "onnx").glob("*.onnx")), *(run_dir / "checkpoints").glob("best.ckpt")],
+        )
+
+
+def _board(logger: Logger) -> Callable[[Panels], None] | None:
+    if isinstance(logger, WandbLogger):
+        return partial(show_in_wandb, logger.experiment)
+    if isinstance(logger, TensorBoardLogger):
+        return partial(show_in_tensorboard, logger.experiment)
+    return None
+
+
+def show_in_wandb(run: wandb.Run, panels: Panels) -> None:
+    """Logs images whose masks can be toggled, tables, charts and, online, an artifact."""
+    classes = dict(enumerate(panels.labels.names)) | {VOID: "void"}
+    run.log(
+        {
+            "predictions": [
+                wandb.Image(
+                    picture.pixels,
+                    caption=picture.name,
+                    masks={name: {"mask_data": mask, "class_labels": classes} for name, mask in picture.masks.items()},
+                )
+                for picture in panels.pictures
+            ]
+        }
+    )
+    if panels.rows:
+        engines = _engines(panels.rows)
+        title = "p50 latency in ms against mean IoU"
+        run.log(
+            {
+                "engines": engines,
+                "class_iou": wandb.Table(
+                    ["model", "engine", "class", "iou"],
+                    [[r.model, r.engine, name, iou] for r in panels.rows for name, iou in r.class_iou.items()],
+                ),
+                "speed_accuracy": wandb.plot.scatter(_engines(panels.rows), "latency_ms_p50", "miou", title),
+                "speed_accuracy_by_engine": wandb.Image(speed_accuracy(panels.rows)),
+            }
+        )
+    for role, matrix in panels.confusions.items():
+        run.log({f"confusion_{role}": _confusion_chart(matrix, panels.labels.names, role)})
+    if not run.offline and panels.files:
+        artifact = wandb.Artifact(f"segdistill-{run.id}", type="model")
+        for path in panels.files:
+            artifact.add_file(str(path))
+        run.log_artifact(artifact)
+
+
+def _engines(rows: list[Row]) -> wandb.Table:
+    """The rows as they are in results.json, but for what is no single value."""
+    listed = [{k: v for k, v in asdict(row).items() if not isinstance(v, dict | list)} for row in rows]
+    columns: list[str | int] = [*listed[0]]
+    return wandb.Table(columns, [list(row.values()) for row in listed])
+
+
+def _confusion_chart(matrix: NDArray[np.int64], names: tuple[str, ...], role: str) -> Any:
+    """W&B's own confusion chart, which `wandb.plot.confusion_matrix` would fill from single predictions."""
+    fields = {column: column for column in ("Actual", "Predicted", "nPredictions")}
+    cells = [[names[true], names[guess], int(matrix[true, guess])] for true, guess in np.ndindex(matrix.shape)]
+    return wandb.plot_table(
+        vega_spec_name="wandb/confusion_matrix/v1",
+        data_table=wandb.Table([*fields], cells),
+        fields=fields,
+        string_fields={"title": f"{role}, pixels"},
+    )
+
+
+def show_in_tensorboard(writer: Any, panels: Panels) -> None:
+    """Adds the pictures and the report's figures to a `torch.utils.tensorboard.SummaryWriter`."""
+    for picture in panels.pictures:
+        masks = {name: panels.labels.colourise(mask) for name, mask in picture.masks.items()}
+        sheet = side_by_side({"image": picture.pixels} | masks, panels.labels)
+        writer.add_image(f"predictions/{picture.name}", np.asarray(sheet), dataformats="HWC")
+    if panels.rows:
+        writer.add_figure("speed_accuracy", speed_accuracy(panels.rows))
+        writer.add_figure("class_iou", per_class_iou([row for row in panels.rows if row.engine == "pytorch"]))
+    for role, matrix in panels.confusions.items():
+        figure = confusion_matrix(matrix, panels.labels.names, f"{role}, % of each true class")
+        writer.add_figure(f"confusion_{role}", figure)
+    writer.flush()
