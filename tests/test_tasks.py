@@ -16,6 +16,7 @@ from segdistill import fitting
 from segdistill.config import DistillConfig, FitConfig, ScheduleConfig, TermConfig, TrainerConfig
 from segdistill.fitting import best_checkpoint, build_trainer, choose_precision
 from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.metrics import SegmentationMetrics
 from segdistill.models import FrozenTeacher
 from segdistill.tasks import DistillationTask
 from segdistill.tasks.segmentation import PolynomialDecay
@@ -190,3 +191,18 @@ def test_a_single_picture_trains(tmp_path: Path) -> None:
     trainer = build_trainer(task, FitConfig(max_epochs=1, crop=[17, 19]), machine, tmp_path, loggers=[])
     trainer.fit(task, single, single)
     assert all(bool(torch.isfinite(parameter).all()) for parameter in task.parameters())
+
+
+def test_the_test_scores_the_teacher_beside_the_student(tmp_path: Path) -> None:
+    task = distillation_task()
+    trainer = build_trainer(task, FitConfig(1, 2, [16, 16]), TrainerConfig("cpu", "32-true"), tmp_path, loggers=[])
+    (scores,) = trainer.test(task, loader(), verbose=False)
+    for prefix, network in (("test/", task.network), ("test/teacher_", task.teacher.network)):
+        metrics = SegmentationMetrics(2)
+        for image, target in loader():
+            metrics.update(network.eval()(image).detach(), target)
+        expected = metrics.compute()
+        assert scores[f"{prefix}miou"] == pytest.approx(float(expected["miou"]))
+        assert scores[f"{prefix}iou_on"] == pytest.approx(float(expected["class_iou"][1]))
+    assert scores["test/miou"] != scores["test/teacher_miou"]
+    assert not [name for name in task.state_dict() if "teacher" in name]

@@ -27,6 +27,7 @@ SUPERVISED_LOSSES = ("focal", "cross_entropy")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 WANDB_MODES = (None, "online", "offline")
+PROFILERS = (None, "simple", "advanced", "pytorch")
 STAGES = ("teacher", "student")
 
 
@@ -258,8 +259,16 @@ class TrainerConfig:
     accelerator: str = "auto"
     precision: str = "auto"  # bf16-mixed where the hardware has it
     channels_last: bool = True
+    devices: int = 1  # processes on this machine, each with batches of its own; on a CPU they share its cores
+    num_nodes: int = 1  # machines; more than one are started by torchrun or Slurm
+    profiler: str | None = None
+    overfit_batches: int = 0  # above 0: these batches are trained on and validated with
 
     def __post_init__(self) -> None:
+        for name in ("devices", "num_nodes"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        _require(self.profiler in PROFILERS, "profiler", self.profiler, f"must be one of {PROFILERS}")
+        _require(self.overfit_batches >= 0, "overfit_batches", self.overfit_batches, "must be at least 0")
         _require(self.accelerator in ACCELERATORS, "accelerator", self.accelerator, f"must be one of {ACCELERATORS}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"must be one of {PRECISIONS}")
 

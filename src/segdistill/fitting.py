@@ -6,19 +6,30 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from segdistill.callbacks import EpochLog, RestoreBest
 from segdistill.config import FitConfig, TrainerConfig
 from segdistill.machine import cpu_multiplies_bf16
+from segdistill.processes import ExactDDP, launched_outside
 from segdistill.tasks import SegmentationTask
 
+T = TypeVar("T")
+PATIENCE = timedelta(days=7)  # others wait while the first process exports and times, or waits for a teacher itself
+PROFILER_CLASSES: dict[str, type[Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -46,9 +57,10 @@ def build_trainer(
     last = ModelCheckpoint(filename="last", **place)  # `save_last` would keep the last best epoch, not the last one
     progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
     return pl.Trainer(
+        **_placement(machine),
         max_epochs=fit.max_epochs,
-        accelerator=machine.accelerator,
-        devices=1,
+        overfit_batches=machine.overfit_batches,
+        profiler=_profiler(machine, folder),
         precision=choose_precision(machine),
         default_root_dir=folder,
         logger=list(loggers),
@@ -64,6 +76,28 @@ def root_device(machine: TrainerConfig) -> torch.device:
     """Returns the device that a trainer computes on."""
     trainer = pl.Trainer(accelerator=machine.accelerator, devices=1, logger=False, enable_checkpointing=False)
     return trainer.strategy.root_device
+
+
+def agreed(machine: TrainerConfig, said: T) -> T:
+    """Returns, in every process of a training, what the first one says; a barrier, too."""
+    strategy = pl.Trainer(**_placement(machine), logger=False, enable_checkpointing=False).strategy
+    strategy.setup_environment()
+    return strategy.broadcast(said)
+
+
+def _placement(machine: TrainerConfig) -> dict[str, Any]:
+    place = {"accelerator": machine.accelerator, "devices": machine.devices, "num_nodes": machine.num_nodes}
+    if machine.devices * machine.num_nodes == 1:
+        return place
+    plugins = [] if launched_outside() else [LightningEnvironment()]
+    return {**place, "strategy": ExactDDP(timeout=PATIENCE), "plugins": plugins}
+
+
+def _profiler(machine: TrainerConfig, folder: Path) -> Profiler | None:
+    """Writes what it has seen into files named profile-* in `folder`."""
+    if machine.profiler is None:
+        return None
+    return PROFILER_CLASSES[machine.profiler](dirpath=folder, filename="profile")
 
 
 def best_checkpoint(trainer: pl.Trainer) -> Path:
@@ -86,6 +120,7 @@ def calm_libraries() -> None:
     for reason in (
         ".*does not have many workers.*",  # half the cores load, because the other half computes
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own directory
+        ".*Grad strides do not match bucket view strides.*",  # depthwise layers, channels-last, in several processes
         ".*isinstance.*LeafSpec.*",  # between Lightning and torch, nothing a user can change
     ):
         warnings.filterwarnings("ignore", reason)

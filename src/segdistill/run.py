@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -20,7 +21,7 @@ from segdistill.config import Config
 from segdistill.console import terminal
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
-from segdistill.errors import ConfigError
+from segdistill.errors import ConfigError, UserError
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries, root_device
 from segdistill.loggers import close, require, start
 from segdistill.logit_cache import LogitCache, replay_distance
@@ -37,6 +38,7 @@ from segdistill.parts import (
     optimizer_factory,
     segmentation_task,
 )
+from segdistill.processes import companions, is_first, launched_outside
 from segdistill.report.page import write_report
 from segdistill.report.results import read_results, results_table
 from segdistill.tasks import DistillationTask, SegmentationTask
@@ -61,23 +63,36 @@ def run(config: Config, run_dir: Path) -> dict[str, float]:
     Raises:
         UserError: If data, teacher or checkpoint do not fit; raised before the training starts.
     """
-    calm_libraries()
-    keep_freed_memory()
+    machine = config.trainer
+    if machine.num_nodes > 1 and not launched_outside():
+        raise ConfigError("trainer.num_nodes", machine.num_nodes, "needs torchrun or srun, which start every process")
     try:
-        return _run(config, run_dir)
+        with companions(machine.devices, _accompany, config, run_dir):
+            return _run(config, run_dir)
     except SystemExit:  # how Lightning ends a fit that Ctrl-C interrupted
         log.info("interrupted; go on with: python train.py resume=%s", run_dir)
         raise
 
 
+def _accompany(config: Config, run_dir: Path) -> None:
+    """The same run in another process, which leaves files and words to the first one."""
+    try:
+        _run(config, run_dir)
+    except (UserError, KeyboardInterrupt):  # the first process tells it
+        sys.exit(1)
+
+
 def _run(config: Config, run_dir: Path) -> dict[str, float]:
+    calm_libraries()
+    keep_freed_memory()
     part, seed = (config.teacher, config.teacher.seed) if config.train == "teacher" else (config.student, config.seed)
     pl.seed_everything(seed, workers=True, verbose=False)
     labels = label_set_of(config)
     network = build_network(part, len(labels))
     optimizer_factory(config)
     require(config.logger)
-    callbacks = [instantiate(callback) for callback in config.callbacks.values()]
+    # an experiment's settings of a callback stay behind where callbacks=none takes it out
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if "_target_" in callback]
     resume = resume_checkpoint(config)
     if resume is not None:
         load_network(network, resume, labels.names)
@@ -96,7 +111,8 @@ def _run(config: Config, run_dir: Path) -> dict[str, float]:
         close(loggers)
     if config.train == "teacher" and resume is None:
         keep(best_checkpoint(trainer), teacher_cache(config, data.source))
-    _show(run_dir)
+    if is_first():
+        _show(run_dir)
     return dict(tested)
 
 
@@ -149,7 +165,9 @@ def resume_checkpoint(config: Config) -> Path | None:
 
 def _loggers(config: Config, run_dir: Path) -> list[Logger]:
     """Starts the loggers, and gives each the configuration; one that cannot start is left out with a warning."""
-    loggers = []
+    loggers: list[Logger | None] = []
+    if not is_first():
+        return []
     for spec in config.logger.values():
         if not isinstance(spec, dict):  # a setting that they share
             continue

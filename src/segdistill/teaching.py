@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import pytorch_lightning as pl
 from filelock import FileLock, Timeout
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from segdistill import __version__
@@ -16,11 +19,12 @@ from segdistill.config import Config
 from segdistill.data.labels import LabelSet
 from segdistill.data.source import Source
 from segdistill.files import written_whole
-from segdistill.fitting import best_checkpoint, build_trainer
+from segdistill.fitting import agreed, best_checkpoint, build_trainer
 from segdistill.models.teacher import TeacherCache
 from segdistill.models.teacher_logits import logits_shape
 from segdistill.networks import build_network, given_teacher, loaded_network, without_weights
 from segdistill.parts import datamodule, logit_cache, segmentation_task
+from segdistill.processes import is_first
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,21 @@ def trained_teacher(config: Config, source: Source, tried: nn.Module) -> nn.Modu
     if config.teacher.checkpoint is not None:
         return tried
     cache = teacher_cache(config, source)
+    with _alone(cache) if is_first() else nullcontext():
+        if agreed(config.trainer, not cache.checkpoint.is_file()):
+            logits = logit_cache(config)
+            if logits is not None:
+                logits.require_room(len(source.splits["train"]), logits_shape(tried, config.data.input_size))
+            _train(config, source, cache)
+        else:
+            log.info("teacher: reused from %s", cache.checkpoint)
+    agreed(config.trainer, None)  # nobody reads it before it is written
+    return loaded_network(config.teacher, source.labels, cache.checkpoint)
+
+
+@contextmanager
+def _alone(cache: TeacherCache) -> Iterator[None]:
+    """Lets one run at a time see to a teacher."""
     cache.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache.lock)
     try:
@@ -49,16 +68,9 @@ def trained_teacher(config: Config, source: Source, tried: nn.Module) -> nn.Modu
         log.info("another run trains this teacher; waiting for %s", cache.checkpoint)
         lock.acquire()
     try:
-        if cache.checkpoint.is_file():
-            log.info("teacher: reused from %s", cache.checkpoint)
-        else:
-            logits = logit_cache(config)
-            if logits is not None:
-                logits.require_room(len(source.splits["train"]), logits_shape(tried, config.data.input_size))
-            _train(config, source, cache)
+        yield
     finally:
         lock.release()
-    return loaded_network(config.teacher, source.labels, cache.checkpoint)
 
 
 def _train(config: Config, source: Source, cache: TeacherCache) -> None:
@@ -75,6 +87,7 @@ def _train(config: Config, source: Source, cache: TeacherCache) -> None:
     keep(best_checkpoint(trainer), cache)
 
 
+@rank_zero_only
 def keep(best: Path, cache: TeacherCache) -> None:
     """Makes a checkpoint the teacher of every run that is configured alike."""
     with written_whole(cache.checkpoint) as temporary:
@@ -89,7 +102,9 @@ def teacher_cache(config: Config, source: Source) -> TeacherCache:
         "loss": asdict(config.loss),
         "optimizer": config.optimizer,
         "schedule": asdict(config.schedule),
-        "trainer": asdict(config.trainer),
+        "trainer": [config.trainer.accelerator, config.trainer.precision, config.trainer.channels_last],
+        "processes": config.trainer.devices * config.trainer.num_nodes,
+        "overfit_batches": config.trainer.overfit_batches,
         "seed": config.teacher.seed,
         "data": source.fingerprint,
         "input_size": config.data.input_size,

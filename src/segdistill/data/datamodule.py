@@ -9,6 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import tv_tensors
@@ -18,6 +19,7 @@ from segdistill.config import FitConfig
 from segdistill.data.source import Source
 from segdistill.data.transforms import eval_geometry, to_tensors, train_pipeline
 from segdistill.data.view import View, replayed
+from segdistill.errors import UserError
 from segdistill.machine import cpu_count
 
 MOST_WORKERS = 8
@@ -119,7 +121,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         pictures = SegmentationDataset(self.source, "train", pipeline)
         logits = self.teacher_logits
         dataset = pictures if logits is None else MappedDataset(pictures, logits, self.input_size)
-        whole_batches = len(pictures) >= fit.batch_size
+        whole_batches = len(pictures) // self._processes()[1] >= fit.batch_size
         return self._loader(dataset, fit.batch_size, shuffle=True, drop_last=whole_batches)
 
     def plain_train_dataloader(self, indices: Sequence[int]) -> DataLoader[Batch]:
@@ -144,20 +146,28 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.picture(self.source.report_split, index)
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
-        return self._loader(self._plain(split), self.eval_batch_size)
+        """Every picture once; of several processes each takes its own, while Lightning would repeat some."""
+        pictures, (rank, processes) = self._plain(split), self._processes()
+        if processes == 1:
+            return self._loader(pictures, self.eval_batch_size)
+        if len(pictures) < processes:
+            raise UserError(f"{split}: {len(pictures)} pictures are too few for {processes} processes")
+        sampler = UnrepeatedDistributedSampler(pictures, num_replicas=processes, rank=rank, shuffle=False)
+        return self._loader(pictures, self.eval_batch_size, sampler=sampler)
+
+    def _processes(self) -> tuple[int, int]:
+        """Rank and number of the processes that share the data."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _plain(self, split: str) -> SegmentationDataset:
         pipeline = v2.Compose([eval_geometry(self.input_size), to_tensors()])
         return SegmentationDataset(self.source, split, pipeline)
 
-    def _loader(
-        self, dataset: Dataset[Batch], batch_size: int, *, shuffle: bool = False, drop_last: bool = False
-    ) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Batch], batch_size: int, **options: Any) -> DataLoader[Batch]:
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
+            **options,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

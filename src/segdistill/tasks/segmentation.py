@@ -11,8 +11,10 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from segdistill.config import ScheduleConfig
+from segdistill.data.labels import VOID
 from segdistill.losses.supervised import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics
 from segdistill.models.depthwise import quicken_depthwise
@@ -52,6 +54,7 @@ class SegmentationTask(pl.LightningModule):
         self.network = network.to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
         self.supervised_loss, self.optimizer_factory, self.schedule = loss, optimizer, schedule
+        self.val_loss = MeanMetric()  # nan_strategy="disable" would drop the weights as well
         self.val_metrics = SegmentationMetrics(len(class_names))
         self.test_metrics = SegmentationMetrics(len(class_names))
 
@@ -82,15 +85,17 @@ class SegmentationTask(pl.LightningModule):
         return terms["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts a batch, and logs the supervised loss on it."""
+        """Counts a batch, and the supervised loss on it."""
         image, target = batch
         logits = self(image)
         self.val_metrics.update(logits, target)
-        loss = self.supervised_loss(logits, target)
-        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(image))
+        counted = (target != VOID).sum()  # the loss is a mean over these; so weighed, no batch size changes its mean
+        self.val_loss.update(self.supervised_loss(logits, target), counted)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs `val/miou` and its companions."""
+        """Logs `val/loss`, the mean over all pixels that are not void, `val/miou` and its companions."""
+        self.log("val/loss", self.val_loss.compute(), sync_dist=True)
+        self.val_loss.reset()
         self.log_scores("val/", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -109,7 +114,7 @@ class SegmentationTask(pl.LightningModule):
         class_iou = values.pop("class_iou")
         per_class = {f"iou_{name}": value for name, value in zip(self.class_names, class_iou, strict=True)}
         for name, value in {**values, **per_class}.items():
-            self.log(f"{prefix}{name}", value.float(), prog_bar=name == "miou", rank_zero_only=False)
+            self.log(f"{prefix}{name}", value.float(), prog_bar=name == "miou", sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the network predicts, so that it can be checked where the checkpoint is used."""

@@ -1,0 +1,103 @@
+"""A training in several processes, each with its share of every epoch."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+import torch.distributed
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_only
+
+from segdistill.machine import cpu_count
+
+SET_HERE = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
+
+
+def launched_outside(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tells whether torchrun or Slurm has started every process of the training itself."""
+    return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_NTASKS", 1)) > 1
+
+
+def is_first() -> bool:
+    """Tells whether this process is the one that writes and speaks."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+@contextmanager
+def companions(count: int, function: Callable[..., object], *args: Any) -> Iterator[None]:
+    """Calls `function` in further processes, as ranks 1 and on, while the block does the same as rank 0.
+
+    Lightning's own launcher runs the command line once more for every rank, which in a sweep would be all of its jobs.
+
+    Args:
+        count: Processes in all; with one, or where they are launched from outside, there are no companions.
+        function: Importable, not a closure.
+        args: Picklable.
+    """
+    if count == 1 or launched_outside():
+        yield
+        return
+    threads, alone = max(1, cpu_count() // count), torch.get_num_threads()
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    context, processes = get_context("spawn"), []
+    try:
+        for rank in range(1, count):
+            os.environ["LOCAL_RANK"] = str(rank)  # before its imports: Lightning asks for it there
+            process = context.Process(target=_accompany, args=(threads, function, args))
+            process.start()
+            processes.append(process)
+        os.environ["LOCAL_RANK"] = "0"
+        torch.set_num_threads(threads)
+        yield
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+        torch.set_num_threads(alone)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # the next job of a sweep has companions of its own
+        for name in SET_HERE:
+            os.environ.pop(name, None)
+
+
+def _accompany(threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+    torch.set_num_threads(threads)
+    function(*args)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class ExactDDP(DDPStrategy):
+    """DDP that validates as one process would: no picture twice, and everywhere with the first process's buffers.
+
+    `DistributedDataParallel.forward` exchanges buffers at every batch, so that processes with different numbers of
+    batches would wait for each other for ever; here validation goes around it.
+    """
+
+    def on_validation_start(self) -> None:
+        """Exchanges the buffers once."""
+        super().on_validation_start()
+        for buffer in self.module.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the step without the wrapper."""
+        with self.precision_plugin.val_step_context():
+            return self.module.validation_step(*args, **kwargs)
+
+    @property
+    def module(self) -> Any:
+        """The LightningModule."""
+        return self.lightning_module
