@@ -99,7 +99,8 @@ class Jobs:
 def read_jobs(sweep_dir: Path) -> Jobs:
     """Reads every job's directory; one that cannot be read is skipped and named."""
     jobs, skipped = [], {}
-    for folder in sorted(filter(Path.is_dir, sweep_dir.iterdir()), key=_order):
+    folders = [path for path in sweep_dir.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    for folder in sorted(folders, key=_order):
         try:
             jobs.append(_job(folder))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
