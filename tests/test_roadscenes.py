@@ -21,7 +21,7 @@ from segdistill.data.scenes import open_scenes
 
 SIZE = (97, 131)
 COUNTS = {"train": 3, "val": 2, "test": 1}
-CONFIG = RoadScenesConfig(input_size=[48, 64], seed=5, **COUNTS)
+CONFIG = RoadScenesConfig(input_size=[48, 64], seed=5, train=3, val=2, test=1)
 SHARE_BOUNDS = {
     "background": (0.8, 0.97),
     "car": (0.02, 0.16),

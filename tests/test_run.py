@@ -31,13 +31,7 @@ ENGINES = [
     "openvino-int8",
     "onnxruntime-int8+decode",
 ]
-NO_REPORT = [
-    "~callbacks.onnx_export",
-    "~callbacks.quantize",
-    "~callbacks.latency",
-    "~callbacks.predictions",
-    "logger=csv",
-]
+NO_REPORT = ["callbacks=none", "logger=csv"]
 
 
 def command(run_dir: Path, *overrides: str) -> list[str]:
@@ -151,7 +145,7 @@ def test_pictures_checkpoints_and_logs_are_left(run_dir: Path) -> None:
     assert all(name.startswith("network.") for name in student)
     header = (run_dir / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss", "train/loss_kl", "train/loss_supervised", "val/miou", "test/miou"} <= set(header)
-    assert list((run_dir / "wandb").glob("offline-run-*"))
+    assert "onnxruntime-int8+decode" in (run_dir / "train.log").read_text()  # the table
     assert not [path for path in run_dir.rglob(".*") if path.name[1:2].isdigit()]  # no temporary file
 
 

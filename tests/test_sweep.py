@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +19,7 @@ from test_run import CROPS, NO_REPORT, ROOT, TINY
 
 from segdistill import run, sweep
 from segdistill.cli import sample_jobs
+from segdistill.config import TrainerConfig
 from segdistill.errors import UserError
 from segdistill.files import write_json
 from segdistill.report.gains import study
@@ -271,3 +273,17 @@ def test_every_swept_value_comes_up_once_before_the_sweep() -> None:
         ["seed=0", "distill=kl", "+a.b='x,y'", "c=1", "~logger"],
         ["seed=0", "distill=cwd", "+a.b='x,y'", "c=2", "~logger"],
     ]
+
+
+def test_a_full_disk_is_told_in_one_line_that_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(config: object, folder: Path) -> dict[str, float]:
+        with Path("/dev/full").open("w") as file:
+            file.write("x" * 100_000)
+        return {}
+
+    monkeypatch.setattr(run, "_run", full)
+    config = Mock(trainer=TrainerConfig())
+    with pytest.raises(UserError, match=r"the disk is full; make room and go on: python train.py resume="):
+        run.run(config, tmp_path)

@@ -47,10 +47,13 @@ class DataConfig:
     input_size: list[int] = MISSING  # [H, W] that every picture is resized to; scores and timings refer to it
     eval_batch_size: int = 8
     num_workers: int | None = None  # null: chosen from the machine
+    limit: int | None = None  # pictures of each split, evenly spaced; null: all
+    overfit: bool = False  # validation and test see the training pictures
 
     def __post_init__(self) -> None:
         _require_size("input_size", self.input_size)
         _require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "must be at least 1")
+        _require(self.limit is None or self.limit >= 1, "limit", self.limit, "must be null or at least 1")
         workers = self.num_workers
         _require(workers is None or workers >= 0, "num_workers", workers, "must be null or at least 0")
 
@@ -262,13 +265,11 @@ class TrainerConfig:
     devices: int = 1  # processes on this machine, each with batches of its own; on a CPU they share its cores
     num_nodes: int = 1  # machines; more than one are started by torchrun or Slurm
     profiler: str | None = None
-    overfit_batches: int = 0  # above 0: these batches are trained on and validated with
 
     def __post_init__(self) -> None:
         for name in ("devices", "num_nodes"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         _require(self.profiler in PROFILERS, "profiler", self.profiler, f"must be one of {PROFILERS}")
-        _require(self.overfit_batches >= 0, "overfit_batches", self.overfit_batches, "must be at least 0")
         _require(self.accelerator in ACCELERATORS, "accelerator", self.accelerator, f"must be one of {ACCELERATORS}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"must be one of {PRECISIONS}")
 

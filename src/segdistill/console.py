@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from rich import box
@@ -14,6 +15,13 @@ PIPED_WIDTH = 100
 def compact_table(title: str, caption: str | None = None) -> Table:
     """Returns an empty table that spends no columns on borders."""
     return Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def as_text(table: Table) -> str:
+    """Returns a table as the terminal shows it, without colours: for what goes into a log, too."""
+    buffer = io.StringIO()
+    Console(file=buffer, width=terminal().width).print(table)
+    return buffer.getvalue()
 
 
 def terminal() -> Console:

@@ -59,7 +59,6 @@ def build_trainer(
     return pl.Trainer(
         **_placement(machine),
         max_epochs=fit.max_epochs,
-        overfit_batches=machine.overfit_batches,
         profiler=_profiler(machine, folder),
         precision=choose_precision(machine),
         default_root_dir=folder,

@@ -36,12 +36,15 @@ def open_source(config: Config) -> Source:
     Raises:
         UserError: If a file is at fault.
     """
-    cache_dir = Path(config.cache_dir)
-    if isinstance(config.data, RoadScenesConfig):
-        return open_scenes(config.data, cache_dir)
-    if isinstance(config.data, FolderConfig):
-        return open_folder(config.data, cache_dir)
-    raise TypeError(f"no data source for {type(config.data).__name__}")
+    cache_dir, data = Path(config.cache_dir), config.data
+    if isinstance(data, RoadScenesConfig):
+        source = open_scenes(data, cache_dir)
+    elif isinstance(data, FolderConfig):
+        source = open_folder(data, cache_dir)
+    else:
+        raise TypeError(f"no data source for {type(data).__name__}")
+    source = source.overfitting() if data.overfit else source
+    return source if data.limit is None else source.limited(data.limit)
 
 
 def datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationDataModule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from segdistill.config import Config
-from segdistill.console import terminal
+from segdistill.console import as_text
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError, UserError
@@ -45,6 +46,18 @@ from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import Role
 from segdistill.teaching import keep, teacher_cache, trained_teacher, tried_teacher
 
+LEFT = (
+    "report.html",
+    "results.json",
+    "fit-profile.txt",
+    "onnx",
+    "predictions",
+    "checkpoints",
+    "csv",
+    "wandb",
+    "tensorboard",
+)
+"""What a run may leave, in the order it is listed."""
 COMPARED_BATCHES = 8
 WANDB_TARGET = "segdistill.loggers.wandb_logger"
 log = logging.getLogger(__name__)
@@ -69,6 +82,12 @@ def run(config: Config, run_dir: Path) -> dict[str, float]:
     try:
         with companions(machine.devices, _accompany, config, run_dir):
             return _run(config, run_dir)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(
+            f"{run_dir}: the disk is full; make room and go on: python train.py resume={run_dir}"
+        ) from error
     except SystemExit:  # how Lightning ends a fit that Ctrl-C interrupted
         log.info("interrupted; go on with: python train.py resume=%s", run_dir)
         raise
@@ -185,12 +204,11 @@ def _sweep_names() -> dict[str, str]:
 
 
 def _show(run_dir: Path) -> None:
-    """Writes the report, prints the table and where the files are."""
-    console = terminal()
+    """Writes the report, and logs the table and where the files are."""
+    lines = []
     results = run_dir / "results.json"
     if results.is_file():
         write_report(run_dir)
-        console.print(results_table(read_results(results)))
-    for name in ("report.html", "results.json", "onnx", "predictions", "checkpoints", "csv", "wandb"):
-        if (run_dir / name).exists():
-            console.print(f"  {name:<13}{run_dir / name}", highlight=False, soft_wrap=True)
+        lines.append(as_text(results_table(read_results(results))))
+    lines += [f"  {name:<16}{run_dir / name}" for name in LEFT if (run_dir / name).exists()]
+    log.info("done\n%s", "\n".join(lines))

@@ -104,7 +104,6 @@ def teacher_cache(config: Config, source: Source) -> TeacherCache:
         "schedule": asdict(config.schedule),
         "trainer": [config.trainer.accelerator, config.trainer.precision, config.trainer.channels_last],
         "processes": config.trainer.devices * config.trainer.num_nodes,
-        "overfit_batches": config.trainer.overfit_batches,
         "seed": config.teacher.seed,
         "data": source.fingerprint,
         "input_size": config.data.input_size,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,20 @@ class Source:
     def report_split(self) -> str:
         """The split that results are reported on: `test`, or `val` where there is no test split."""
         return "test" if "test" in self.splits else "val"
+
+    def overfitting(self) -> Source:
+        """Returns the same with the training pictures as every split."""
+        fingerprint = hashlib.sha256(f"{self.fingerprint} overfitting".encode()).hexdigest()
+        return replace(self, splits=dict.fromkeys(self.splits, self.splits["train"]), fingerprint=fingerprint)
+
+    def limited(self, count: int) -> Source:
+        """Returns the same with at most `count` pictures of each split, evenly spaced."""
+        splits = {}
+        for name, samples in self.splits.items():
+            kept = min(count, len(samples))
+            splits[name] = [samples[index * len(samples) // kept] for index in range(kept)]
+        fingerprint = hashlib.sha256(f"{self.fingerprint} {count}".encode()).hexdigest()
+        return replace(self, splits=splits, fingerprint=fingerprint)
 
     def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Returns a sample's picture, uint8 [H, W, 3], and class ids, uint8 [H, W]."""
