@@ -19,7 +19,7 @@ from segdistill.errors import ConfigError, first_line
 log = logging.getLogger(__name__)
 Mode = Literal["online", "offline"]
 WANDB_HOST = "https://api.wandb.ai"
-START_TIMEOUT_S, FINISH_TIMEOUT_S = 60, 600
+START_TIMEOUT_S, FINISH_TIMEOUT_S = 30, 600
 PACKAGES = {"pytorch_lightning.loggers.TensorBoardLogger": "tensorboard"}
 """Loggers that need more than requirements.txt installs."""
 

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ def companions(count: int, function: Callable[..., object], *args: Any) -> Itera
     try:
         for rank in range(1, count):
             os.environ["LOCAL_RANK"] = str(rank)  # before its imports: Lightning asks for it there
-            process = context.Process(target=_accompany, args=(threads, function, args))
+            process = context.Process(target=_accompany, args=(get_start_method(), threads, function, args))
             process.start()
             processes.append(process)
         os.environ["LOCAL_RANK"] = "0"
@@ -68,7 +68,8 @@ def companions(count: int, function: Callable[..., object], *args: Any) -> Itera
             os.environ.pop(name, None)
 
 
-def _accompany(threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+def _accompany(start_method: str, threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+    set_start_method(start_method, force=True)  # for loader workers; a spawned process would spawn them, too
     torch.set_num_threads(threads)
     function(*args)
 
