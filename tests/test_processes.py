@@ -7,11 +7,13 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
 from test_tasks import Tiny
 
+from segdistill import processes
 from segdistill.config import FitConfig, FolderConfig, ScheduleConfig, TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.folder import open_folder
@@ -90,6 +92,21 @@ def test_a_failure_of_the_first_process_ends_its_companions(tmp_path: Path) -> N
             pass
         raise RuntimeError("mine")
     assert "LOCAL_RANK" not in os.environ
+
+
+def fail() -> None:
+    raise SystemExit(3)
+
+
+def test_a_failed_companion_ends_a_process_that_does_not_notice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = Event()
+    monkeypatch.setattr(processes, "GRACE_S", 0)
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set())
+    with companions(2, fail):
+        assert ended.wait(60)
+    assert "another process of this training ended with code 3" in caplog.text
 
 
 def test_torchrun_and_slurm_start_every_process_themselves() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context, get_start_method, set_start_method
+from multiprocessing.process import BaseProcess
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -16,6 +19,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from segdistill.machine import cpu_count
 
+GRACE_S = 60  # in which a failed companion is noticed, as gloo does, and the run ends as any other that fails
+log = logging.getLogger(__name__)
 SET_HERE = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
 
 
@@ -45,7 +50,7 @@ def companions(count: int, function: Callable[..., object], *args: Any) -> Itera
         return
     threads, alone = max(1, cpu_count() // count), torch.get_num_threads()
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
-    context, processes = get_context("spawn"), []
+    context, processes, over = get_context("spawn"), [], Event()
     try:
         for rank in range(1, count):
             os.environ["LOCAL_RANK"] = str(rank)  # before its imports: Lightning asks for it there
@@ -54,10 +59,12 @@ def companions(count: int, function: Callable[..., object], *args: Any) -> Itera
             processes.append(process)
         os.environ["LOCAL_RANK"] = "0"
         torch.set_num_threads(threads)
+        Thread(target=_watch, args=(processes, over), daemon=True).start()
         yield
         for process in processes:
             process.join()
     finally:
+        over.set()
         for process in processes:
             process.kill()
             process.join()
@@ -66,6 +73,15 @@ def companions(count: int, function: Callable[..., object], *args: Any) -> Itera
             torch.distributed.destroy_process_group()  # the next job of a sweep has companions of its own
         for name in SET_HERE:
             os.environ.pop(name, None)
+
+
+def _watch(processes: Sequence[BaseProcess], over: Event) -> None:
+    """Ends this process if a companion has failed and it does not notice: a GPU would wait for the other one."""
+    while not over.wait(1):
+        failed = [process.exitcode for process in processes if process.exitcode]
+        if failed and not over.wait(GRACE_S):
+            log.error("another process of this training ended with code %d", failed[0])
+            os._exit(1)
 
 
 def _accompany(start_method: str, threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
