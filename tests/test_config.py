@@ -193,3 +193,26 @@ def test_the_parsed_configuration_does_not_change_what_it_was_parsed_from() -> N
 )
 def test_a_misspelt_key_brings_near_ones(wrong: str, near: str) -> None:
     assert near in config.near_keys(wrong)
+
+
+@pytest.mark.parametrize("experiment", ["kd_deeplab", "student_baseline", "smoke"])
+def test_debugging_makes_any_experiment_small(experiment: str) -> None:
+    fast, overfit, profile = (parsed(f"experiment={experiment}", f"debug={d}") for d in ("fast", "overfit", "profile"))
+    assert (fast.data.limit, fast.student.fit.max_epochs, fast.teacher.fit.max_epochs) == (8, 1, 1)
+    assert overfit.data.overfit
+    assert not overfit.distill.terms
+    assert overfit.student.fit.crop == overfit.data.input_size
+    assert profile.trainer.profiler == "simple"
+
+
+def test_several_processes_are_one_word() -> None:
+    assert parsed("trainer=ddp").trainer.devices == 2
+    assert parsed("trainer=ddp", "trainer.devices=4").trainer.devices == 4
+    with pytest.raises(ConfigError, match=r"trainer.devices=0: must be at least 1"):
+        parsed("trainer.devices=0")
+
+
+def test_a_study_sweeps_methods_over_seeds() -> None:
+    composed = compose("config", overrides=["experiment=study"], return_hydra_config=True)
+    assert dict(composed.hydra.sweeper.params) == {"seed": "0,1,2", "distill": "none,kl,cwd,dist"}
+    assert composed.hydra.mode.name == "MULTIRUN"

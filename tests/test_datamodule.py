@@ -121,3 +121,17 @@ def test_loader_processes_are_chosen_within_bounds_and_may_be_set(source: Source
     assert chosen.num_workers == default_workers()
     assert 1 <= default_workers() <= 8
     assert data_module(source).train_dataloader().num_workers == 0
+
+
+def test_a_limit_keeps_pictures_of_the_whole_split_and_makes_other_data_of_them(source: Source) -> None:
+    limited = source.limited(2)
+    assert [sample.image.stem for sample in limited.splits["train"]] == ["000", "002"]  # of five
+    assert {name: len(samples) for name, samples in limited.splits.items()} == {"train": 2, "val": 2, "test": 2}
+    assert source.limited(99).splits == source.splits
+    assert len({source.fingerprint, limited.fingerprint, source.limited(3).fingerprint}) == 3
+
+
+def test_overfitting_shows_the_training_pictures_everywhere(source: Source) -> None:
+    overfitting = source.overfitting()
+    assert all(samples == source.splits["train"] for samples in overfitting.splits.values())
+    assert overfitting.fingerprint != source.fingerprint

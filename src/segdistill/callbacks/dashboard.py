@@ -166,7 +166,7 @@ def show_in_tensorboard(writer: Any, panels: Panels) -> None:
         writer.add_image(f"predictions/{picture.name}", np.asarray(sheet), dataformats="HWC")
     if panels.rows:
         writer.add_figure("speed_accuracy", speed_accuracy(panels.rows))
-        writer.add_figure("class_iou", per_class_iou([row for row in panels.rows if row.engine == "pytorch"]))
+        writer.add_figure("class_iou", per_class_iou(panels.rows))
     for role, matrix in panels.confusions.items():
         figure = confusion_matrix(matrix, panels.labels.names, f"{role}, % of each true class")
         writer.add_figure(f"confusion_{role}", figure)

@@ -45,8 +45,9 @@ def speed_accuracy(rows: Sequence[Row]) -> Figure:
 
 
 def per_class_iou(rows: Sequence[Row]) -> Figure:
-    """Horizontal bars: the IoU of every class, one bar for each of the rows."""
+    """Horizontal bars: the IoU of every class, one bar for each network, in PyTorch if that was measured."""
     figure, axes = _figure()
+    rows = [row for row in rows if row.engine == "pytorch"] or rows[:1]
     names = list(rows[0].class_iou)
     height = 0.8 / len(rows)
     for offset, row in enumerate(rows):

@@ -91,7 +91,7 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
 def _figures(run_dir: Path, rows: Sequence[Row]) -> dict[str, Figure]:
     figures = {
         "speed_accuracy": speed_accuracy(rows),
-        "per_class_iou": per_class_iou([row for row in rows if row.engine == "pytorch"] or rows[:1]),
+        "per_class_iou": per_class_iou(rows),
     }
     losses, scores = _curves(run_dir)
     if losses or scores:
