@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 from unittest.mock import Mock, PropertyMock
+from urllib.parse import urlsplit
 
 import pytest
+import wandb
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
 from segdistill.errors import ConfigError
@@ -15,7 +17,8 @@ from segdistill.loggers import close, require, start, wandb_logged_in, wandb_log
 
 def test_a_key_in_the_environment_or_in_netrc_is_a_login(tmp_path: Path) -> None:
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine api.wandb.ai login user password secret\n")
+    server = urlsplit(wandb.setup().settings.base_url).netloc  # where `wandb login` writes its key for
+    netrc.write_text(f"machine {server} login user password secret\n")
     netrc.chmod(0o600)
     absent = str(tmp_path / "absent")
     assert wandb_logged_in({"WANDB_API_KEY": "x"})
@@ -62,4 +65,12 @@ def test_a_service_that_cannot_finish_does_not_take_the_results_along(caplog: py
     logger = Mock(spec=WandbLogger)
     logger.experiment.finish.side_effect = ConnectionError("gone")
     close([logger])
-    assert "W&B did not finish: ConnectionError: gone" in caplog.text
+    assert "W&B did not finish: ConnectionError: gone; upload the rest by: wandb sync" in caplog.text
+
+
+def test_the_users_own_mode_of_wandb_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = wandb_logger(save_dir=str(tmp_path), project="test")
+    assert logger.experiment.offline
+    close([logger])

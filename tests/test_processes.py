@@ -111,8 +111,8 @@ def test_a_failed_companion_ends_a_process_that_does_not_notice(
 
 def test_torchrun_and_slurm_start_every_process_themselves() -> None:
     assert launched_outside({"TORCHELASTIC_RUN_ID": "1"})
-    assert launched_outside({"SLURM_NTASKS": "2"})
-    assert not launched_outside({"SLURM_NTASKS": "1"})
+    assert launched_outside({"SLURM_STEP_NUM_TASKS": "2"})
+    assert not launched_outside({"SLURM_NTASKS": "2"})  # allocated, but not started by srun
 
 
 def test_fewer_pictures_than_processes_are_refused(folder_config: FolderConfig, cache_dir: Path) -> None:

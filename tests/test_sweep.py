@@ -160,6 +160,16 @@ def test_the_summary_of_a_study_says_what_is_within_the_noise(
     assert max(len(line) for line in output.splitlines()) <= 100
 
 
+def test_a_setting_without_a_seed_of_the_baseline_is_told_from_the_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method, seed in (("none", 0), ("none", 1), ("kl", 2)):
+        job(tmp_path, f"{method}{seed}", [f"distill={method}", f"seed={seed}"], tested={"test/miou": 0.3 + seed / 50})
+    summarise(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith((" kl", " none"))] == ["seed", "baseline"]
+
+
 def test_one_seed_says_nothing_and_no_teacher_leaves_no_gap(tmp_path: Path) -> None:
     for method, score in (("none", 0.3), ("kl", 0.4)):
         job(tmp_path, method, [f"distill={method}"], tested={"test/miou": score})
@@ -262,7 +272,9 @@ def test_every_swept_value_comes_up_once_before_the_sweep() -> None:
         {
             "hydra": {
                 "sweeper": {"params": {"seed": "0,1", "distill": "none,kl"}},
-                "overrides": {"task": ["distill=cwd,dist,kl", "+a.b='x,y'", "c=range(1,3)", "~logger"]},
+                "overrides": {
+                    "task": ["distill=cwd,dist,kl", "+a.b='x,y'", "c=range(1,3)", "d=interval(1,8)", "~logger"]
+                },
             }
         }
     )

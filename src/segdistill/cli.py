@@ -41,15 +41,18 @@ class CheckConfiguration(Callback):
 
 
 def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
-    """Yields the overrides of jobs of a sweep in which every swept value comes up once, not in every combination."""
+    """Yields the overrides of jobs of a sweep in which every swept value comes up once, not in every combination.
+
+    Ranges that another sweeper draws from have no values yet, and are left out.
+    """
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     parser = OverridesParser.create()
     values = {
         override.get_key_element(): list(override.sweep_string_iterator())
-        if override.is_sweep_override() and override.is_discrete_sweep()
+        if override.is_sweep_override()
         else [override.get_value_element_as_str()]
         for override in parser.parse_overrides([*params, *config.hydra.overrides.task])
-        if not override.is_delete()
+        if not override.is_delete() and (not override.is_sweep_override() or override.is_discrete_sweep())
     }
     deleted = [text for text in config.hydra.overrides.task if text.startswith("~")]
     first = {key: choices[0] for key, choices in values.items()}

@@ -93,7 +93,7 @@ def _placement(machine: TrainerConfig) -> dict[str, Any]:
 
 
 def _profiler(machine: TrainerConfig, folder: Path) -> Profiler | None:
-    """Writes what it has seen into files named profile-* in `folder`."""
+    """Writes what it has seen into `folder`: fit-profile.txt and the like."""
     if machine.profiler is None:
         return None
     return PROFILER_CLASSES[machine.profiler](dirpath=folder, filename="profile")

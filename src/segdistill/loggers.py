@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -18,7 +18,6 @@ from segdistill.errors import ConfigError, first_line
 
 log = logging.getLogger(__name__)
 Mode = Literal["online", "offline"]
-WANDB_HOST = "https://api.wandb.ai"
 START_TIMEOUT_S, FINISH_TIMEOUT_S = 30, 600
 PACKAGES = {"pytorch_lightning.loggers.TensorBoardLogger": "tensorboard"}
 """Loggers that need more than requirements.txt installs."""
@@ -39,12 +38,12 @@ def require(loggers: Mapping[str, Any]) -> None:
 
 
 def wandb_logged_in(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tells whether W&B could be reached without a prompt: a key in the environment or in ~/.netrc."""
+    """Tells whether W&B could be reached without a prompt: a key in the environment, or in ~/.netrc for its server."""
     if environment.get("WANDB_API_KEY"):
         return True
-    host = urlparse(environment.get("WANDB_BASE_URL") or WANDB_HOST).hostname
+    server = environment.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
     try:
-        return host is not None and netrc.netrc(environment.get("NETRC")).authenticators(host) is not None
+        return netrc.netrc(environment.get("NETRC")).authenticators(urlsplit(server).netloc) is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
@@ -54,13 +53,15 @@ def wandb_logger(*, save_dir: str, mode: Mode | None = None, **options: Any) -> 
 
     Args:
         save_dir: Its files go into `save_dir`/wandb.
-        mode: "online" or "offline"; None is online where there is a login.
+        mode: "online" or "offline"; None is what WANDB_MODE says, or else online where there is a login.
         options: Passed on to `wandb.init`.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
-    settings = wandb.Settings(init_timeout=START_TIMEOUT_S, finish_timeout=FINISH_TIMEOUT_S)
+    settings = wandb.Settings(init_timeout=START_TIMEOUT_S, finish_timeout=FINISH_TIMEOUT_S, finish_timeout_raises=True)
     begin = partial(wandb.init, dir=save_dir, settings=settings, **options)
-    chosen: Mode = mode or ("online" if wandb_logged_in() else "offline")
+    chosen = mode
+    if chosen is None and "WANDB_MODE" not in os.environ:
+        chosen = "online" if wandb_logged_in() else "offline"
     try:
         run = begin(mode=chosen)
     except Exception as error:  # whatever its client raises: the training matters more
@@ -68,6 +69,8 @@ def wandb_logger(*, save_dir: str, mode: Mode | None = None, **options: Any) -> 
             raise
         run = begin(mode="offline")
         log.warning("W&B: %s; kept offline, upload it by: wandb sync %s", first_line(error), run.dir)
+    if not run.offline:
+        log.info("W&B: %s", run.url)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(experiment=run)
@@ -92,4 +95,5 @@ def close(loggers: Sequence[Logger]) -> None:
             try:
                 logger.experiment.finish()
             except Exception as error:  # the results are on disk already
-                log.warning("W&B did not finish: %s: %s", type(error).__name__, error)
+                cure = f"upload the rest by: wandb sync {logger.experiment.dir}"
+                log.warning("W&B did not finish: %s: %s; %s", type(error).__name__, error, cure)

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from segdistill.config import Config, FitConfig, FolderConfig, RoadScenesConfig
-from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.datamodule import SegmentationDataModule, default_workers
 from segdistill.data.folder import open_folder
 from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
 from segdistill.data.scenes import open_scenes
@@ -50,12 +50,13 @@ def open_source(config: Config) -> Source:
 def datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationDataModule:
     """Makes batches of a source."""
     data = config.data
+    workers = default_workers(config.trainer.devices) if data.num_workers is None else data.num_workers
     return SegmentationDataModule(
         source,
         fit,
         input_size=data.input_size,
         eval_batch_size=data.eval_batch_size,
-        num_workers=data.num_workers,
+        num_workers=workers,
     )
 
 

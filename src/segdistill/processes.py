@@ -26,7 +26,7 @@ SET_HERE = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
 
 def launched_outside(environment: Mapping[str, str] = os.environ) -> bool:
     """Tells whether torchrun or Slurm has started every process of the training itself."""
-    return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_NTASKS", 1)) > 1
+    return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
 def is_first() -> bool:
@@ -81,6 +81,8 @@ def _watch(processes: Sequence[BaseProcess], over: Event) -> None:
         failed = [process.exitcode for process in processes if process.exitcode]
         if failed and not over.wait(GRACE_S):
             log.error("another process of this training ended with code %d", failed[0])
+            for process in processes:
+                process.kill()
             os._exit(1)
 
 

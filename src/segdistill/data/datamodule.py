@@ -174,7 +174,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         )
 
 
-def default_workers() -> int:
-    """Returns every core up to eight where a GPU computes, half of them where the cores compute too."""
-    cores = cpu_count()
+def default_workers(processes: int = 1) -> int:
+    """Returns every core up to eight where a GPU computes, half of them where the cores compute too; for each process."""
+    cores = max(1, cpu_count() // processes)
     return min(MOST_WORKERS, cores if torch.cuda.is_available() else max(1, cores // 2))

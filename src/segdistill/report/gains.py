@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from scipy.stats import t
 
 from segdistill.report.jobs import REPETITION, TEACHER_SCORE, Jobs, Setting
 
+log = logging.getLogger(__name__)
 METHOD, UNDISTILLED = "distill", "none"
 CONFIDENCE = 0.95
 
@@ -23,7 +25,8 @@ class Gain:
         seeds: Those that both were run with.
         mean: Of the differences of mean IoU, seed by seed.
         interval: Where the true mean lies with 95 % confidence (Student's t of the differences); None of one seed.
-        gap_closed: The mean as a share of what the teacher is ahead of the baseline; None where it is not ahead.
+        gap_closed: The mean as a share of what the teacher is ahead of the baseline with the same seeds; None where it
+            is not ahead.
     """
 
     seeds: int
@@ -65,6 +68,8 @@ def study(jobs: Jobs) -> Study | None:
     """Compares every setting with the one that has no teacher; None if there is not exactly one of those."""
     settings = jobs.by_setting()
     baselines = [setting for setting in settings if setting.values.get(METHOD) == UNDISTILLED]
+    if len(baselines) > 1:
+        log.warning("no gains: %d settings have %s=%s, sweep one", len(baselines), METHOD, UNDISTILLED)
     if len(baselines) != 1:
         return None
     (baseline,) = baselines
@@ -76,11 +81,12 @@ def study(jobs: Jobs) -> Study | None:
 
 def _gain(setting: Setting, baseline: Setting, teacher: float | None) -> Gain | None:
     mine, theirs = _by_seed(setting), _by_seed(baseline)
-    differences = [mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()]
+    common = mine.keys() & theirs.keys()
+    differences = [mine[seed] - theirs[seed] for seed in common]
     if not differences:
         return None
     mean, count = statistics.fmean(differences), len(differences)
-    ahead = None if teacher is None else teacher - baseline.mean
+    ahead = None if teacher is None else teacher - statistics.fmean(theirs[seed] for seed in common)
     return Gain(
         seeds=count,
         mean=mean,

@@ -155,7 +155,10 @@ def _table(settings: Sequence[Setting], swept: Sequence[str], compared: Study | 
         if compared:
             record = _gain_record(compared.of(setting))
             cells += [_percent(record[key], "+.2f") for key in ("gain", "gain_low", "gain_high")]
-            cells += [_percent(record["gap_closed"], ".0f"), record["verdict"] or "baseline"]
+            cells += [
+                _percent(record["gap_closed"], ".0f"),
+                record["verdict"] or ("baseline" if setting == compared.baseline else "no common seed"),
+            ]
         table.add_row(*(setting.values[key] for key in swept), *cells)
     return table
 
