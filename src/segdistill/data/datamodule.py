@@ -175,6 +175,6 @@ class SegmentationDataModule(pl.LightningDataModule):
 
 
 def default_workers(processes: int = 1) -> int:
-    """Returns every core up to eight where a GPU computes, half of them where the cores compute too; for each process."""
+    """Returns, for each process, its cores up to eight where a GPU computes, half of them where they compute too."""
     cores = max(1, cpu_count() // processes)
     return min(MOST_WORKERS, cores if torch.cuda.is_available() else max(1, cores // 2))
