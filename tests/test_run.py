@@ -194,3 +194,13 @@ def test_a_training_killed_in_mid_epoch_resumes_and_finishes(tmp_path: Path) -> 
     assert resumed["global_step"] == step * 3 // (epoch + 1)
     assert resumed["lr_schedulers"][0]["last_epoch"] == resumed["global_step"]
     assert next(iter(resumed["optimizer_states"][0]["state"].values()))["step"] == resumed["global_step"]
+
+
+def test_two_processes_train_teacher_and_student_together(tmp_path: Path) -> None:
+    output = finished(command(tmp_path / "run", "trainer=ddp", *NO_REPORT), tmp_path)
+    assert output.count("training one for 1 epochs") == 1
+    assert output.count("student epoch 1/1") == 1
+    student = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert student["global_step"] == 1  # eight pictures, two processes, batches of four
+    (metrics,) = (tmp_path / "run" / "csv").glob("*/metrics.csv")
+    assert "test/teacher_miou" in metrics.read_text()
