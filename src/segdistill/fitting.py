@@ -16,6 +16,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from pytorch_lightning.strategies import Strategy
 
 from segdistill.callbacks import EpochLog, RestoreBest
 from segdistill.config import FitConfig, TrainerConfig
@@ -72,16 +73,19 @@ def build_trainer(
 
 
 def root_device(machine: TrainerConfig) -> torch.device:
-    """Returns the device that a trainer computes on."""
-    trainer = pl.Trainer(accelerator=machine.accelerator, devices=1, logger=False, enable_checkpointing=False)
-    return trainer.strategy.root_device
+    """Returns the device that a trainer computes on, in this process."""
+    return _strategy(machine).root_device
 
 
 def agreed(machine: TrainerConfig, said: T) -> T:
     """Returns, in every process of a training, what the first one says; a barrier, too."""
-    strategy = pl.Trainer(**_placement(machine), logger=False, enable_checkpointing=False).strategy
+    strategy = _strategy(machine)
     strategy.setup_environment()
     return strategy.broadcast(said)
+
+
+def _strategy(machine: TrainerConfig) -> Strategy:
+    return pl.Trainer(**_placement(machine), logger=False, enable_checkpointing=False).strategy
 
 
 def _placement(machine: TrainerConfig) -> dict[str, Any]:

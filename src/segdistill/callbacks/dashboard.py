@@ -67,11 +67,11 @@ class Dashboard(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fills the dashboards there are; one that fails costs a warning."""
         boards = [show for logger in trainer.loggers if (show := _board(logger)) is not None]
-        if not boards:
-            return
+        panels = None
         for show in boards:
             try:
-                show(self._panels(trainer, pl_module))
+                panels = panels or self._panels(trainer, pl_module)
+                show(panels)
             except Exception as error:  # whatever a service's client raises: the results are on disk
                 log.warning("a dashboard stays without panels: %s: %s", type(error).__name__, error)
 
@@ -117,7 +117,7 @@ def show_in_wandb(run: wandb.Run, panels: Panels) -> None:
     )
     if panels.rows:
         engines = _engines(panels.rows)
-        undecoded = [row for row in panels.rows if "+" not in row.engine]
+        undecoded = [row for row in panels.rows if not row.decodes]
         title = "p50 latency in ms against mean IoU"
         run.log(
             {
@@ -168,6 +168,5 @@ def show_in_tensorboard(writer: Any, panels: Panels) -> None:
         writer.add_figure("speed_accuracy", speed_accuracy(panels.rows))
         writer.add_figure("class_iou", per_class_iou(panels.rows))
     for role, matrix in panels.confusions.items():
-        figure = confusion_matrix(matrix, panels.labels.names, f"{role}, % of each true class")
-        writer.add_figure(f"confusion_{role}", figure)
+        writer.add_figure(f"confusion_{role}", confusion_matrix(matrix, panels.labels.names, role))
     writer.flush()

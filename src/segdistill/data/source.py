@@ -65,8 +65,7 @@ class Source:
 
     def overfitting(self) -> Source:
         """Returns the same with the training pictures as every split."""
-        fingerprint = hashlib.sha256(f"{self.fingerprint} overfitting".encode()).hexdigest()
-        return replace(self, splits=dict.fromkeys(self.splits, self.splits["train"]), fingerprint=fingerprint)
+        return self._with(dict.fromkeys(self.splits, self.splits["train"]), "overfitting")
 
     def limited(self, count: int) -> Source:
         """Returns the same with at most `count` pictures of each split, evenly spaced."""
@@ -74,7 +73,10 @@ class Source:
         for name, samples in self.splits.items():
             kept = min(count, len(samples))
             splits[name] = [samples[index * len(samples) // kept] for index in range(kept)]
-        fingerprint = hashlib.sha256(f"{self.fingerprint} {count}".encode()).hexdigest()
+        return self._with(splits, str(count))
+
+    def _with(self, splits: dict[str, list[Sample]], change: str) -> Source:
+        fingerprint = hashlib.sha256(f"{self.fingerprint} {change}".encode()).hexdigest()
         return replace(self, splits=splits, fingerprint=fingerprint)
 
     def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -23,7 +23,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 def speed_accuracy(rows: Sequence[Row]) -> Figure:
     """Latency across, mean IoU up, a mark for each model and engine; times that hold decoding are left out."""
     figure, axes = _figure()
-    rows = [row for row in rows if "+" not in row.engine]
+    rows = [row for row in rows if not row.decodes]
     engines = list(dict.fromkeys(row.engine for row in rows))
     for row in rows:
         if row.miou is not None:
@@ -84,8 +84,8 @@ def training_curves(losses: Mapping[str, Curve], scores: Mapping[str, Curve]) ->
     return figure
 
 
-def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
-    """Shares of each true class, in %: rows are the truth."""
+def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], role: str) -> Figure:
+    """Shares of each true class, in %, as one network sees them: rows are the truth."""
     side = min(LARGEST_SIDE, max(4.4, 0.46 * len(names) + 1.8))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
@@ -99,7 +99,7 @@ def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], title: 
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(f"{role}, % of each true class", fontsize=10)
     return figure
 
 

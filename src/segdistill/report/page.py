@@ -97,8 +97,7 @@ def _figures(run_dir: Path, rows: Sequence[Row]) -> dict[str, Figure]:
     if losses or scores:
         figures["training_curves"] = training_curves(losses, scores)
     for role, matrix in read_confusions(run_dir).items():
-        title = f"{role}, % of each true class"
-        figures[f"confusion_{role}"] = confusion_matrix(matrix, list(rows[0].class_iou), title)
+        figures[f"confusion_{role}"] = confusion_matrix(matrix, list(rows[0].class_iou), role)
     return figures
 
 

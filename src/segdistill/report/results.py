@@ -69,6 +69,11 @@ class Row:
     device: str
     input_size: list[int]
 
+    @property
+    def decodes(self) -> bool:
+        """Whether the clock began at the picture's file."""
+        return "+" in self.engine
+
 
 def write_results(path: Path, rows: Sequence[Row]) -> None:
     """Writes results.json."""
