@@ -10,18 +10,22 @@ import pytest
 from rich.console import Console
 
 from segdistill.files import write_json, written_whole
-from segdistill.report.results import Row, read_results, results_table, write_results
+from segdistill.report.results import FailedRow, Row, read_failures, read_results, results_table, write_results
 
 ROW = Row(
     model="student",
     engine="onnxruntime-fp32",
     split="test",
+    selected_on=False,
     images=143,
     overall_acc=0.97488,
     mean_acc=0.75029,
     freqw_acc=0.95201,
     miou=None,
+    classes_scored=1,
     class_iou={"car": 0.5, "lane": None},
+    never_predicted=[],
+    collapsed_to=None,
     params=6_254_000,
     gmacs=8.125,
     file_mb=25.31,
@@ -43,6 +47,13 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     write_results(tmp_path / "results.json", [ROW, ROW])
     assert read_results(tmp_path / "results.json") == [ROW, ROW]
     assert json.loads((tmp_path / "results.json").read_text())[0]["class_iou"] == {"car": 0.5, "lane": None}
+
+
+def test_failed_rows_are_kept_beside_measured_ones(tmp_path: Path) -> None:
+    failed = FailedRow("student", "onnxruntime-int8", "test", "no such operator")
+    write_results(tmp_path / "results.json", [ROW], [failed])
+    assert read_results(tmp_path / "results.json") == [ROW]
+    assert read_failures(tmp_path / "results.json") == [failed]
 
 
 def test_the_table_fits_into_100_columns_with_every_figure_whole() -> None:

@@ -80,16 +80,22 @@ class Latency(pl.Callback):
         data: SegmentationDataModule,
     ) -> Row:
         accuracies = scores(torch.from_numpy(confusion))
-        class_iou = accuracies.pop("class_iou")
+        class_iou, names = accuracies.pop("class_iou"), data.source.labels.names
+        truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+        single = np.count_nonzero(predicted) == 1
         images, batch_ms = len(measured.latencies_ms), measured.batch_ms
         batch_size = min(self.batch_size, images) if batch_ms else None
         return Row(
             model=measured.engine.model,
             engine=measured.engine.name,
             split=data.source.report_split,
+            selected_on=data.source.report_split == "val",
             images=images,
             **{name: _number(value) for name, value in accuracies.items()},
-            class_iou=dict(zip(data.source.labels.names, map(_number, class_iou), strict=True)),
+            classes_scored=int((~class_iou.isnan()).sum()),
+            class_iou=dict(zip(names, map(_number, class_iou), strict=True)),
+            never_predicted=[n for n, t, p in zip(names, truth, predicted, strict=True) if t and not p],
+            collapsed_to=next((n for n, p in zip(names, predicted, strict=True) if p), None) if single else None,
             params=cost[0],
             gmacs=cost[1],
             file_mb=file_mb,

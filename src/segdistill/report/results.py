@@ -23,12 +23,16 @@ class Row:
         model: "teacher" or "student".
         engine: "pytorch", "onnxruntime-int8", ...; with "+decode" the clock begins at the picture's file.
         split: The split it was scored and timed on.
+        selected_on: Whether checkpoints were selected on that very split, so that its scores are optimistic.
         images: How many pictures.
         overall_acc: Share of right pixels.
         mean_acc: Mean recall over the classes that occur.
         freqw_acc: IoU weighted by each class's share of true pixels.
         miou: Mean IoU over the classes that occur.
+        classes_scored: Number of classes that `miou` averages over: those that occur in truth or prediction.
         class_iou: Name -> IoU.
+        never_predicted: Classes that occur in the truth and in no predicted mask.
+        collapsed_to: The class that every predicted pixel has; None where at least two classes are predicted.
         params: Parameters of the network.
         gmacs: Billions of multiply-accumulates for one picture.
         file_mb: Size of the file that was run, in 10^6 bytes.
@@ -48,12 +52,16 @@ class Row:
     model: str
     engine: str
     split: str
+    selected_on: bool
     images: int
     overall_acc: float | None
     mean_acc: float | None
     freqw_acc: float | None
     miou: float | None
+    classes_scored: int
     class_iou: dict[str, float | None]
+    never_predicted: list[str]
+    collapsed_to: str | None
     params: int
     gmacs: float
     file_mb: float
@@ -75,14 +83,36 @@ class Row:
         return "+" in self.engine
 
 
-def write_results(path: Path, rows: Sequence[Row]) -> None:
-    """Writes results.json."""
-    write_json(path, [asdict(row) for row in rows])
+@dataclass(frozen=True)
+class FailedRow:
+    """A model in an engine that could not be exported, run or timed; the training and its test stand.
+
+    Attributes:
+        model: "teacher" or "student".
+        engine: As of a `Row`.
+        split: The split it would have been scored on.
+        error: One line: what failed, and why.
+    """
+
+    model: str
+    engine: str
+    split: str
+    error: str
+
+
+def write_results(path: Path, rows: Sequence[Row], failed: Sequence[FailedRow] = ()) -> None:
+    """Write results.json: measured rows first, then those that failed, which hold an `error`."""
+    write_json(path, [asdict(row) for row in (*rows, *failed)])
 
 
 def read_results(path: Path) -> list[Row]:
-    """Reads results.json."""
-    return [Row(**row) for row in json.loads(path.read_text())]
+    """Read the measured rows of results.json."""
+    return [Row(**row) for row in json.loads(path.read_text()) if "error" not in row]
+
+
+def read_failures(path: Path) -> list[FailedRow]:
+    """Read the rows of results.json that failed."""
+    return [FailedRow(**row) for row in json.loads(path.read_text()) if "error" in row]
 
 
 def read_confusions(run_dir: Path) -> dict[str, NDArray[np.int64]]:
