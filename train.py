@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from segdistill import config
 from segdistill.cli import one_line_errors, with_resumed_overrides
-from segdistill.report.jobs import SCORE
+from segdistill.report.jobs import SCORE, STATUS
 from segdistill.sweep import run_job
 
 config.register()
@@ -24,12 +24,14 @@ def main(cfg: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        return run_job(cfg, folder)
+        return run_job(cfg, folder, hydra_config.overrides.task)
     with one_line_errors():  # here as well, because Hydra adds a line of its own to an error that reaches it
+        if (folder / STATUS).is_file():
+            return run_job(cfg, folder, hydra_config.overrides.task, alone=True)
         checked = config.parse(cfg)
         from segdistill.run import run  # torch is imported here, after the configuration was checked
 
-        return run(checked, folder)[SCORE]
+        return run(checked, folder).scores[SCORE]
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from segdistill.config import FitConfig, FolderConfig
-from segdistill.data.datamodule import SegmentationDataModule, default_workers
+from segdistill.data.datamodule import Batch, SegmentationDataModule, default_workers
 from segdistill.data.folder import open_folder
+from segdistill.data.sampling import SeededSampler
 from segdistill.data.source import Source
 
 INPUT_SIZE, CROP = (24, 36), [16, 20]
@@ -22,10 +25,17 @@ def source(folder_config: FolderConfig, cache_dir: Path) -> Source:
 
 
 def data_module(
-    source: Source, *, batch_size: int = 2, input_size: tuple[int, int] = INPUT_SIZE
+    source: Source, *, batch_size: int = 2, input_size: tuple[int, int] = INPUT_SIZE, workers: int = 0, seed: int = 0
 ) -> SegmentationDataModule:
     fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=CROP)
-    return SegmentationDataModule(source, fit, input_size=input_size, eval_batch_size=2, num_workers=0)
+    return SegmentationDataModule(source, fit, input_size=input_size, eval_batch_size=2, num_workers=workers, seed=seed)
+
+
+def epoch_of(loader: DataLoader[Batch], epoch: int) -> Tensor:
+    """The images of an epoch, as Lightning asks for it."""
+    assert isinstance(loader.sampler, SeededSampler)
+    loader.sampler.set_epoch(epoch)
+    return torch.cat([image for image, _ in loader])
 
 
 def test_training_batches_keep_the_contract(source: Source) -> None:
@@ -78,19 +88,46 @@ def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source
     as_it_is = FitConfig(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
     loader = SegmentationDataModule(source, as_it_is, input_size=INPUT_SIZE, num_workers=0).train_dataloader()
     truth = [source.read("train", index)[1].tolist() for index in range(5)]
-    torch.manual_seed(0)
-    orders = [[truth.index(mask[0].tolist()) for _, mask in loader] for _ in range(4)]
+    orders = []
+    for epoch in range(4):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined] # as Lightning does
+        orders.append([truth.index(mask[0].tolist()) for _, mask in loader])
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     assert len({tuple(order) for order in orders}) > 1
 
 
-def test_training_is_repeated_by_its_seed(source: Source) -> None:
-    epochs = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        epochs.append(torch.cat([image for image, _ in data_module(source).train_dataloader()]))
-    assert torch.equal(epochs[0], epochs[1])
-    assert not torch.equal(epochs[0], epochs[2])
+def test_an_epoch_depends_on_its_seed_and_number_alone(source: Source) -> None:
+    first = data_module(source, seed=1).train_dataloader()
+    epochs = [epoch_of(first, number) for number in range(3)]
+    torch.rand(7)  # the caller's random state has no part in it
+    assert torch.equal(epoch_of(data_module(source, seed=1).train_dataloader(), 2), epochs[2])
+    assert not torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epoch_of(data_module(source, seed=2).train_dataloader(), 0), epochs[0])
+
+
+def test_augmentation_leaves_the_random_state_of_the_process_alone(source: Source) -> None:
+    torch.manual_seed(3)
+    before, dataset = torch.random.get_rng_state(), data_module(source).train_dataloader().dataset
+    first, again, other = dataset[0, 5], dataset[0, 5], dataset[0, 6]  # type: ignore[index] # index and seed
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_does_not_change_an_epoch(source: Source, workers: int) -> None:
+    alone = data_module(source).train_dataloader()
+    shared = data_module(source, workers=workers).train_dataloader()
+    for number in range(2):
+        assert torch.equal(epoch_of(shared, number), epoch_of(alone, number))
+
+
+def test_processes_share_an_epoch_without_overlap(source: Source) -> None:
+    shares = [list(SeededSampler(range(6), 0, rank=rank, processes=2)) for rank in (0, 1)]  # type: ignore[arg-type]
+    alone = list(SeededSampler(range(6), 0))  # type: ignore[arg-type] # it has a length
+    assert sorted(shares[0] + shares[1]) == sorted(alone)
+    assert len({seed for _, seed in alone}) == 6
 
 
 def test_without_a_test_split_the_report_is_on_val(folder_config: FolderConfig, cache_dir: Path) -> None:

@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 import torch
-from test_tasks import Tiny
+from networks import Tiny
 
 from segdistill import processes
 from segdistill.config import FitConfig, FolderConfig, ScheduleConfig, TrainerConfig

@@ -18,13 +18,13 @@ from scipy.stats import ttest_rel
 from test_run import CROPS, NO_REPORT, ROOT, TINY
 
 from segdistill import run, sweep
-from segdistill.cli import sample_jobs
 from segdistill.config import TrainerConfig
 from segdistill.errors import UserError
 from segdistill.files import write_json
 from segdistill.report.gains import study
 from segdistill.report.jobs import STATUS, read_jobs
 from segdistill.report.sweep import summarise, sweep_figure
+from segdistill.sweep_plan import sample_jobs
 
 
 def job(sweep_dir: Path, name: str, overrides: list[str], **noted: Any) -> Path:

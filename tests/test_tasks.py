@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from networks import Tiny
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from segdistill import fitting
@@ -19,20 +20,7 @@ from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.metrics import SegmentationMetrics
 from segdistill.models import FrozenTeacher
 from segdistill.tasks import DistillationTask
-from segdistill.tasks.segmentation import PolynomialDecay
-
-
-class Tiny(nn.Module):
-    """The least that has a backbone, a head and a normalisation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
-        self.head = nn.Conv2d(4, 2, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.backbone(image))
-        return logits
+from segdistill.tasks.segmentation import warmup_then_polynomial
 
 
 def distillation_task(kind: type[DistillationTask] = DistillationTask) -> DistillationTask:
@@ -54,14 +42,14 @@ def loader() -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(TensorDataset(images, (images[:, 0] > 0.5).long()), batch_size=2)
 
 
-def test_polynomial_decay_by_hand() -> None:
-    factor = PolynomialDecay(steps=100, warmup=0.1, power=0.9)
+def test_warmup_then_polynomial_by_hand() -> None:
+    factor = partial(warmup_then_polynomial, steps=100, warmup=0.1, power=0.9)
     assert [factor(step) for step in (0, 9)] == pytest.approx([1 / 11, 10 / 11])
     assert factor(10) == 1.0
     assert factor(55) == pytest.approx(0.5**0.9)
     assert factor(100) == 0.0
     assert factor(101) == 0.0
-    assert PolynomialDecay(steps=1, warmup=0.05, power=0.9)(0) == 1.0
+    assert warmup_then_polynomial(0, steps=1, warmup=0.05, power=0.9) == 1.0
 
 
 def test_backbone_learns_slower_and_only_weights_of_convolutions_decay() -> None:

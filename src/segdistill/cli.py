@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from segdistill.config import near_keys, parse
+from segdistill.config import Config, near_keys, parse
 from segdistill.errors import UserError
+from segdistill.sweep import job_identity
+from segdistill.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C
 
@@ -30,36 +31,22 @@ class CheckConfiguration(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Ends the process with one line; Hydra would turn an exception of a callback into a warning."""
         with one_line_errors():
-            parse(config)
+            refuse_unused(parse(config), config.hydra.overrides.task)
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
-        """Refuses a sweep before its first job."""
+        """Refuses a sweep before its first job, and leaves a folder as it is that holds another one's."""
         loader = GlobalHydra.instance().config_loader()
+
+        def compose(overrides: list[str]) -> DictConfig:
+            return loader.load_configuration(config_name, overrides, RunMode.RUN)
+
         with one_line_errors():
             for overrides in sample_jobs(config):
-                parse(loader.load_configuration(config_name, overrides, RunMode.RUN))
-
-
-def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
-    """Yields the overrides of jobs of a sweep in which every swept value comes up once, not in every combination.
-
-    Ranges that another sweeper draws from have no values yet, and are left out.
-    """
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    parser = OverridesParser.create()
-    values = {
-        override.get_key_element(): list(override.sweep_string_iterator())
-        if override.is_sweep_override()
-        else [override.get_value_element_as_str()]
-        for override in parser.parse_overrides([*params, *config.hydra.overrides.task])
-        if not override.is_delete() and (not override.is_sweep_override() or override.is_discrete_sweep())
-    }
-    deleted = [text for text in config.hydra.overrides.task if text.startswith("~")]
-    first = {key: choices[0] for key, choices in values.items()}
-    yield [*(f"{key}={value}" for key, value in first.items()), *deleted]
-    for key, choices in values.items():
-        for value in choices[1:]:
-            yield [*(f"{k}={v}" for k, v in (first | {key: value}).items()), *deleted]
+                refuse_unused(parse(compose(overrides)), overrides)
+            planned = planned_jobs(config)
+            if planned is not None:
+                require_own_folder(Path(config.hydra.sweep.dir), planned, lambda task: job_identity(compose(task)))
+        name_by_swept_keys(config)
 
 
 @contextmanager
@@ -74,6 +61,24 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
+    """Refuse settings of the student where a teacher is trained: runs that they do not change would look like others.
+
+    Raises:
+        UserError: Names the key, and the one to set instead.
+    """
+    if config.train != "teacher":
+        return
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        room, _, rest = key.partition(".")
+        if room in ("optimizer", "loss", "schedule"):
+            own = f"teacher.training.{key}" if rest else f"{room}@teacher.training.{room}"
+            raise UserError(f"{key}={value}: has no effect where train=teacher; set {own}={value}")
+        if room in ("student", "distill"):
+            raise UserError(f"{key}={value}: has no effect where train=teacher")
 
 
 def explain(error: BaseException) -> str:
@@ -111,4 +116,5 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
     earlier = [a for a in map(str, OmegaConf.load(saved)) if a.partition("=")[0].lstrip("+~") not in given]
     quoted = str(run_dir).replace("'", r"\'")  # a path may hold what Hydra's grammar gives a meaning
     placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir='{quoted}'"]
-    return [*earlier, *arguments, *placed]
+    alone = [] if "hydra.mode" in given else ["hydra.mode=RUN"]  # the experiment of a sweep's job is a sweep
+    return [*earlier, *arguments, *placed, *alone]

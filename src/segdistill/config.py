@@ -136,6 +136,41 @@ class FitConfig:
 
 
 @dataclass
+class LossConfig:
+    """The loss against the labels."""
+
+    name: str = "focal"
+    gamma: float = 2.0  # of the focal loss; 0 is cross-entropy
+
+    def __post_init__(self) -> None:
+        _require(self.name in SUPERVISED_LOSSES, "name", self.name, f"must be one of {SUPERVISED_LOSSES}")
+        _require(0 <= self.gamma <= 10, "gamma", self.gamma, "must be a number from 0 to 10")
+
+
+@dataclass
+class ScheduleConfig:
+    """Linear warm-up, then polynomial decay to zero, of the learning rate of every parameter group."""
+
+    warmup: float = 0.05  # share of all steps
+    power: float = 0.9
+    backbone_lr_scale: float = 0.1  # the backbone's learning rate, as a share of the head's
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "must be a share of all steps, from 0 to below 1")
+        _require(self.power > 0, "power", self.power, "must be above 0")
+        _require(self.backbone_lr_scale >= 0, "backbone_lr_scale", self.backbone_lr_scale, "must be at least 0")
+
+
+@dataclass
+class TrainingConfig:
+    """How a network learns: its loss against the labels, optimizer and schedule."""
+
+    loss: LossConfig = MISSING
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: ScheduleConfig = MISSING
+
+
+@dataclass
 class StudentConfig:
     """The network that is trained to ship."""
 
@@ -148,8 +183,9 @@ class StudentConfig:
 
 @dataclass
 class TeacherConfig(StudentConfig):
-    """The network to learn from; trained by `fit` where no checkpoint is given."""
+    """The network to learn from; trained by `fit` and `training` where no checkpoint is given."""
 
+    training: TrainingConfig = MISSING
     checkpoint: str | None = None
     seed: int = 0  # of its training; students of any seed share one teacher
     num_classes: int | None = None  # null: as many as the data has; more need a class_map
@@ -230,32 +266,6 @@ class DistillConfig:
 
 
 @dataclass
-class LossConfig:
-    """The loss against the labels."""
-
-    name: str = "focal"
-    gamma: float = 2.0  # of the focal loss; 0 is cross-entropy
-
-    def __post_init__(self) -> None:
-        _require(self.name in SUPERVISED_LOSSES, "name", self.name, f"must be one of {SUPERVISED_LOSSES}")
-        _require(0 <= self.gamma <= 10, "gamma", self.gamma, "must be a number from 0 to 10")
-
-
-@dataclass
-class ScheduleConfig:
-    """Linear warm-up, then polynomial decay to zero, of the learning rate of every parameter group."""
-
-    warmup: float = 0.05  # share of all steps
-    power: float = 0.9
-    backbone_lr_scale: float = 0.1  # the backbone's learning rate, as a share of the head's
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.warmup < 1, "warmup", self.warmup, "must be a share of all steps, from 0 to below 1")
-        _require(self.power > 0, "power", self.power, "must be above 0")
-        _require(self.backbone_lr_scale >= 0, "backbone_lr_scale", self.backbone_lr_scale, "must be at least 0")
-
-
-@dataclass
 class TrainerConfig:
     """The machine that trains."""
 
@@ -302,8 +312,50 @@ class Config:
         checkpoint = self.teacher.checkpoint
         needless = self.train == "teacher" and checkpoint is not None
         _require(not needless, "teacher.checkpoint", checkpoint, "must be null where train=teacher trains it")
+        if self.train == "teacher":
+            own = self.teacher.seed
+            _require(own in (0, self.seed), "teacher.seed", own, "must not differ from seed, which seeds train=teacher")
+            self.teacher.seed = self.seed
+        for name, part in self._trained().items():
+            _require_fitting(f"{name}.fit", part.fit, self)
         if isinstance(self.data, FolderConfig):
             _require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
+
+    def _trained(self) -> dict[str, StudentConfig]:
+        """Return the networks that this run trains, or may have to."""
+        if self.train == "teacher":
+            return {"teacher": self.teacher}
+        needed = bool(self.distill.terms) and self.teacher.checkpoint is None
+        return {"student": self.student} | ({"teacher": self.teacher} if needed else {})
+
+    def training(self, role: str) -> TrainingConfig:
+        """Return how the network of a role, "teacher" or "student", is trained."""
+        if role == "teacher":
+            return self.teacher.training
+        return TrainingConfig(self.loss, self.optimizer, self.schedule)
+
+
+def _require_fitting(key: str, fit: FitConfig, config: Config) -> None:
+    """Refuse a crop that no enlargement fills, and a batch that the scenes cannot fill."""
+    size, largest = config.data.input_size, fit.scale[1]
+    fills = all(side <= largest * whole for side, whole in zip(fit.crop, size, strict=True))
+    allowed = f"must be at most data.input_size={size} times {largest}, the largest of {key}.scale"
+    _require(fills, f"{key}.crop", fit.crop, allowed)
+    if isinstance(config.data, RoadScenesConfig):
+        limit = config.data.limit or config.data.train
+        require_batch(key, fit, min(limit, config.data.train), config.trainer)
+
+
+def require_batch(key: str, fit: FitConfig, images: int, trainer: TrainerConfig) -> None:
+    """Refuse a batch that is larger than a process's share of the training split.
+
+    Raises:
+        ConfigError: Names `key`.batch_size.
+    """
+    processes = trainer.devices * trainer.num_nodes
+    shared = f", shared by {processes} processes" if processes > 1 else ""
+    allowed = f"must be at most {images // processes}: the training split has {images} images{shared}"
+    _require(fit.batch_size <= images // processes, f"{key}.batch_size", fit.batch_size, allowed)
 
 
 def register() -> None:

@@ -13,13 +13,14 @@ from typing import Any, Literal, TypeVar, cast
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor, RichProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 
-from segdistill.callbacks import EpochLog, RestoreBest
+from segdistill.callbacks import EpochLog, EpochSeed, RelocatableCheckpoint, RestoreBest
 from segdistill.config import FitConfig, TrainerConfig
+from segdistill.errors import ConfigError
 from segdistill.machine import cpu_multiplies_bf16
 from segdistill.processes import ExactDDP, launched_outside
 from segdistill.tasks import SegmentationTask
@@ -42,6 +43,7 @@ def build_trainer(
     *,
     loggers: Sequence[Logger],
     callbacks: Sequence[pl.Callback] = (),
+    seed: int = 0,
 ) -> pl.Trainer:
     """Builds a trainer that keeps `best.ckpt` (by val/miou) and `last.ckpt` in `folder`/checkpoints.
 
@@ -52,11 +54,14 @@ def build_trainer(
         folder: Of everything the fit leaves.
         loggers: Where metrics go.
         callbacks: What else runs; at the end of the fit they see the best weights.
+        seed: Of each epoch's randomness.
     """
     place: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **place)
-    last = ModelCheckpoint(filename="last", **place)  # `save_last` would keep the last best epoch, not the last one
+    best = RelocatableCheckpoint(filename="best", monitor="val/miou", mode="max", **place)
+    last = RelocatableCheckpoint(filename="last", **place)  # `save_last` would keep the last best epoch
     progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
+    rates = [LearningRateMonitor(logging_interval="step")] if loggers else []
+    always = [EpochSeed(seed), *rates, EpochLog(task.role), *progress, RestoreBest()]
     return pl.Trainer(
         **_placement(machine),
         max_epochs=fit.max_epochs,
@@ -64,12 +69,28 @@ def build_trainer(
         precision=choose_precision(machine),
         default_root_dir=folder,
         logger=list(loggers),
-        callbacks=[best, last, EpochLog(task.role), *progress, RestoreBest(), *callbacks],
+        callbacks=[best, last, *always, *callbacks],
         enable_progress_bar=bool(progress),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
+
+
+def require_accelerator(machine: TrainerConfig) -> None:
+    """Check that the machine has what trainer.accelerator and trainer.devices ask for.
+
+    Raises:
+        ConfigError: If it has not.
+    """
+    wanted = machine.accelerator
+    if wanted in ("gpu", "cuda", "mps"):
+        there = torch.cuda.device_count() if wanted != "mps" else 0
+        there += int(torch.backends.mps.is_available()) if wanted != "cuda" else 0
+        if not there:
+            raise ConfigError("trainer.accelerator", wanted, "torch finds none on this machine; auto takes what it has")
+        if machine.devices > there:
+            raise ConfigError("trainer.devices", machine.devices, f"this machine has {there}")
 
 
 def root_device(machine: TrainerConfig) -> torch.device:

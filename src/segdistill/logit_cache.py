@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from segdistill import __version__
+from segdistill.code import code_digest
 from segdistill.data.datamodule import PictureMaps, SegmentationDataModule
 from segdistill.data.labels import VOID
 from segdistill.errors import ConfigError
@@ -86,7 +86,7 @@ class LogitCache:
         identity = {
             "teacher": weights_digest(teacher.network),
             **made_from,
-            "version": __version__,
+            "code": code_digest("data", "models", "resize.py"),
             "data": data.source.fingerprint,
             "input size": list(data.input_size),
         }

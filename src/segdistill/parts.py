@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from segdistill.config import Config, FitConfig, FolderConfig, RoadScenesConfig
+from segdistill.config import Config, FolderConfig, RoadScenesConfig, require_batch
 from segdistill.data.datamodule import SegmentationDataModule, default_workers
 from segdistill.data.folder import open_folder
 from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
@@ -47,16 +47,22 @@ def open_source(config: Config) -> Source:
     return source if data.limit is None else source.limited(data.limit)
 
 
-def datamodule(config: Config, source: Source, fit: FitConfig) -> SegmentationDataModule:
-    """Makes batches of a source."""
-    data = config.data
+def datamodule(config: Config, source: Source, role: Role) -> SegmentationDataModule:
+    """Make batches of a source for the training of a role's network.
+
+    Raises:
+        ConfigError: If a batch is larger than the training split.
+    """
+    data, part = config.data, config.teacher if role == "teacher" else config.student
+    require_batch(f"{role}.fit", part.fit, len(source.splits["train"]), config.trainer)
     workers = default_workers(config.trainer.devices) if data.num_workers is None else data.num_workers
     return SegmentationDataModule(
         source,
-        fit,
+        part.fit,
         input_size=data.input_size,
         eval_batch_size=data.eval_batch_size,
         num_workers=workers,
+        seed=config.teacher.seed if role == "teacher" else config.seed,
     )
 
 
@@ -66,23 +72,24 @@ def logit_cache(config: Config) -> LogitCache | None:
     return None if place == "none" else LogitCache(place, Path(config.cache_dir))
 
 
-def optimizer_factory(config: Config) -> OptimizerFactory:
-    """Returns the optimizer as a function of its parameters, after trying it on one of them.
+def optimizer_factory(config: Config, role: Role) -> OptimizerFactory:
+    """Return a role's optimizer as a function of its parameters, after trying it on one of them.
 
     Raises:
         ConfigError: If it refuses its settings.
     """
-    factory: OptimizerFactory = instantiate(config.optimizer, _partial_=True)
+    key, settings = "teacher.training.optimizer" if role == "teacher" else "optimizer", config.training(role).optimizer
+    factory: OptimizerFactory = instantiate(settings, _partial_=True)
     try:
         factory([{"params": [nn.Parameter(torch.zeros(1))]}])
     except (TypeError, ValueError) as error:
-        raise ConfigError("optimizer", config.optimizer, str(error)) from error
+        raise ConfigError(key, settings, str(error)) from error
     return factory
 
 
 def segmentation_task(config: Config, role: Role, network: nn.Module, labels: LabelSet) -> SegmentationTask:
     """A task that learns from labels alone."""
-    return SegmentationTask(network, loss=_supervised(config), role=role, **_options(config, labels))
+    return SegmentationTask(network, loss=_supervised(config, role), role=role, **_options(config, role, labels))
 
 
 def distillation_task(
@@ -94,18 +101,19 @@ def distillation_task(
 ) -> DistillationTask:
     """A task that learns from a teacher, too; `channels` are those of the features that an adapter compares."""
     taps = [term.teacher for term in config.distill.terms.values() if term.teacher is not None]
-    loss = DistillationLoss(_supervised(config), config.distill, channels)
-    return DistillationTask(student, FrozenTeacher(teacher, taps), loss, **_options(config, labels))
+    loss = DistillationLoss(_supervised(config, "student"), config.distill, channels)
+    return DistillationTask(student, FrozenTeacher(teacher, taps), loss, **_options(config, "student", labels))
 
 
-def _supervised(config: Config) -> Any:
-    return supervised_loss(config.loss.name, config.loss.gamma)
+def _supervised(config: Config, role: Role) -> Any:
+    loss = config.training(role).loss
+    return supervised_loss(loss.name, loss.gamma)
 
 
-def _options(config: Config, labels: LabelSet) -> dict[str, Any]:
+def _options(config: Config, role: Role, labels: LabelSet) -> dict[str, Any]:
     return {
         "class_names": labels.names,
-        "optimizer": optimizer_factory(config),
-        "schedule": config.schedule,
+        "optimizer": optimizer_factory(config, role),
+        "schedule": config.training(role).schedule,
         "channels_last": config.trainer.channels_last,
     }

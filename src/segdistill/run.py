@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import cast
 
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -23,12 +24,12 @@ from segdistill.console import as_text
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError, UserError
-from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries, root_device
+from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries, require_accelerator, root_device
 from segdistill.loggers import close, require, start
 from segdistill.logit_cache import LogitCache, replay_distance
 from segdistill.losses.distillation import ADAPTED
 from segdistill.machine import keep_freed_memory
-from segdistill.models.teacher import load_checkpoint, load_network
+from segdistill.models.teacher import load_network
 from segdistill.networks import build_network, tapped_channels
 from segdistill.parts import (
     datamodule,
@@ -42,8 +43,9 @@ from segdistill.parts import (
 from segdistill.processes import companions, is_first, launched_outside
 from segdistill.report.page import write_report
 from segdistill.report.results import read_results, results_table
+from segdistill.resume import resume_checkpoint
 from segdistill.tasks import DistillationTask, SegmentationTask
-from segdistill.tasks.segmentation import Role
+from segdistill.tasks.segmentation import Role, optimizer_name
 from segdistill.teaching import keep, teacher_cache, trained_teacher, tried_teacher
 
 LEFT = (
@@ -63,15 +65,30 @@ WANDB_TARGET = "segdistill.loggers.wandb_logger"
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, run_dir: Path) -> dict[str, float]:
+@dataclass(frozen=True)
+class RunResult:
+    """What the test of a run gave.
+
+    Attributes:
+        scores: Logged name -> value: `test/miou` of the network that was trained, its other accuracies, its teacher's.
+        split: The split that was tested: "test", or "val" where there is no test split.
+    """
+
+    scores: dict[str, float]
+    split: str
+
+    @property
+    def selected_on(self) -> bool:
+        """Whether the best checkpoint was chosen on that split."""
+        return self.split == "val"
+
+
+def run(config: Config, run_dir: Path) -> RunResult:
     """Runs a configuration; everything it leaves goes into `run_dir`.
 
     Args:
         config: Checked by `segdistill.config.parse`.
         run_dir: Exists and can be written to.
-
-    Returns:
-        What the test logged: `test/miou` of the network that was trained, its other accuracies, those of a teacher.
 
     Raises:
         UserError: If data, teacher or checkpoint do not fit; raised before the training starts.
@@ -79,6 +96,7 @@ def run(config: Config, run_dir: Path) -> dict[str, float]:
     machine = config.trainer
     if machine.num_nodes > 1 and not launched_outside():
         raise ConfigError("trainer.num_nodes", machine.num_nodes, "needs torchrun or srun, which start every process")
+    require_accelerator(machine)
     try:
         with companions(machine.devices, _accompany, config, run_dir):
             return _run(config, run_dir)
@@ -101,29 +119,32 @@ def _accompany(config: Config, run_dir: Path) -> None:
         sys.exit(1)
 
 
-def _run(config: Config, run_dir: Path) -> dict[str, float]:
+def _run(config: Config, run_dir: Path) -> RunResult:
     calm_libraries()
     keep_freed_memory()
-    part, seed = (config.teacher, config.teacher.seed) if config.train == "teacher" else (config.student, config.seed)
+    role, seed = cast(Role, config.train), config.seed
+    part = config.teacher if role == "teacher" else config.student
     pl.seed_everything(seed, workers=True, verbose=False)
     labels = label_set_of(config)
     network = build_network(part, len(labels))
-    optimizer_factory(config)
+    optimizer = optimizer_factory(config, role)([{"params": [nn.Parameter(torch.zeros(1))]}])
     require(config.logger)
     # an experiment's settings of a callback stay behind where callbacks=none takes it out
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if "_target_" in callback]
-    resume = resume_checkpoint(config)
+    resume = resume_checkpoint(config.resume, part.fit.max_epochs, optimizer_name(optimizer))
     if resume is not None:
         load_network(network, resume, labels.names)
     if config.train == "student" and config.distill.terms:
         task, data = _distilling(config, network, labels)
     else:
-        task = segmentation_task(config, cast(Role, config.train), network, labels)
-        data = datamodule(config, open_source(config), part.fit)
+        task = segmentation_task(config, role, network, labels)
+        data = datamodule(config, open_source(config), role)
     pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was built before
     loggers = _loggers(config, run_dir)
     try:
-        trainer = build_trainer(task, part.fit, config.trainer, run_dir, loggers=loggers, callbacks=callbacks)
+        trainer = build_trainer(
+            task, part.fit, config.trainer, run_dir, loggers=loggers, callbacks=callbacks, seed=seed
+        )
         trainer.fit(task, data, ckpt_path=resume, weights_only=True)
         (tested,) = trainer.test(task, data, verbose=False)
     finally:
@@ -132,7 +153,7 @@ def _run(config: Config, run_dir: Path) -> dict[str, float]:
         keep(best_checkpoint(trainer), teacher_cache(config, data.source))
     if is_first():
         _show(run_dir)
-    return dict(tested)
+    return RunResult(dict(tested), data.source.report_split)
 
 
 def _distilling(
@@ -144,7 +165,7 @@ def _distilling(
     source = open_source(config)
     teacher = trained_teacher(config, source, tried)
     task = distillation_task(config, student, teacher, labels, channels.get(ADAPTED))
-    data = datamodule(config, source, config.student.fit)
+    data = datamodule(config, source, "student")
     cache = logit_cache(config)
     if cache is not None:
         _know_logits(cache, task, data, config)
@@ -159,27 +180,6 @@ def _know_logits(cache: LogitCache, task: DistillationTask, data: SegmentationDa
     data.teacher_logits = cache.logits(task.teacher, data, device, made_from)
     same, divergence = replay_distance(task.teacher, islice(data.train_dataloader(), COMPARED_BATCHES), device)
     log.info("teacher's logits: replayed, %.2f %% of pixels keep the live class, KL %.4f nats", 100 * same, divergence)
-
-
-def resume_checkpoint(config: Config) -> Path | None:
-    """Returns the checkpoint that `resume` points to; None where there is nothing to resume yet.
-
-    Raises:
-        UserError: If it is neither a run directory nor a checkpoint of a training.
-    """
-    if config.resume is None:
-        return None
-    path = Path(config.resume)
-    if path.is_dir():
-        if not (path / ".hydra").is_dir():
-            raise ConfigError("resume", path, "is no run directory; give one, or one of its checkpoints")
-        path = path / "checkpoints" / "last.ckpt"
-        if not path.is_file():
-            log.info("%s does not exist yet; the run starts again", path)
-            return None
-    if not {"state_dict", "optimizer_states", "loops"} <= load_checkpoint(path).keys():
-        raise ConfigError("resume", path, "holds weights without the state of their training; it cannot go on")
-    return path
 
 
 def _loggers(config: Config, run_dir: Path) -> list[Logger]:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,33 +18,44 @@ from segdistill.config import parse
 from segdistill.errors import UserError, first_line
 from segdistill.files import read_object, write_json
 from segdistill.report.jobs import SCORE, STATUS
+from segdistill.sweep_plan import UNSHAPING, differing_keys, planned_jobs, settings_of
 
 log = logging.getLogger(__name__)
 
 
-def run_job(cfg: DictConfig, job_dir: Path) -> float:
-    """Runs one job of a sweep, unless it was finished before; an interrupted one goes on.
+def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: bool = False) -> float:
+    """Run one job of a sweep, unless it was finished before; an interrupted one goes on.
 
     Args:
         cfg: Composed for the job.
         job_dir: Where it leaves everything.
+        overrides: Those of the job, which its record keeps.
+        alone: Resumed by itself: a finished job is measured anew, and an error is raised.
 
     Returns:
         The score; NaN where the job failed, which is logged and noted in the job's directory.
+
+    Raises:
+        UserError: If it is resumed with other settings, which its record could not tell.
     """
-    settings = json.loads(json.dumps(OmegaConf.to_container(cfg, resolve=True)))
-    noted = read_object(job_dir / STATUS)
-    same = noted.get("config") == settings
-    if noted and not same and noted.get("status") != "failed":
-        log.error("%s: holds a job with other settings; give another hydra.sweep.dir", job_dir)
+    identity, noted = job_identity(cfg), read_object(job_dir / STATUS)
+    same = noted.get("config") == identity
+    if noted and not same and (alone or noted.get("status") != "failed"):
+        changed = next(differing_keys(noted.get("config"), identity), "?")
+        error = UserError(f"{job_dir}: holds a job of a sweep with another {changed}; give another folder")
+        if alone:
+            raise error
+        log.error("%s", error)
         return math.nan
-    if noted.get("status") == "finished":
+    if noted.get("status") == "finished" and not alone:
         log.info("finished before")
         score = noted["tested"][SCORE]
         return math.nan if score is None else float(score)
+    kept = {"overrides": noted["overrides"], "task": noted["task"]} if alone else {}
+    record = {"overrides": settings_of(overrides), "task": list(overrides), "config": identity} | kept
 
     def note(status: str, **more: Any) -> None:
-        write_json(job_dir / STATUS, {"status": status, **more, "config": settings})
+        write_json(job_dir / STATUS, {"status": status, **more, **record})
 
     note("started")
     try:
@@ -53,17 +65,28 @@ def run_job(cfg: DictConfig, job_dir: Path) -> float:
             config = replace(config, resume=str(job_dir))
         from segdistill.run import run  # torch is imported here, after the configuration was checked
 
-        tested = run(config, job_dir)
+        result = run(config, job_dir)
     except UserError as error:
-        log.error("%s", error)
         note("failed", error=str(error))
+        if alone:
+            raise
+        log.error("%s", error)
         return math.nan
     except Exception as error:  # a defect of one job, told in full, leaves the others theirs
-        log.exception("the job failed")
         note("failed", error=f"{type(error).__name__}: {first_line(error)}")
+        if alone:
+            raise
+        log.exception("the job failed")
         return math.nan
-    note("finished", tested={name: None if math.isnan(value) else value for name, value in tested.items()})
-    return tested[SCORE]
+    tested = {name: None if math.isnan(value) else value for name, value in result.scores.items()}
+    note("finished", tested=tested, split=result.split, selected_on=result.selected_on)
+    return result.scores[SCORE]
+
+
+def job_identity(cfg: DictConfig) -> dict[str, Any]:
+    """Return what makes a job another one: its whole configuration, but for where it lies."""
+    content = json.loads(json.dumps(OmegaConf.to_container(cfg, resolve=True)))
+    return {key: value for key, value in content.items() if key not in (*UNSHAPING, "hydra")}
 
 
 class SummariseSweep(Callback):
@@ -73,9 +96,8 @@ class SummariseSweep(Callback):
         """Ends the process with exit code 1 if a job failed; Hydra would turn an exception into a warning."""
         from segdistill.report.sweep import summarise
 
-        sweep_dir = Path(config.hydra.sweep.dir)
-        jobs = summarise(sweep_dir)
-        failed = [job for job in jobs.jobs if job.error]
+        jobs, planned = summarise(Path(config.hydra.sweep.dir)), planned_jobs(config)
+        failed = [job for job in jobs.jobs if job.error and (planned is None or job.settings in planned)]
         if failed:
             listed = "\n".join(f"  {job.name} ({jobs.described(job)}): {job.error}" for job in failed)
             sys.exit(f"error: {len(failed)} jobs failed:\n{listed}")

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
-from segdistill import __version__
+from segdistill.code import code_digest
 from segdistill.config import Config
 from segdistill.data.labels import LabelSet
 from segdistill.data.source import Source
@@ -80,10 +80,12 @@ def _train(config: Config, source: Source, cache: TeacherCache) -> None:
     network = build_network(config.teacher, len(source.labels))
     task = segmentation_task(config, "teacher", network, source.labels)
     logger = CSVLogger(cache.folder, name="csv")
-    trainer = build_trainer(task, config.teacher.fit, config.trainer, cache.folder, loggers=[logger])
+    trainer = build_trainer(
+        task, config.teacher.fit, config.trainer, cache.folder, loggers=[logger], seed=config.teacher.seed
+    )
     last = cache.folder / "checkpoints" / "last.ckpt"
     resume = last if last.is_file() else None
-    trainer.fit(task, datamodule(config, source, config.teacher.fit), ckpt_path=resume, weights_only=True)
+    trainer.fit(task, datamodule(config, source, "teacher"), ckpt_path=resume, weights_only=True)
     keep(best_checkpoint(trainer), cache)
 
 
@@ -99,14 +101,12 @@ def teacher_cache(config: Config, source: Source) -> TeacherCache:
     shaped_by = {
         "network": config.teacher.network,
         "fit": asdict(config.teacher.fit),
-        "loss": asdict(config.loss),
-        "optimizer": config.optimizer,
-        "schedule": asdict(config.schedule),
+        "training": asdict(config.teacher.training),
         "trainer": [config.trainer.accelerator, config.trainer.precision, config.trainer.channels_last],
         "processes": config.trainer.devices * config.trainer.num_nodes,
         "seed": config.teacher.seed,
         "data": source.fingerprint,
         "input_size": config.data.input_size,
-        "version": __version__,
+        "code": code_digest("data", "losses", "models", "tasks", "fitting.py", "callbacks/epoch_seed.py", "resize.py"),
     }
     return TeacherCache.of(Path(config.cache_dir), shaped_by)

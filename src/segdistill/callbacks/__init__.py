@@ -1,11 +1,23 @@
 """Thin glue on Lightning's hooks. At the end of a fit they run in the order they are configured in."""
 
+from segdistill.callbacks.checkpoint import RelocatableCheckpoint
 from segdistill.callbacks.dashboard import Dashboard
 from segdistill.callbacks.epoch_log import EpochLog
+from segdistill.callbacks.epoch_seed import EpochSeed
 from segdistill.callbacks.latency import Latency
 from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.callbacks.predictions import Predictions
 from segdistill.callbacks.quantize import Quantize
 from segdistill.callbacks.restore_best import RestoreBest
 
-__all__ = ["Dashboard", "EpochLog", "Latency", "OnnxExport", "Predictions", "Quantize", "RestoreBest"]
+__all__ = [
+    "Dashboard",
+    "EpochLog",
+    "EpochSeed",
+    "Latency",
+    "OnnxExport",
+    "Predictions",
+    "Quantize",
+    "RelocatableCheckpoint",
+    "RestoreBest",
+]

@@ -16,6 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segdistill.config import FitConfig
+from segdistill.data.sampling import SeededDataset, SeededSampler
 from segdistill.data.source import Source
 from segdistill.data.transforms import eval_geometry, to_tensors, train_pipeline
 from segdistill.data.view import View, replayed
@@ -93,12 +94,15 @@ class SegmentationDataModule(pl.LightningDataModule):
         input_size: [H, W] of evaluation.
         eval_batch_size: Pictures a batch in validation and test.
         num_workers: Loader processes; None chooses from the machine.
+        seed: Of the training order and the augmentation.
 
     Attributes:
         teacher_logits: Of the whole training pictures at the input size, or None.
+        first_epoch: Of this part of the training.
     """
 
     teacher_logits: PictureMaps | None = None
+    first_epoch: int = 0
 
     def __init__(
         self,
@@ -108,11 +112,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         input_size: Sequence[int],
         eval_batch_size: int = 8,
         num_workers: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.source, self.fit, self.input_size = source, fit, tuple(input_size)
+        self.source, self.fit, self.input_size, self.seed = source, fit, tuple(input_size), seed
         self.eval_batch_size = eval_batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs before Lightning restores its loops."""
+        return {"first_epoch": 0 if self.trainer is None else self.trainer.fit_loop.epoch_progress.current.processed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the epoch after the saved ones."""
+        self.first_epoch = state_dict["first_epoch"]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented; the last partial batch is left out unless it is the only one."""
@@ -121,8 +134,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         pictures = SegmentationDataset(self.source, "train", pipeline)
         logits = self.teacher_logits
         dataset = pictures if logits is None else MappedDataset(pictures, logits, self.input_size)
-        whole_batches = len(pictures) // self._processes()[1] >= fit.batch_size
-        return self._loader(dataset, fit.batch_size, shuffle=True, drop_last=whole_batches)
+        rank, processes = self._processes()
+        first = self.first_epoch
+        sampler = SeededSampler(dataset, self.seed, rank=rank, processes=processes, first_epoch=first)
+        whole_batches = len(pictures) // processes >= fit.batch_size
+        return self._loader(SeededDataset(dataset), fit.batch_size, sampler=sampler, drop_last=whole_batches)
 
     def plain_train_dataloader(self, indices: Sequence[int]) -> DataLoader[Batch]:
         """Some training pictures at the input size, in order, without augmentation."""
@@ -169,6 +185,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             batch_size=batch_size,
             **options,
             num_workers=self.num_workers,
+            generator=torch.Generator().manual_seed(self.seed),  # else every iteration draws from the process's own
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -15,9 +15,10 @@ from filelock import FileLock
 from PIL import Image
 from rich.progress import track
 
+from segdistill.code import code_digest
 from segdistill.config import RoadScenesConfig
 from segdistill.data.labels import ROAD_SCENES, value_table
-from segdistill.data.roadscenes.render import RENDERER_VERSION, render_scene
+from segdistill.data.roadscenes.render import render_scene
 from segdistill.data.source import Sample, Source
 from segdistill.files import write_json, written_whole
 from segdistill.machine import cpu_count
@@ -53,7 +54,7 @@ def _paths(folder: Path, index: int) -> tuple[Path, Path]:
 
 def _rendered(seed: int, split: str, count: int, size: tuple[int, int], cache_dir: Path) -> Path:
     """Returns the folder of one split; parallel runs wait for the first of them to render it."""
-    name = f"v{RENDERER_VERSION}-seed{seed}-{split}{count}-{size[0]}x{size[1]}"
+    name = f"{code_digest('data/roadscenes')}-seed{seed}-{split}{count}-{size[0]}x{size[1]}"
     folder = cache_dir / "scenes" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,21 +108,15 @@ def read_jobs(sweep_dir: Path) -> Jobs:
     return Jobs(jobs, skipped)
 
 
-def _order(folder: Path) -> tuple[int, str]:
-    return (int(folder.name), "") if folder.name.isdigit() else (10**9, folder.name)
+def _order(folder: Path) -> list[tuple[float, str]]:
+    """Sort numbers within names by their values."""
+    parts = re.split(r"(\d+\.?\d*)", folder.name)
+    return [(float(part), "") if part[:1].isdigit() else (-1.0, part) for part in parts]
 
 
 def _job(folder: Path) -> Job:
     noted = json.loads((folder / STATUS).read_text())
     tested = noted.get("tested", {})
-    overrides = _overrides(folder / ".hydra" / "overrides.yaml")
     error = noted.get("error") if noted["status"] == "failed" else None
     numbers = {name: None if value is None else float(value) for name, value in tested.items()}
-    return Job(folder.name, dict(overrides), numbers, error)
-
-
-def _overrides(path: Path) -> Sequence[tuple[str, str]]:
-    from omegaconf import OmegaConf
-
-    pairs = [str(override).lstrip("+~").partition("=") for override in OmegaConf.load(path)]
-    return [(key, value) for key, _, value in pairs]
+    return Job(folder.name, dict(noted["overrides"]), numbers, error)

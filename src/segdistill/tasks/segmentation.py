@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -117,37 +118,59 @@ class SegmentationTask(pl.LightningModule):
             self.log(f"{prefix}{name}", value.float(), prog_bar=name == "miou", sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes what the network predicts, so that it can be checked where the checkpoint is used."""
+        """Note what is checked where the checkpoint is used: the classes, and whose state the optimizer's is."""
         checkpoint["class_names"] = self.class_names
+        if self.trainer.optimizers:
+            checkpoint["optimizer"] = optimizer_name(self.trainer.optimizers[0])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, linear warm-up, polynomial decay, stepped every batch."""
         optimizer = self.optimizer_factory(_parameter_groups(self, getattr(self.network, "backbone", None)))
         for group in optimizer.param_groups:
             group["lr"] *= self.schedule.backbone_lr_scale if group["part"] == "backbone" else 1.0
+        self._settings = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, PolynomialDecay(steps, self.schedule.warmup, self.schedule.power))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        factor = partial(warmup_then_polynomial, steps=steps, warmup=self.schedule.warmup, power=self.schedule.power)
+        schedule = LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"}}
+
+    def on_train_start(self) -> None:
+        """Let the configured optimizer and schedule win over those of a resumed checkpoint, which restored its own."""
+        schedule = self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(schedule, LambdaLR)
+        schedule.base_lrs = [settings["lr"] for settings in self._settings]
+        for group, settings, factor in zip(
+            schedule.optimizer.param_groups, self._settings, schedule.lr_lambdas, strict=True
+        ):
+            rates = {"initial_lr": settings["lr"], "lr": settings["lr"] * factor(schedule.last_epoch)}
+            group.update(settings | rates)
 
 
-class PolynomialDecay:
-    """The learning rate's factor at a step: linear warm-up, then (1 - progress)^power.
+def optimizer_name(optimizer: Optimizer) -> str:
+    """Return the dotted name of an optimizer's class."""
+    return f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
+
+
+def warmup_then_polynomial(step: int, *, steps: int, warmup: float, power: float) -> float:
+    """Return the learning rate's factor at a step: linear warm-up, then (1 - progress)^power.
+
+    torch's LinearLR and PolynomialLR change the rate step by step: resumed with a longer budget, they would go on from
+    the old one's end.
 
     Args:
+        step: From 0.
         steps: Of the whole training.
         warmup: Share of them that warms up.
-        power: Of the decay.
+        power: Exponent of the polynomial decay.
+
+    Returns:
+        The factor, above 0 at the first step and 0 after the last.
     """
-
-    def __init__(self, steps: int, warmup: float, power: float) -> None:
-        self.steps, self.warmup_steps, self.power = steps, round(warmup * steps), power
-
-    def __call__(self, step: int) -> float:
-        """Returns the factor, above 0 at the first step and 0 after the last."""
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        remaining = (self.steps - step) / max(1, self.steps - self.warmup_steps)
-        return float(max(0.0, remaining) ** self.power)
+    warmup_steps = round(warmup * steps)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    remaining = (steps - step) / max(1, steps - warmup_steps)
+    return float(max(0.0, remaining) ** power)
 
 
 def _parameter_groups(task: nn.Module, backbone: nn.Module | None) -> list[dict[str, Any]]:
@@ -158,6 +181,7 @@ def _parameter_groups(task: nn.Module, backbone: nn.Module | None) -> list[dict[
         part = "backbone" if id(parameter) in pretrained else "head"
         groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
     return [
-        {"params": parameters, "part": part} | ({} if decayed else {"weight_decay": 0.0})
+        {"params": parameters, "part": part, "name": part if decayed else f"{part}_undecayed"}
+        | ({} if decayed else {"weight_decay": 0.0})
         for (part, decayed), parameters in groups.items()
     ]

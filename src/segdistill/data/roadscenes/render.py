@@ -36,9 +36,6 @@ from segdistill.data.roadscenes.vehicles import draw_vehicle
 from segdistill.data.roadscenes.vocabulary import BACKGROUND, LANE
 from segdistill.data.roadscenes.weather import add_glare, add_glow, add_rain
 
-RENDERER_VERSION = 1
-"""Raised whenever the pixels of any scene change."""
-
 _DRAW: dict[str, Callable[[Canvas, Item, random.Random], None]] = {
     "vehicle": draw_vehicle,
     "pedestrian": draw_pedestrian,

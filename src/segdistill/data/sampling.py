@@ -1,0 +1,69 @@
+"""Training order and augmentation as a function of seed, epoch and image alone.
+
+A run that was interrupted and resumed then sees what the uninterrupted one sees, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+Seeded = tuple[int, int]
+
+
+def derived_seed(*parts: int) -> int:
+    """Return a seed from 0 to 2**32 - 1 for non-negative integers; other integers give an independent one."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+class SeededSampler(DistributedSampler[Seeded]):
+    """Shuffles by seed and epoch, and gives every sample a seed for its augmentation.
+
+    Lightning sets the epoch, because this is a DistributedSampler.
+
+    Args:
+        dataset: Sized.
+        seed: Of the run.
+        rank: Of this process.
+        processes: Number of processes that share the dataset.
+        first_epoch: Of this part of the training: a resumed fit loads batches before Lightning knows its epoch.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], seed: int, *, rank: int = 0, processes: int = 1, first_epoch: int = 0
+    ) -> None:
+        super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=True, seed=seed)
+        self.first_epoch = self.epoch = first_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next iteration belongs to, which is not before the first one."""
+        super().set_epoch(max(epoch, self.first_epoch))
+
+    def __iter__(self) -> Iterator[Seeded]:
+        for index in super().__iter__():
+            yield int(index), derived_seed(self.seed, self.epoch, int(index))  # type: ignore[call-overload] # an index
+
+
+class SeededDataset(Dataset[Any]):
+    """A dataset whose random transforms start from a given seed; the caller's random state stays as it was.
+
+    Args:
+        dataset: Draws from torch's generator alone.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type] # sized
+
+    def __getitem__(self, key: Seeded) -> Any:
+        index, seed = key
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.dataset[index]
