@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from segdistill.cli import explain, with_resumed_overrides
+from segdistill.cli import explain, refuse_unused, with_resumed_overrides
+from segdistill.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,7 +78,8 @@ def test_resume_brings_back_the_settings_and_the_directory(tmp_path: Path) -> No
     run = run_directory(tmp_path / "run", ["experiment=smoke", "+trainer.x=1", "seed=3"])
     for target in (run, run / "checkpoints" / "last.ckpt"):
         given = [f"resume={target}", "seed=4", "trainer.x=2"]
-        assert with_resumed_overrides(given) == ["experiment=smoke", *given, f"hydra.run.dir='{run}'"]
+        placed = [f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
+        assert with_resumed_overrides(given) == ["experiment=smoke", *given, *placed]
 
 
 def test_resume_leaves_everything_else_alone(tmp_path: Path) -> None:
@@ -90,6 +94,23 @@ def test_an_error_inside_what_hydra_instantiates_is_told_in_its_own_words() -> N
     with pytest.raises(HydraException) as caught:
         instantiate(network)
     assert explain(caught.value).startswith("backbone=no_such_network: timm has no such network")
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("optimizer.lr=1e-4", "set teacher.training.optimizer.lr=1e-4"),
+        ("optimizer=sgd", "set optimizer@teacher.training.optimizer=sgd"),
+        ("loss.gamma=1", "set teacher.training.loss.gamma=1"),
+        ("schedule.power=1", "set teacher.training.schedule.power=1"),
+        ("student.fit.max_epochs=2", "has no effect where train=teacher"),
+        ("distill=cwd", "has no effect where train=teacher"),
+    ],
+)
+def test_settings_of_the_student_are_refused_where_a_teacher_is_trained(override: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(override)}: .*{re.escape(complaint)}"):
+        refuse_unused(Mock(train="teacher"), ["seed=1", override])
+    refuse_unused(Mock(train="student"), [override])
 
 
 @pytest.mark.parametrize(

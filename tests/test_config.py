@@ -160,9 +160,51 @@ def test_a_teacher_that_is_to_be_trained_takes_no_checkpoint(tmp_path: Path) -> 
         parsed("experiment=teacher", f"teacher.checkpoint={checkpoint}")
 
 
-def test_the_teacher_experiment_follows_the_seed() -> None:
-    assert parsed("experiment=teacher", "seed=3").teacher.seed == 3
+@pytest.mark.parametrize("override", ["train=teacher", "experiment=teacher"])
+def test_a_teacher_that_is_trained_alone_follows_the_seed(override: str) -> None:
+    assert [parsed(override, f"seed={seed}").teacher.seed for seed in range(3)] == [0, 1, 2]
     assert parsed("seed=3").teacher.seed == 0
+    with pytest.raises(ConfigError, match=r"teacher.seed=5: must not differ from seed"):
+        parsed(override, "seed=3", "teacher.seed=5")
+
+
+def test_a_teachers_training_is_its_own() -> None:
+    default = parsed()
+    changed = parsed("optimizer.lr=5", "loss.gamma=5", "schedule.power=5", "optimizer=sgd")
+    assert changed.teacher.training == default.teacher.training
+    assert changed.training("student").loss.gamma == 5
+    own = parsed("optimizer@teacher.training.optimizer=sgd", "teacher.training.loss.name=cross_entropy")
+    assert own.training("teacher").optimizer["_target_"] == "torch.optim.SGD"
+    assert own.training("student") == default.training("student")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["student.fit.crop=[500,288]"],
+            "student.fit.crop=[500, 288]: must be at most data.input_size=[269, 484] times",
+        ),
+        (
+            ["teacher.fit.crop=[176,800]"],
+            "teacher.fit.crop=[176, 800]: must be at most data.input_size=[269, 484] times",
+        ),
+        (["student.fit.batch_size=481"], "student.fit.batch_size=481: must be at most 480: the training split has 480"),
+        (["data.limit=3"], "student.fit.batch_size=4: must be at most 3: the training split has 3 images"),
+        (
+            ["trainer=ddp", "student.fit.batch_size=300"],
+            "must be at most 240: the training split has 480 images, shared",
+        ),
+    ],
+)
+def test_a_crop_or_a_batch_that_the_data_cannot_fill_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed(*overrides)
+    assert message in str(caught.value)
+
+
+def test_a_teacher_that_is_not_trained_may_have_any_crop() -> None:
+    assert parsed("distill=none", "teacher.fit.crop=[900,900]").teacher.fit.crop == [900, 900]
 
 
 def test_a_key_without_a_value_is_named() -> None:

@@ -8,6 +8,7 @@ import math
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -24,14 +25,12 @@ from segdistill.files import write_json
 from segdistill.report.gains import study
 from segdistill.report.jobs import STATUS, read_jobs
 from segdistill.report.sweep import summarise, sweep_figure
-from segdistill.sweep_plan import sample_jobs
 
 
 def job(sweep_dir: Path, name: str, overrides: list[str], **noted: Any) -> Path:
     folder = sweep_dir / name
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(overrides)))
-    write_json(folder / STATUS, {"status": "finished", **noted})
+    settings = dict(override.split("=", 1) for override in overrides)
+    write_json(folder / STATUS, {"status": "finished", "overrides": settings, **noted})
     return folder
 
 
@@ -192,43 +191,90 @@ def test_a_sweep_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def composed(monkeypatch: pytest.MonkeyPatch) -> DictConfig:
     """A configuration that is taken as it is."""
     monkeypatch.setattr(sweep, "parse", lambda cfg: Parsed())
-    return OmegaConf.create({"seed": 0, "resume": None})
+    return OmegaConf.create({"seed": 0, "resume": None, "cache_dir": "here"})
 
 
 class Parsed:
     resume = None
 
 
+TASK = ["distill.temperature=4", "seed=0"]
+TESTED = run.RunResult({"test/miou": 0.25}, "test")
+Answers = Callable[..., list[run.RunResult | Exception]]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """Lets each run give, or raise, the next of some answers."""
+
+    def given(*listed: run.RunResult | Exception) -> list[run.RunResult | Exception]:
+        left = list(listed)
+
+        def next_answer(config: object, folder: Path) -> run.RunResult:
+            answer = left.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(run, "run", next_answer)
+        return left
+
+    return given
+
+
 def test_a_finished_job_is_not_run_again_and_a_failed_one_is(
-    composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    composed: DictConfig, tmp_path: Path, answers: Answers
 ) -> None:
-    answers: list[dict[str, float] | Exception] = [UserError("disk full"), ValueError("a defect"), {"test/miou": 0.25}]
-
-    def next_answer(config: object, folder: Path) -> dict[str, float]:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(run, "run", next_answer)
-    assert math.isnan(sweep.run_job(composed, tmp_path))
+    left = answers(UserError("disk full"), ValueError("a defect"), TESTED)
+    assert math.isnan(sweep.run_job(composed, tmp_path, TASK))
     assert json.loads((tmp_path / STATUS).read_text())["error"] == "disk full"
-    assert math.isnan(sweep.run_job(composed, tmp_path))
+    assert math.isnan(sweep.run_job(composed, tmp_path, TASK))
     assert json.loads((tmp_path / STATUS).read_text())["error"] == "ValueError: a defect"
-    assert sweep.run_job(composed, tmp_path) == 0.25
-    assert sweep.run_job(composed, tmp_path) == 0.25  # no answer is left: it was not run
-    assert answers == []
+    assert sweep.run_job(composed, tmp_path, TASK) == 0.25
+    assert sweep.run_job(composed, tmp_path, TASK) == 0.25  # no answer is left: it was not run
+    assert left == []
+
+
+def test_a_record_tells_settings_and_split(composed: DictConfig, tmp_path: Path, answers: Answers) -> None:
+    answers(run.RunResult({"test/miou": 0.25}, "val"))
+    sweep.run_job(composed, tmp_path, ["+a.b=4", "~callbacks.x", "seed=0"])
+    noted = json.loads((tmp_path / STATUS).read_text())
+    assert noted["overrides"] == {"a.b": "4", "~callbacks.x": "", "seed": "0"}
+    assert (noted["split"], noted["selected_on"]) == ("val", True)
 
 
 def test_a_directory_of_other_settings_is_left_alone(
-    composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    composed: DictConfig, tmp_path: Path, answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(run, "run", lambda config, folder: {"test/miou": 0.25})
-    sweep.run_job(composed, tmp_path)
+    answers(TESTED)
+    sweep.run_job(composed, tmp_path, TASK)
     before = (tmp_path / STATUS).read_text()
-    assert math.isnan(sweep.run_job(OmegaConf.create({"seed": 1, "resume": None}), tmp_path))
-    assert "holds a job with other settings; give another hydra.sweep.dir" in caplog.text
+    assert math.isnan(sweep.run_job(OmegaConf.merge(composed, {"seed": 1}), tmp_path, TASK))  # type: ignore[arg-type]
+    assert "holds a job of a sweep with another seed; give another folder" in caplog.text
     assert (tmp_path / STATUS).read_text() == before
+
+
+def test_a_job_that_is_resumed_by_itself_updates_its_record(
+    composed: DictConfig, tmp_path: Path, answers: Answers
+) -> None:
+    answers(ValueError("a defect"), TESTED, UserError("no room"))
+    sweep.run_job(composed, tmp_path, TASK)
+    resumed = OmegaConf.merge(composed, {"resume": "run", "cache_dir": "elsewhere"})
+    assert isinstance(resumed, DictConfig)
+    assert sweep.run_job(resumed, tmp_path, [*TASK, "resume=run"], alone=True) == 0.25
+    noted = json.loads((tmp_path / STATUS).read_text())
+    assert (noted["status"], noted["overrides"]) == ("finished", {"distill.temperature": "4", "seed": "0"})
+    with pytest.raises(UserError, match="no room"):  # one that is finished is measured anew
+        sweep.run_job(resumed, tmp_path, TASK, alone=True)
+
+
+def test_a_job_that_is_resumed_with_other_settings_is_refused(
+    composed: DictConfig, tmp_path: Path, answers: Answers
+) -> None:
+    answers(ValueError("a defect"))
+    sweep.run_job(composed, tmp_path, TASK)
+    with pytest.raises(UserError, match="holds a job of a sweep with another seed"):
+        sweep.run_job(OmegaConf.merge(composed, {"seed": 1}), tmp_path, TASK, alone=True)  # type: ignore[arg-type]
 
 
 def multirun(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -237,17 +283,36 @@ def multirun(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *placed], cwd=folder, capture_output=True, text=True, timeout=400, check=False)
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing(tmp_path: Path) -> None:
     both = "optimizer.lr=1e-3,-1"  # nobody knows that a learning rate is bad but the optimizer itself
     first = multirun(tmp_path, both, "seed=0")
     assert first.returncode == 1
     assert "error: 1 jobs failed:" in first.stderr
-    assert "1 (optimizer.lr=-1, seed=0): optimizer=" in first.stderr
+    assert "optimizer.lr=-1 (optimizer.lr=-1, seed=0): optimizer=" in first.stderr
     assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [1]
     again = multirun(tmp_path, "optimizer.lr=1e-3,1e-4", "seed=0")
     assert again.returncode == 0, again.stderr
     assert "finished before" in again.stdout + again.stderr
-    assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [1, 1]
+    assert {entry["optimizer.lr"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())} == {
+        "1e-3",
+        "1e-4",
+    }
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").rglob("*")}
+    other = multirun(tmp_path, "optimizer.lr=1e-2,1e-1", "seed=0")
+    assert other.returncode == 1
+    assert "holds a job that this sweep has not (" in other.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").rglob("*")} == files
+    resumed = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), f"resume={tmp_path / 'sweep' / 'optimizer.lr=1e-3'}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert not (tmp_path / "sweeps").exists()
 
 
 @pytest.mark.parametrize(
@@ -265,26 +330,6 @@ def test_a_swept_key_or_value_that_is_not_allowed_stops_before_the_first_job(
     assert ended.returncode == 1
     assert f"error: {complaint}" in ended.stderr
     assert not list((tmp_path / "sweep").glob("*/job.json"))
-
-
-def test_every_swept_value_comes_up_once_before_the_sweep() -> None:
-    config = OmegaConf.create(
-        {
-            "hydra": {
-                "sweeper": {"params": {"seed": "0,1", "distill": "none,kl"}},
-                "overrides": {
-                    "task": ["distill=cwd,dist,kl", "+a.b='x,y'", "c=range(1,3)", "d=interval(1,8)", "~logger"]
-                },
-            }
-        }
-    )
-    assert list(sample_jobs(config)) == [
-        ["seed=0", "distill=cwd", "+a.b='x,y'", "c=1", "~logger"],
-        ["seed=1", "distill=cwd", "+a.b='x,y'", "c=1", "~logger"],
-        ["seed=0", "distill=dist", "+a.b='x,y'", "c=1", "~logger"],
-        ["seed=0", "distill=kl", "+a.b='x,y'", "c=1", "~logger"],
-        ["seed=0", "distill=cwd", "+a.b='x,y'", "c=2", "~logger"],
-    ]
 
 
 def test_a_full_disk_is_told_in_one_line_that_says_how_to_go_on(
