@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,10 +56,11 @@ def one_line_errors() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits itself
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {explain(error)}")
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        sys.exit(f"error: {line}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
@@ -81,8 +83,12 @@ def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
             raise UserError(f"{key}={value}: has no effect where train=teacher")
 
 
-def explain(error: BaseException) -> str:
-    """Returns one line for an error of Hydra or OmegaConf: the key, the value, what is allowed."""
+def explain(error: Exception) -> str | None:
+    """Return one line for what the user can mend: the key or file, the value, what is allowed; None of a defect."""
+    if isinstance(error, UserError | OSError):
+        return str(error)
+    if not isinstance(error, HydraException | OmegaConfBaseException) and not _raised_while_composing(error):
+        return None
     if isinstance(error.__cause__, UserError):  # raised by what Hydra instantiates
         return str(error.__cause__)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -97,6 +103,12 @@ def explain(error: BaseException) -> str:
         return f"hydra/launcher={launcher[1]}: needs a package: pip install hydra-{launcher[2]}-launcher"
     message = re.split(r"Config search path|Set the environment variable|full_key:", str(error))[0]
     return " ".join(message.split())
+
+
+def _raised_while_composing(error: Exception) -> bool:
+    """Tell whether Hydra or its parsers raised an error of another class, as they do where a group's value is null."""
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    return str(innermost.f_globals.get("__name__")).partition(".")[0] in ("hydra", "omegaconf", "antlr4", "yaml")
 
 
 def with_resumed_overrides(arguments: list[str]) -> list[str]:
