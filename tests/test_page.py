@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
-from test_results import ROW
+from result_rows import ROW
 
 from segdistill.files import write_json
 from segdistill.report.page import write_report
