@@ -55,3 +55,14 @@ def test_an_online_run_uploads_what_ships_and_an_offline_one_does_not(tmp_path: 
         "speed_accuracy_by_engine",
         "confusion_student",
     }
+
+
+def test_panels_name_the_split() -> None:
+    run = MagicMock(spec=wandb.Run, offline=True)
+    show_in_wandb(run, panels([]))
+    logged = {key: value for call in run.log.call_args_list for key, value in call.args[0].items()}
+    assert logged["predictions"][0]._caption == "frame, val (selected on)"
+    assert logged["speed_accuracy"].spec.string_fields["title"].endswith("mean IoU on val (selected on)")
+    assert logged["confusion_student"].spec.string_fields["title"] == "student on val (selected on), pixels"
+    assert "split" in logged["engines"].columns
+    assert "split" in logged["class_iou"].columns

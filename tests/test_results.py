@@ -11,7 +11,7 @@ from result_rows import ROW
 from rich.console import Console
 
 from segdistill.files import write_json, written_whole
-from segdistill.report.results import FailedRow, read_failures, read_results, write_results
+from segdistill.report.results import FailedRow, Row, read_failures, read_results, write_results
 from segdistill.report.table import results_table
 
 
@@ -40,6 +40,45 @@ def test_the_table_fits_into_100_columns_with_every_figure_whole() -> None:
     for figure in ("4.2x", "6.25 M parameters", "8.12 GMACs", "than teacher onnxruntime-fp32"):
         assert figure in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
+
+
+ERROR = "RuntimeError: Check 'a == b' failed at " + "long/" * 30 + "file.hpp [NODE_1]"
+FAILED = FailedRow("student", "openvino-int8", "val", ERROR)
+
+
+def printed_at_100_columns(rows: list[Row], failed: list[FailedRow]) -> str:
+    console = Console(width=100)
+    with console.capture() as printed:
+        console.print(results_table(rows, failed))
+    text = printed.get()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    return text
+
+
+def test_the_table_names_the_split_and_says_below_it_what_to_know() -> None:
+    collapsed = replace(ROW, split="val", selected_on=True, collapsed_to="car", never_predicted=["lane"])
+    teacher = replace(collapsed, model="teacher", collapsed_to=None, never_predicted=[], classes_scored=2)
+    text = " ".join(printed_at_100_columns([teacher, collapsed], []).split())
+    assert text.startswith("143 val images (selected on) of 269 x 484, batch 1, 2 threads")
+    assert "mean IoU over 2 classes: teacher; 1 of 2 classes: student" in text
+    assert "warning: student predicts only car" in text
+    assert "warning: the scores are optimistic: the checkpoint was chosen on val" in text
+    assert "warning" not in printed_at_100_columns([ROW], [])
+
+
+def test_a_failed_row_has_dashes_and_its_error_whole_below() -> None:
+    text = printed_at_100_columns([ROW], [FAILED])
+    (row,) = [line.split() for line in text.splitlines() if line.startswith(" student  openvino-int8")]
+    assert row == ["student", "openvino-int8", "failed", *["-"] * 8]
+    assert f"warning:studentopenvino-int8failed:{''.join(ERROR.split())}" in "".join(text.split())
+
+
+@pytest.mark.parametrize("failed", [[FAILED], []])
+def test_a_table_without_measured_rows_says_so(failed: list[FailedRow]) -> None:
+    text = printed_at_100_columns([], failed)
+    assert "nothing was timed" in text
+    assert text.count("openvino-int8") == 2 * len(failed)
 
 
 def test_not_a_number_never_reaches_a_file(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], title: 
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
-    axes.set_title(f"{title}, % of each true class", fontsize=10)
+    axes.set_title(f"{title}\n% of each true class", fontsize=10)
     return figure
 
 

@@ -83,7 +83,7 @@ def failures(failed: Iterable[FailedRow]) -> list[str]:
     rows_by_error: dict[str, list[str]] = {}
     for failure in failed:
         rows_by_error.setdefault(failure.error, []).append(f"{failure.model} {failure.engine}")
-    return [f"failed: {', '.join(rows)}: {error}" for error, rows in rows_by_error.items()]
+    return [f"{', '.join(rows)} failed: {error}" for error, rows in rows_by_error.items()]
 
 
 def _named(chosen: Sequence[Row], rows: Sequence[Row]) -> str:

@@ -22,7 +22,7 @@ from segdistill import __version__
 from segdistill.files import written_whole
 from segdistill.report.curves import read_curves
 from segdistill.report.figures import confusion_matrix, per_class_iou, speed_accuracy, training_curves
-from segdistill.report.findings import count_of, run_warnings, scored_classes, split_label
+from segdistill.report.findings import count_of, failures, run_warnings, scored_classes, selected_on, split_label
 from segdistill.report.results import Row, read_confusions, read_failures, read_results, yardstick
 
 PICTURE_WIDTH, PICTURES = 1400, 8
@@ -52,8 +52,10 @@ def write_report(run_dir: Path) -> Path:
     Args:
         run_dir: Holds `results.json`, of which every row may have failed; what else there is, is shown as well.
     """
-    rows = read_results(run_dir / "results.json")
-    figures = _figures(run_dir, rows)
+    rows, failed = read_results(run_dir / "results.json"), read_failures(run_dir / "results.json")
+    split = next((row.split for row in (*rows, *failed)), "test")
+    label = split_label(split, selected_on(split))
+    figures = _figures(run_dir, rows, label)
     for name, figure in figures.items():
         with written_whole(run_dir / "figures" / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
@@ -64,12 +66,12 @@ def write_report(run_dir: Path) -> Path:
         .render(
             name=run_dir.resolve().name,
             reference=yardstick(rows) if rows else None,
-            split=_split(rows),
-            images=_split(rows, "images"),
-            warnings=run_warnings(rows),
+            split=label,
+            images=split_label(split, selected_on(split), "images"),
+            warnings=[*run_warnings(rows), *failures(failed)],
             scored=scored_classes(rows),
             scored_differ=len({(row.classes_scored, len(row.class_iou)) for row in rows}) > 1,
-            failed=read_failures(run_dir / "results.json"),
+            failed=failed,
             batch_size=next((row.batch_size for row in rows if row.batch_size), None),
             lines=_lines(rows),
             models={row.model: row for row in rows},
@@ -87,11 +89,6 @@ def write_report(run_dir: Path) -> Path:
     return path
 
 
-def _split(rows: Sequence[Row], what: str = "") -> str:
-    """What split all rows are of; empty where there are none."""
-    return split_label(rows[0].split, rows[0].selected_on, what) if rows else ""
-
-
 def _lines(rows: Sequence[Row]) -> list[Line]:
     return [_line(row, yardstick(rows)) for row in rows]
 
@@ -106,19 +103,19 @@ def _line(row: Row, reference: Row) -> Line:
     )
 
 
-def _figures(run_dir: Path, rows: Sequence[Row]) -> dict[str, Figure]:
+def _figures(run_dir: Path, rows: Sequence[Row], split: str) -> dict[str, Figure]:
     figures = {"speed_accuracy": speed_accuracy(rows), "per_class_iou": per_class_iou(rows)} if rows else {}
     losses, scores = read_curves(run_dir)
     if losses or scores:
-        figures["training_curves"] = training_curves(losses, {_on(_split(rows), name): scores[name] for name in scores})
+        figures["training_curves"] = training_curves(losses, {_on(split, name): scores[name] for name in scores})
     for role, matrix in read_confusions(run_dir).items() if rows else ():
-        figures[f"confusion_{role}"] = confusion_matrix(matrix, list(rows[0].class_iou), f"{role} on {_split(rows)}")
+        figures[f"confusion_{role}"] = confusion_matrix(matrix, list(rows[0].class_iou), f"{role} on {split}")
     return figures
 
 
 def _on(split: str, name: str) -> str:
     """What a curve is called: Lightning logs as test/miou what may have been scored on another split."""
-    return f"{name}, on {split}" if name == "test/miou" and split not in ("", "test") else name
+    return f"{name}, on {split}" if name == "test/miou" and split != "test" else name
 
 
 def environment() -> Environment:

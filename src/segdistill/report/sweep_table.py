@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from segdistill.console import compact_table
+from segdistill.console import caption, compact_table
 from segdistill.report.gains import METHOD, UNDISTILLED, Study, gain_record
 from segdistill.report.jobs import Jobs
 from segdistill.report.sweep_findings import score_label, scored_classes
@@ -17,9 +16,8 @@ from segdistill.report.sweep_findings import score_label, scored_classes
 def sweep_table(jobs: Jobs, compared: Study | None, warnings: Sequence[str]) -> Table:
     """Return the settings as a table; what a reader must know stands below it."""
     mixed = len(jobs.score_labels) > 1
-    table = compact_table(f"{score_label(jobs)} in %, best first" + (" of each" if mixed else ""))
-    table.caption = Text("\n".join([*_legend(jobs, compared), *warnings]))
-    table.caption_justify = "left"
+    table = compact_table(f"{score_label(jobs)} in %, best first" + (" in each split" if mixed else ""))
+    caption(table, _legend(jobs, compared), warnings)
     for key in jobs.swept:
         table.add_column(escape(key), no_wrap=True)
     if mixed:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
-from rich.text import Text
 
-from segdistill.console import compact_table
+from segdistill.console import caption, compact_table
 from segdistill.report.findings import failures, run_warnings, scored_classes, split_label
 from segdistill.report.results import FailedRow, Row, yardstick
 
@@ -22,8 +21,7 @@ def results_table(rows: Sequence[Row], failed: Sequence[FailedRow] = ()) -> Tabl
         failed: Each gets a row of its own, its error a line below the table.
     """
     table = compact_table(_title(rows))
-    table.caption = Text("\n".join([*_legend(rows), *run_warnings(rows), *failures(failed)]))
-    table.caption_justify = "left"
+    caption(table, _legend(rows), [*run_warnings(rows), *failures(failed)])
     for heading in ("model", "engine"):
         table.add_column(heading, no_wrap=True)
     for heading in SCORES:
