@@ -17,7 +17,7 @@ from segdistill.report.findings import (
 )
 from segdistill.report.results import FailedRow
 
-CLASSES = dict.fromkeys(("background", "car", "signal", "pedestrian", "lane"), 0.0)
+CLASSES: dict[str, float | None] = dict.fromkeys(("background", "car", "signal", "pedestrian", "lane"), 0.0)
 GOOD = replace(ROW, class_iou=CLASSES, classes_scored=5)
 TEACHER = replace(GOOD, model="teacher")
 COLLAPSED = replace(GOOD, collapsed_to="background", never_predicted=["car", "signal", "lane"])

@@ -124,18 +124,19 @@ def test_the_page_and_its_figures_name_a_split_that_was_selected_on(
     assert ">test/miou, on val (selected on)<" in page
 
 
-def test_the_page_warns_of_a_network_that_predicts_too_few_classes(run_dir: Path) -> None:
+def test_the_page_warns_of_a_network_that_predicts_too_few_classes(tmp_path: Path) -> None:
     blind = replace(TEACHER, never_predicted=["lane"])
     collapsed = replace(INT8, collapsed_to="car", never_predicted=["lane"], classes_scored=2)
-    write_results(run_dir / "results.json", [blind, collapsed])
-    (box,) = re.findall(r'<section class="warnings".*?</section>', write_report(run_dir).read_text(), re.DOTALL)
+    write_results(tmp_path / "results.json", [blind, collapsed])
+    (box,) = re.findall(r'<section class="warnings".*?</section>', write_report(tmp_path).read_text(), re.DOTALL)
     assert re.findall("<p>(.*?)</p>", box) == ["Teacher never predicts: lane.", "Student predicts only car."]
 
 
-def test_the_page_says_over_how_many_classes_each_mean_goes_where_they_differ(run_dir: Path) -> None:
-    assert "mean IoU over 1 of 2 classes." in write_report(run_dir).read_text()
-    write_results(run_dir / "results.json", [TEACHER, replace(INT8, classes_scored=2)])
-    page = re.sub(r"\s+", " ", write_report(run_dir).read_text())
+def test_the_page_says_over_how_many_classes_each_mean_goes_where_they_differ(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.json", [TEACHER, INT8])
+    assert "mean IoU over 1 of 2 classes." in write_report(tmp_path).read_text()
+    write_results(tmp_path / "results.json", [TEACHER, replace(INT8, classes_scored=2)])
+    page = re.sub(r"\s+", " ", write_report(tmp_path).read_text())
     assert "mean IoU over 1 of 2 classes: teacher; 2 classes: student." in page
     cells = [re.findall(r"<td>(.*?)</td>", row)[5:7] for row in re.findall(r"<tr class=.*?</tr>", page)]
     assert cells == [["50.00", "1 of 2 classes"], ["42.00", "2 classes"]]

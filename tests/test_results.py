@@ -42,6 +42,13 @@ def test_the_table_fits_into_100_columns_with_every_figure_whole() -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_seconds_of_latency_and_full_agreement_fit_as_well() -> None:
+    slow = replace(ROW, agreement=1.0, file_mb=1024.5, latency_ms_p50=999.96, latency_ms_p95=12376.9)
+    text = printed_at_100_columns([replace(slow, engine="onnxruntime-int8+decode"), slow], [])
+    figures = ["97.49", "75.03", "95.20", "-", "100.00", "1024", "1000", "12377", "1.0x"]
+    assert text.splitlines()[4].split() == ["student", "onnxruntime-int8+decode", *figures]
+
+
 ERROR = "RuntimeError: Check 'a == b' failed at " + "long/" * 30 + "file.hpp [NODE_1]"
 FAILED = FailedRow("student", "openvino-int8", "val", ERROR)
 

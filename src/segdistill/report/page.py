@@ -53,7 +53,7 @@ def write_report(run_dir: Path) -> Path:
         run_dir: Holds `results.json`, of which every row may have failed; what else there is, is shown as well.
     """
     rows, failed = read_results(run_dir / "results.json"), read_failures(run_dir / "results.json")
-    split = next((row.split for row in (*rows, *failed)), "test")
+    split = next(iter([row.split for row in rows] + [row.split for row in failed]), "test")
     label = split_label(split, selected_on(split))
     figures = _figures(run_dir, rows, label)
     for name, figure in figures.items():

@@ -32,14 +32,17 @@ def results_table(rows: Sequence[Row], failed: Sequence[FailedRow] = ()) -> Tabl
             row.model,
             row.engine,
             *("-" if value is None else f"{100 * value:.2f}" for value in shares),
-            f"{row.file_mb:.1f}",
-            f"{row.latency_ms_p50:.1f}",
-            f"{row.latency_ms_p95:.1f}",
+            *map(_brief, (row.file_mb, row.latency_ms_p50, row.latency_ms_p95)),
             f"{yardstick(rows).latency_ms_p50 / row.latency_ms_p50:.1f}x",
         )
     for failure in failed:
         table.add_row(failure.model, failure.engine, "failed", *["-"] * (len(SCORES) - 1))
     return table
+
+
+def _brief(value: float) -> str:
+    """A number in at most five columns, up to 99 999."""
+    return f"{value:.1f}" if value < 999.95 else f"{value:.0f}"
 
 
 def _title(rows: Sequence[Row]) -> str:
