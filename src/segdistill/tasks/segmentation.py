@@ -109,7 +109,10 @@ class SegmentationTask(pl.LightningModule):
         self.log_scores("test/", self.test_metrics)
 
     def log_scores(self, prefix: str, metrics: SegmentationMetrics) -> None:
-        """Logs everything that was counted under names that begin with `prefix`, and starts counting anew."""
+        """Logs everything that was counted under names that begin with `prefix`, and starts counting anew.
+
+        What it was computed from stays in `confusions`, for callbacks that run afterwards.
+        """
         values = metrics.compute()
         metrics.reset()
         class_iou, confusion = values.pop("class_iou"), values.pop("confusion").cpu()
