@@ -8,8 +8,8 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import wandb
+from result_rows import ROW
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_results import ROW
 from torch.utils.tensorboard import SummaryWriter
 
 from segdistill.callbacks.dashboard import Panels, Picture, show_in_tensorboard, show_in_wandb
@@ -25,7 +25,7 @@ def panels(files: list[Path]) -> Panels:
     picture = Picture("frame", rng.integers(0, 256, (24, 36, 3)).astype(np.uint8), {"truth": mask, "student": mask})
     rows = [ROW, replace(ROW, engine="onnxruntime-fp32", miou=None, class_iou=dict.fromkeys(ROW.class_iou))]
     confusion = rng.integers(0, 9, (len(LABELS), len(LABELS)))
-    return Panels(LABELS, [picture], rows, {"student": confusion}, files)
+    return Panels(LABELS, "val (selected on)", [picture], rows, {"student": confusion}, files)
 
 
 def test_tensorboard_gets_pictures_and_figures(tmp_path: Path) -> None:
@@ -55,3 +55,14 @@ def test_an_online_run_uploads_what_ships_and_an_offline_one_does_not(tmp_path: 
         "speed_accuracy_by_engine",
         "confusion_student",
     }
+
+
+def test_panels_name_the_split() -> None:
+    run = MagicMock(spec=wandb.Run, offline=True)
+    show_in_wandb(run, panels([]))
+    logged = {key: value for call in run.log.call_args_list for key, value in call.args[0].items()}
+    assert logged["predictions"][0]._caption == "frame, val (selected on)"
+    assert logged["speed_accuracy"].spec.string_fields["title"].endswith("mean IoU on val (selected on)")
+    assert logged["confusion_student"].spec.string_fields["title"] == "student on val (selected on), pixels"
+    assert "split" in logged["engines"].columns
+    assert "split" in logged["class_iou"].columns

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from segdistill.metrics import SegmentationMetrics, scores
+from segdistill.metrics import SegmentationMetrics, collapsed_to, never_predicted, scores
 
 VOID, CLASSES = 255, 5
 SCALARS = ("overall_acc", "mean_acc", "freqw_acc", "miou")
@@ -54,7 +54,7 @@ def measured(*batches: tuple[Ids, Ids], classes: int = CLASSES) -> dict[str, flo
 
 
 def plain(values: dict[str, Tensor]) -> dict[str, float | list[float]]:
-    return {name: value.tolist() for name, value in values.items()}
+    return {name: value.tolist() for name, value in values.items() if name != "confusion"}
 
 
 def assert_same(actual: dict[str, float | list[float]], expected: dict[str, float | list[float]]) -> None:
@@ -168,6 +168,24 @@ def test_frequency_weights_are_shares_of_the_truth() -> None:
     assert scores(confusion)["freqw_acc"].item() == pytest.approx(0.9 * 90 / 95 + 0.1 * 5 / 10)
 
 
+@pytest.mark.parametrize(
+    ("confusion", "single", "missed"),
+    [
+        ([[5, 0, 0], [4, 0, 0], [3, 0, 0]], 0, [1, 2]),  # a network that has collapsed
+        ([[0, 0, 5], [0, 0, 4], [0, 0, 0]], 2, [0, 1]),  # to a class that does not occur
+        ([[5, 1, 0], [0, 4, 0], [2, 1, 0]], None, [2]),
+        ([[5, 1, 0], [0, 4, 0], [0, 0, 0]], None, []),  # the third neither occurs nor is predicted
+        ([[5, 0, 0], [0, 0, 0], [0, 0, 0]], 0, []),
+        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], None, []),
+    ],
+)
+def test_collapsed_and_missed_classes_of_hand_made_confusions(
+    confusion: list[list[int]], single: int | None, missed: list[int]
+) -> None:
+    assert collapsed_to(torch.tensor(confusion)) == single
+    assert never_predicted(torch.tensor(confusion)) == missed
+
+
 def _score_a_share(rank: int, folder: str) -> None:
     """One of two processes: the first sees five pictures, the second two."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -183,4 +201,6 @@ def test_two_processes_with_uneven_shares_score_the_whole_set(tmp_path: Path) ->
     spawn(_score_a_share, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call] # torch leaves it so
     whole = random_batch((7, 9, 11), seed=7)
     for rank in range(2):
-        assert_same(plain(torch.load(tmp_path / f"{rank}.pt", weights_only=True)), evaluator(*whole))
+        values = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert_same(plain(values), evaluator(*whole))
+        assert values["confusion"].sum() == (whole[1] != VOID).sum()

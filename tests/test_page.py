@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rcParams
 from omegaconf import OmegaConf
 from PIL import Image
-from test_results import ROW
+from result_rows import ROW
 
 from segdistill.files import write_json
 from segdistill.report.page import write_report
-from segdistill.report.results import write_results
+from segdistill.report.results import FailedRow, write_results
 
 TEACHER = replace(ROW, model="teacher", miou=0.5, latency_ms_p50=60.0, file_mb=25.8)
 INT8 = replace(ROW, engine="onnxruntime-int8", miou=0.42, latency_ms_p50=10.0, file_mb=6.7)
@@ -98,6 +99,65 @@ def test_results_alone_make_a_page(tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text()
     assert page.count("<figure>") == 2
     assert "Configuration" not in page
+
+
+def figure_texts(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The page with the letters of its figures as text instead of as shapes."""
+    monkeypatch.setitem(rcParams, "svg.fonttype", "none")
+    return write_report(run_dir).read_text()
+
+
+def test_the_page_and_its_figures_name_a_split_that_was_selected_on(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "optimistic" not in figure_texts(run_dir, monkeypatch)
+    rows = [replace(row, split="val", selected_on=True) for row in (TEACHER, INT8)]
+    write_results(run_dir / "results.json", rows)
+    with (run_dir / "csv" / "version_0" / "metrics.csv").open("w") as file:
+        file.write("epoch,step,train/loss,val/miou,test/miou\n0,0,2.5,,\n0,0,,0.25,\n1,1,,,0.25\n")
+    page = figure_texts(run_dir, monkeypatch)
+    assert "143 val images (selected on) of 269 x 484" in page
+    assert "The scores are optimistic: the checkpoint was chosen on val" in page
+    assert "its mean IoU on val (selected on)" in page
+    for text in ("val mean IoU (selected on), %", "val IoU (selected on), %", "teacher on val (selected on)"):
+        assert f">{text}<" in page
+    assert ">test/miou, on val (selected on)<" in page
+
+
+def test_the_page_warns_of_a_network_that_predicts_too_few_classes(tmp_path: Path) -> None:
+    blind = replace(TEACHER, never_predicted=["lane"])
+    collapsed = replace(INT8, collapsed_to="car", never_predicted=["lane"], classes_scored=2)
+    write_results(tmp_path / "results.json", [blind, collapsed])
+    (box,) = re.findall(r'<section class="warnings".*?</section>', write_report(tmp_path).read_text(), re.DOTALL)
+    assert re.findall("<p>(.*?)</p>", box) == ["Teacher never predicts: lane.", "Student predicts only car."]
+
+
+def test_the_page_says_over_how_many_classes_each_mean_goes_where_they_differ(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.json", [TEACHER, INT8])
+    assert "mean IoU over 1 of 2 classes." in write_report(tmp_path).read_text()
+    write_results(tmp_path / "results.json", [TEACHER, replace(INT8, classes_scored=2)])
+    page = re.sub(r"\s+", " ", write_report(tmp_path).read_text())
+    assert "mean IoU over 1 of 2 classes: teacher; 2 classes: student." in page
+    cells = [re.findall(r"<td>(.*?)</td>", row)[5:7] for row in re.findall(r"<tr class=.*?</tr>", page)]
+    assert cells == [["50.00", "1 of 2 classes"], ["42.00", "2 classes"]]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_failed_rows_show_their_error_beside_measured_ones_or_alone(run_dir: Path, measured: bool) -> None:
+    failed = FailedRow("student", "openvino-int8", "test", "no such <operator>")
+    write_results(run_dir / "results.json", [TEACHER, INT8] if measured else [], [failed])
+    page = write_report(run_dir).read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert re.search(r'<td class="failed" colspan="1[24]">failed: no such &lt;operator&gt;</td>', page)
+    assert ("nothing was timed" in page) != measured
+    assert page.count("<figure>") == (6 if measured else 2)  # without rows: curves, and a picture
+
+
+def test_a_run_without_any_row_still_has_a_page(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.json", [])
+    assert "nothing was timed" in write_report(tmp_path).read_text()
 
 
 def test_the_same_run_gives_the_same_page(run_dir: Path) -> None:

@@ -7,40 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from result_rows import ROW
 from rich.console import Console
 
 from segdistill.files import write_json, written_whole
-from segdistill.report.results import FailedRow, Row, read_failures, read_results, results_table, write_results
-
-ROW = Row(
-    model="student",
-    engine="onnxruntime-fp32",
-    split="test",
-    selected_on=False,
-    images=143,
-    overall_acc=0.97488,
-    mean_acc=0.75029,
-    freqw_acc=0.95201,
-    miou=None,
-    classes_scored=1,
-    class_iou={"car": 0.5, "lane": None},
-    never_predicted=[],
-    collapsed_to=None,
-    params=6_254_000,
-    gmacs=8.125,
-    file_mb=25.31,
-    latency_ms_p50=17.04,
-    latency_ms_p95=118.26,
-    total_ms=25436.7,
-    images_per_s=5.62,
-    batch_size=8,
-    batch_ms_p50=120.5,
-    batch_images_per_s=66.4,
-    agreement=0.99987,
-    threads=2,
-    device="A processor with a rather long name @ 2.10GHz",
-    input_size=[269, 484],
-)
+from segdistill.report.results import FailedRow, Row, read_failures, read_results, write_results
+from segdistill.report.table import results_table
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -68,6 +40,52 @@ def test_the_table_fits_into_100_columns_with_every_figure_whole() -> None:
     for figure in ("4.2x", "6.25 M parameters", "8.12 GMACs", "than teacher onnxruntime-fp32"):
         assert figure in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_seconds_of_latency_and_full_agreement_fit_as_well() -> None:
+    slow = replace(ROW, agreement=1.0, file_mb=1024.5, latency_ms_p50=999.96, latency_ms_p95=12376.9)
+    text = printed_at_100_columns([replace(slow, engine="onnxruntime-int8+decode"), slow], [])
+    figures = ["97.49", "75.03", "95.20", "-", "100.00", "1024", "1000", "12377", "1.0x"]
+    assert text.splitlines()[4].split() == ["student", "onnxruntime-int8+decode", *figures]
+
+
+ERROR = "RuntimeError: Check 'a == b' failed at " + "long/" * 30 + "file.hpp [NODE_1]"
+FAILED = FailedRow("student", "openvino-int8", "val", ERROR)
+
+
+def printed_at_100_columns(rows: list[Row], failed: list[FailedRow]) -> str:
+    console = Console(width=100)
+    with console.capture() as printed:
+        console.print(results_table(rows, failed))
+    text = printed.get()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    return text
+
+
+def test_the_table_names_the_split_and_says_below_it_what_to_know() -> None:
+    collapsed = replace(ROW, split="val", selected_on=True, collapsed_to="car", never_predicted=["lane"])
+    teacher = replace(collapsed, model="teacher", collapsed_to=None, never_predicted=[], classes_scored=2)
+    text = " ".join(printed_at_100_columns([teacher, collapsed], []).split())
+    assert text.startswith("143 val images (selected on) of 269 x 484, batch 1, 2 threads")
+    assert "mean IoU over 2 classes: teacher; 1 of 2 classes: student" in text
+    assert "warning: student predicts only car" in text
+    assert "warning: the scores are optimistic: the checkpoint was chosen on val" in text
+    assert "warning" not in printed_at_100_columns([ROW], [])
+
+
+def test_a_failed_row_has_dashes_and_its_error_whole_below() -> None:
+    text = printed_at_100_columns([ROW], [FAILED])
+    (row,) = [line.split() for line in text.splitlines() if line.startswith(" student  openvino-int8")]
+    assert row == ["student", "openvino-int8", "failed", *["-"] * 8]
+    assert f"warning:studentopenvino-int8failed:{''.join(ERROR.split())}" in "".join(text.split())
+
+
+@pytest.mark.parametrize("failed", [[FAILED], []])
+def test_a_table_without_measured_rows_says_so(failed: list[FailedRow]) -> None:
+    text = printed_at_100_columns([], failed)
+    assert "nothing was timed" in text
+    assert text.count("openvino-int8") == 2 * len(failed)
 
 
 def test_not_a_number_never_reaches_a_file(tmp_path: Path) -> None:

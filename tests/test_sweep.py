@@ -69,6 +69,8 @@ def test_the_summary_is_written_in_every_form_and_names_what_is_skipped(
     records = json.loads((sweep_dir / "summary.json").read_text())
     assert records[1] == {
         "distill.temperature": "10",
+        "split": "test",
+        "selected_on": False,
         "seeds": 2,
         "miou_mean": pytest.approx(0.42),
         "miou_std": pytest.approx(math.sqrt(0.0002)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -36,6 +38,8 @@ class CheckConfiguration(Callback):
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
         """Refuses a sweep before its first job, and leaves a folder as it is that holds another one's."""
+        name_by_swept_keys(config)
+        HydraConfig.instance().set_config(copy.deepcopy(config))  # hydra.sweep.dir refers to it
         loader = GlobalHydra.instance().config_loader()
 
         def compose(overrides: list[str]) -> DictConfig:
@@ -47,7 +51,6 @@ class CheckConfiguration(Callback):
             planned = planned_jobs(config)
             if planned is not None:
                 require_own_folder(Path(config.hydra.sweep.dir), planned, lambda task: job_identity(compose(task)))
-        name_by_swept_keys(config)
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PIPED_WIDTH = 100
 
@@ -15,6 +17,12 @@ PIPED_WIDTH = 100
 def compact_table(title: str, caption: str | None = None) -> Table:
     """Returns an empty table that spends no columns on borders."""
     return Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def caption(table: Table, legend: Sequence[str], warnings: Sequence[str]) -> None:
+    """Put lines below a table; nothing in them is taken for markup, and warnings stand out."""
+    lines = [*map(Text, legend), *(Text(f"warning: {line}", "bold yellow not dim") for line in warnings)]
+    table.caption, table.caption_justify = Text("\n").join(lines), "left"
 
 
 def as_text(table: Table) -> str:

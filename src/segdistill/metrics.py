@@ -57,8 +57,8 @@ class SegmentationMetrics(Metric):
         self.confusion += counts.view(self.num_classes, self.num_classes)
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns `scores` of everything counted so far."""
-        return scores(self.confusion)
+        """Returns `scores` of everything counted so far, and what they are computed from as `confusion`."""
+        return {**scores(self.confusion), "confusion": self.confusion}
 
 
 def scores(confusion: Tensor) -> dict[str, Tensor]:
@@ -82,3 +82,23 @@ def scores(confusion: Tensor) -> dict[str, Tensor]:
         "miou": class_iou.nanmean(),
         "class_iou": class_iou,
     }
+
+
+def collapsed_to(confusion: Tensor) -> int | None:
+    """Return the id of the one class that is predicted; None where several are, or nothing was counted.
+
+    Args:
+        confusion: Integer [C, C], rows are the truth.
+    """
+    predicted = torch.nonzero(confusion.sum(dim=0)).flatten().tolist()
+    return int(predicted[0]) if len(predicted) == 1 else None
+
+
+def never_predicted(confusion: Tensor) -> list[int]:
+    """Return the ids of the classes that occur in the truth and in no prediction.
+
+    Args:
+        confusion: Integer [C, C], rows are the truth.
+    """
+    missed = (confusion.sum(dim=1) > 0) & (confusion.sum(dim=0) == 0)
+    return [int(index) for index in torch.nonzero(missed).flatten()]

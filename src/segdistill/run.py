@@ -42,7 +42,8 @@ from segdistill.parts import (
 )
 from segdistill.processes import companions, is_first, launched_outside
 from segdistill.report.page import write_report
-from segdistill.report.results import read_results, results_table
+from segdistill.report.results import read_failures, read_results
+from segdistill.report.table import results_table
 from segdistill.resume import resume_checkpoint
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import Role, optimizer_name
@@ -209,6 +210,6 @@ def _show(run_dir: Path) -> None:
     results = run_dir / "results.json"
     if results.is_file():
         write_report(run_dir)
-        lines.append(as_text(results_table(read_results(results))))
+        lines.append(as_text(results_table(read_results(results), read_failures(results))))
     lines += [f"  {name:<16}{run_dir / name}" for name in LEFT if (run_dir / name).exists()]
     log.info("done\n%s", "\n".join(lines))

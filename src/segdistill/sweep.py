@@ -85,8 +85,9 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
 
 def job_identity(cfg: DictConfig) -> dict[str, Any]:
     """Return what makes a job another one: its whole configuration, but for where it lies."""
-    content = json.loads(json.dumps(OmegaConf.to_container(cfg, resolve=True)))
-    return {key: value for key, value in content.items() if key not in (*UNSHAPING, "hydra")}
+    shaping = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in (*UNSHAPING, "hydra")])
+    identity: dict[str, Any] = json.loads(json.dumps(OmegaConf.to_container(shaping, resolve=True)))
+    return identity
 
 
 class SummariseSweep(Callback):

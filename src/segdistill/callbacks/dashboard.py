@@ -20,6 +20,7 @@ from segdistill.callbacks.inputs import predicted, spread, task_and_data
 from segdistill.callbacks.predictions import side_by_side
 from segdistill.data.labels import VOID, LabelSet
 from segdistill.report.figures import confusion_matrix, per_class_iou, speed_accuracy
+from segdistill.report.findings import selected_on, split_label
 from segdistill.report.results import Row, read_confusions, read_results
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,15 @@ class Panels:
 
     Attributes:
         labels: Of the data.
-        pictures: Evenly spaced ones of the report split.
+        split: The report split, and whether it was selected on.
+        pictures: Evenly spaced ones of that split.
         rows: Of results.json; empty where nothing was timed.
         confusions: Of each network in PyTorch, by role.
         files: That ship: exported ones, and the best checkpoint.
     """
 
     labels: LabelSet
+    split: str
     pictures: list[Picture]
     rows: list[Row]
     confusions: Mapping[str, NDArray[np.int64]]
@@ -77,7 +80,8 @@ class Dashboard(pl.Callback):
 
     def _panels(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Panels:
         task, data = task_and_data(trainer, pl_module)
-        run_dir, samples = Path(trainer.default_root_dir), data.source.splits[data.source.report_split]
+        run_dir, split = Path(trainer.default_root_dir), data.source.report_split
+        samples = data.source.splits[split]
         pictures = []
         for index in spread(len(samples), self.count):
             pixels, truth = data.report_picture(index)
@@ -85,6 +89,7 @@ class Dashboard(pl.Callback):
         results = run_dir / "results.json"
         return Panels(
             labels=data.source.labels,
+            split=split_label(split, selected_on(split)),
             pictures=pictures,
             rows=read_results(results) if results.is_file() else [],
             confusions=read_confusions(run_dir),
@@ -108,7 +113,7 @@ def show_in_wandb(run: wandb.Run, panels: Panels) -> None:
             "predictions": [
                 wandb.Image(
                     picture.pixels,
-                    caption=picture.name,
+                    caption=f"{picture.name}, {panels.split}",
                     masks={name: {"mask_data": mask, "class_labels": classes} for name, mask in picture.masks.items()},
                 )
                 for picture in panels.pictures
@@ -118,20 +123,20 @@ def show_in_wandb(run: wandb.Run, panels: Panels) -> None:
     if panels.rows:
         engines = _engines(panels.rows)
         undecoded = [row for row in panels.rows if not row.decodes]
-        title = "p50 latency in ms against mean IoU"
+        title = f"p50 latency in ms against mean IoU on {panels.split}"
         run.log(
             {
                 "engines": engines,
                 "class_iou": wandb.Table(
-                    ["model", "engine", "class", "iou"],
-                    [[r.model, r.engine, name, iou] for r in panels.rows for name, iou in r.class_iou.items()],
+                    ["model", "engine", "split", "class", "iou"],
+                    [[r.model, r.engine, r.split, name, iou] for r in panels.rows for name, iou in r.class_iou.items()],
                 ),
                 "speed_accuracy": wandb.plot.scatter(_engines(undecoded), "latency_ms_p50", "miou", title),
                 "speed_accuracy_by_engine": wandb.Image(speed_accuracy(panels.rows)),
             }
         )
     for role, matrix in panels.confusions.items():
-        run.log({f"confusion_{role}": _confusion_chart(matrix, panels.labels.names, role)})
+        run.log({f"confusion_{role}": _confusion_chart(matrix, panels.labels.names, f"{role} on {panels.split}")})
     if not run.offline and panels.files:
         artifact = wandb.Artifact(f"segdistill-{run.id}", type="model")
         for path in panels.files:
@@ -146,7 +151,7 @@ def _engines(rows: list[Row]) -> wandb.Table:
     return wandb.Table(columns, [list(row.values()) for row in listed])
 
 
-def _confusion_chart(matrix: NDArray[np.int64], names: tuple[str, ...], role: str) -> Any:
+def _confusion_chart(matrix: NDArray[np.int64], names: tuple[str, ...], title: str) -> Any:
     """W&B's own confusion chart, which `wandb.plot.confusion_matrix` would fill from single predictions."""
     fields = {column: column for column in ("Actual", "Predicted", "nPredictions")}
     cells = [[names[true], names[guess], int(matrix[true, guess])] for true, guess in np.ndindex(matrix.shape)]
@@ -154,7 +159,7 @@ def _confusion_chart(matrix: NDArray[np.int64], names: tuple[str, ...], role: st
         vega_spec_name="wandb/confusion_matrix/v1",
         data_table=wandb.Table([*fields], cells),
         fields=fields,
-        string_fields={"title": f"{role}, pixels"},
+        string_fields={"title": f"{title}, pixels"},
     )
 
 
@@ -168,5 +173,6 @@ def show_in_tensorboard(writer: Any, panels: Panels) -> None:
         writer.add_figure("speed_accuracy", speed_accuracy(panels.rows))
         writer.add_figure("class_iou", per_class_iou(panels.rows))
     for role, matrix in panels.confusions.items():
-        writer.add_figure(f"confusion_{role}", confusion_matrix(matrix, panels.labels.names, role))
+        title = f"{role} on {panels.split}"
+        writer.add_figure(f"confusion_{role}", confusion_matrix(matrix, panels.labels.names, title))
     writer.flush()

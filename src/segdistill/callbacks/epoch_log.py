@@ -8,11 +8,16 @@ import time
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.metrics import collapsed_to, never_predicted
+from segdistill.report.findings import optimism, prediction_finding, selected_on
+from segdistill.tasks.segmentation import SegmentationTask
+
 log = logging.getLogger(__name__)
 
 
 class EpochLog(pl.Callback):
-    """Logs losses, mean IoU and the time left after every validation.
+    """Logs losses, mean IoU and the time left after every validation, and what makes the scores suspicious.
 
     Args:
         title: What is being trained.
@@ -21,6 +26,7 @@ class EpochLog(pl.Callback):
     def __init__(self, title: str) -> None:
         self.title = title
         self._began, self._first_epoch = 0.0, 0
+        self._collapse: str | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
@@ -28,7 +34,7 @@ class EpochLog(pl.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the line."""
+        """Writes the line, and a warning when the network begins to predict a single class."""
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
         seconds = (time.monotonic() - self._began) / (epoch - self._first_epoch)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -43,3 +49,39 @@ class EpochLog(pl.Callback):
             seconds,
             seconds * (epochs - epoch) / 60,
         )
+        if isinstance(pl_module, SegmentationTask):
+            self._log_collapse(pl_module)
+
+    @rank_zero_only
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warns of scores on the split that chose the checkpoint, and of classes that are never predicted."""
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, SegmentationDataModule) and selected_on(data.source.report_split):
+            log.warning("test: %s", optimism(data.source.report_split))
+        if isinstance(pl_module, SegmentationTask):
+            for prefix, role in (("test/", pl_module.role), ("test/teacher_", "teacher")):
+                finding = prediction_finding(*_predictions(pl_module, prefix))
+                if finding is not None:
+                    log.warning("test: %s %s", role, finding)
+
+    def _log_collapse(self, task: SegmentationTask) -> None:
+        """Warn once for each class that a network collapses to, not at every epoch that it stays there."""
+        single, missed = _predictions(task, "val/")
+        collapse = single if missed else None
+        if collapse == self._collapse:
+            return
+        self._collapse = collapse
+        if collapse is None:
+            log.info("%s predicts more than one class now", self.title)
+        else:
+            log.warning("%s %s, on every picture of val", self.title, prediction_finding(collapse, missed))
+
+
+def _predictions(task: SegmentationTask, prefix: str) -> tuple[str | None, list[str]]:
+    """The only class that is predicted, and those that never are, in what was last counted under a prefix."""
+    confusion = task.confusions.get(prefix)
+    if confusion is None:
+        return None, []
+    single = collapsed_to(confusion)
+    missed = [task.class_names[index] for index in never_predicted(confusion)]
+    return None if single is None else task.class_names[single], missed

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
+from segdistill.report.findings import split_label
 from segdistill.report.results import Row
 
 SIZE = (5.6, 4.0)  # inches; 400 pixels wide on a phone, where its letters are as tall as the page's
@@ -21,8 +22,14 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def speed_accuracy(rows: Sequence[Row]) -> Figure:
-    """Latency across, mean IoU up, a mark for each model and engine; times that hold decoding are left out."""
+    """Latency across, mean IoU up, a mark for each model and engine; times that hold decoding are left out.
+
+    Args:
+        rows: Of one split; at least one.
+    """
     figure, axes = _figure()
+    label = split_label(rows[0].split, rows[0].selected_on, "mean IoU")
+    axes.set_ylabel(f"{label}, %")
     rows = [row for row in rows if not row.decodes]
     engines = list(dict.fromkeys(row.engine for row in rows))
     for row in rows:
@@ -36,7 +43,6 @@ def speed_accuracy(rows: Sequence[Row]) -> Figure:
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("p50 latency, ms a picture (log)")
-    axes.set_ylabel("mean IoU, %")
     axes.margins(0.12)
     axes.grid(visible=True, which="both", alpha=0.25)
     figure.set_size_inches(SIZE[0], SIZE[1] + 0.22 * len(rows))
@@ -45,9 +51,14 @@ def speed_accuracy(rows: Sequence[Row]) -> Figure:
 
 
 def per_class_iou(rows: Sequence[Row]) -> Figure:
-    """Horizontal bars: the IoU of every class, one bar for each network, in PyTorch if that was measured."""
+    """Horizontal bars: the IoU of every class, one bar for each network, in PyTorch if that was measured.
+
+    Args:
+        rows: Of one split; at least one.
+    """
     figure, axes = _figure()
-    rows = [row for row in rows if row.engine == "pytorch"] or rows[:1]
+    by_model = {row.model: row for row in rows[::-1]} | {row.model: row for row in rows if row.engine == "pytorch"}
+    rows = [by_model[model] for model in dict.fromkeys(row.model for row in rows)]
     names = list(rows[0].class_iou)
     height = 0.8 / len(rows)
     for offset, row in enumerate(rows):
@@ -62,7 +73,7 @@ def per_class_iou(rows: Sequence[Row]) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, 112)
-    axes.set_xlabel("IoU, %")
+    axes.set_xlabel(f"{split_label(rows[0].split, rows[0].selected_on, 'IoU')}, %")
     figure.set_size_inches(SIZE[0], min(2 * LARGEST_SIDE, 1.6 + 0.45 * len(names)))
     figure.legend(loc="outside lower center", fontsize=9, frameon=False)
     return figure
@@ -84,8 +95,14 @@ def training_curves(losses: Mapping[str, Curve], scores: Mapping[str, Curve]) ->
     return figure
 
 
-def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], role: str) -> Figure:
-    """Shares of each true class, in %, as one network sees them: rows are the truth."""
+def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
+    """Shares of each true class, in %, as one network sees them: rows are the truth.
+
+    Args:
+        confusion: [C, C] pixels.
+        names: C classes.
+        title: Which network, and on which split.
+    """
     side = min(LARGEST_SIDE, max(4.4, 0.46 * len(names) + 1.8))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
@@ -99,7 +116,7 @@ def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], role: s
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
-    axes.set_title(f"{role}, % of each true class", fontsize=10)
+    axes.set_title(f"{title}\n% of each true class", fontsize=10)
     return figure
 
 

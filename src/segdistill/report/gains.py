@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scipy.stats import t
 
 from segdistill.report.jobs import REPETITION, TEACHER_SCORE, Jobs, Setting
 
-log = logging.getLogger(__name__)
 METHOD, UNDISTILLED = "distill", "none"
 CONFIDENCE = 0.95
+SAME_TEACHER_DIGITS = 4  # of its score: two processors round a few pixels differently
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,66 @@ class Study:
 
     Attributes:
         baseline: The setting without a teacher.
-        teacher: Its mean IoU, a fraction of 1; None where no job has tested it.
+        teachers: The mean IoU of each one that was tested, fractions of 1.
         gains: By the name of each other setting's first job.
     """
 
     baseline: Setting
-    teacher: float | None
+    teachers: Sequence[float]
     gains: Mapping[str, Gain]
+
+    @property
+    def teacher(self) -> float | None:
+        """Mean IoU of the teachers; None where no job has tested one."""
+        return statistics.fmean(self.teachers) if self.teachers else None
+
+    @property
+    def coverage(self) -> str:
+        """What the intervals cover, and what they do not."""
+        distinct = len({round(score, SAME_TEACHER_DIGITS) for score in self.teachers})
+        whose = f"the {distinct} teachers of these jobs" if distinct > 1 else "one teacher"
+        return f"the intervals cover seeds of the student, for {whose}; another teacher may change the verdict"
 
     def of(self, setting: Setting) -> Gain | None:
         """Returns a setting's gain; None of the baseline, and of one that shares no seed with it."""
         return self.gains.get(setting.jobs[0].name)
 
 
+def refusal(jobs: Jobs) -> str | None:
+    """Return why the settings of a sweep are not compared with each other; None where nothing is against it."""
+    if len(jobs.score_labels) > 1:
+        return f"nothing is compared: some jobs report {' and some '.join(jobs.score_labels)}"
+    count = len(_baselines(jobs.by_setting()))
+    return f"no gains: {count} settings have {METHOD}={UNDISTILLED}, sweep one" if count > 1 else None
+
+
 def study(jobs: Jobs) -> Study | None:
-    """Compares every setting with the one that has no teacher; None if there is not exactly one of those."""
+    """Compares every setting with the one that has no teacher; None if there is none, or a `refusal`."""
     settings = jobs.by_setting()
-    baselines = [setting for setting in settings if setting.values.get(METHOD) == UNDISTILLED]
-    if len(baselines) > 1:
-        log.warning("no gains: %d settings have %s=%s, sweep one", len(baselines), METHOD, UNDISTILLED)
-    if len(baselines) != 1:
+    baselines = _baselines(settings)
+    if not baselines or refusal(jobs) is not None:
         return None
     (baseline,) = baselines
     taught = [score for job in jobs.jobs if (score := job.tested.get(TEACHER_SCORE)) is not None]
     teacher = statistics.fmean(taught) if taught else None
     gains = {setting.jobs[0].name: _gain(setting, baseline, teacher) for setting in settings if setting is not baseline}
-    return Study(baseline, teacher, {name: gain for name, gain in gains.items() if gain is not None})
+    return Study(baseline, taught, {name: gain for name, gain in gains.items() if gain is not None})
+
+
+def gain_record(gain: Gain | None) -> dict[str, Any]:
+    """Return a gain as a row of a summary; Nones where there is none."""
+    low, high = gain.interval if gain and gain.interval else (None, None)
+    return {
+        "gain": gain.mean if gain else None,
+        "gain_low": low,
+        "gain_high": high,
+        "gap_closed": gain.gap_closed if gain else None,
+        "verdict": gain.verdict if gain else None,
+    }
+
+
+def _baselines(settings: Sequence[Setting]) -> list[Setting]:
+    return [setting for setting in settings if setting.values.get(METHOD) == UNDISTILLED]
 
 
 def _gain(setting: Setting, baseline: Setting, teacher: float | None) -> Gain | None:

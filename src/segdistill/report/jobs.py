@@ -8,8 +8,11 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from segdistill.report.findings import split_label
+
 STATUS = "job.json"
 SCORE, TEACHER_SCORE = "test/miou", "test/teacher_miou"
+CLASS_SCORE, CLASSES_PREDICTED = "test/iou_", "test/classes_predicted"
 REPETITION = "seed"
 """The key whose values repeat a setting instead of making another."""
 
@@ -23,22 +26,42 @@ class Job:
         settings: What its command line set: key -> value, as text.
         tested: What the test logged, fractions of 1: test/miou, test/teacher_miou and others; empty without a test.
         error: Why it failed.
+        split: The split it was tested on.
+        selected_on: Whether its checkpoint was selected on that very split.
     """
 
     name: str
     settings: dict[str, str]
     tested: dict[str, float | None]
     error: str | None
+    split: str = "test"
+    selected_on: bool = False
 
     @property
     def score(self) -> float | None:
         """The mean IoU of what was trained; None while there is none."""
         return self.tested.get(SCORE)
 
+    @property
+    def score_label(self) -> str:
+        """What the score is called: "test mean IoU", or "val mean IoU (selected on)"."""
+        return split_label(self.split, self.selected_on, "mean IoU")
+
+    @property
+    def classes(self) -> tuple[int, int]:
+        """Over how many classes the mean goes, and how many there are; zeros where that is not noted."""
+        scores = [value for name, value in self.tested.items() if name.startswith(CLASS_SCORE)]
+        return sum(value is not None for value in scores), len(scores)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether a single class is predicted where others occur."""
+        return self.tested.get(CLASSES_PREDICTED) == 1 and self.classes[0] > 1
+
 
 @dataclass(frozen=True)
 class Setting:
-    """The jobs that differ in nothing but their seed.
+    """The jobs that differ in nothing but their seed, and were tested on the same split.
 
     Attributes:
         values: Swept key -> value.
@@ -63,6 +86,11 @@ class Setting:
         """Standard deviation of the scores, of a sample; None of a single one."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
+    @property
+    def score_label(self) -> str:
+        """What the scores are called; they are of one split."""
+        return self.jobs[0].score_label
+
 
 @dataclass(frozen=True)
 class Jobs:
@@ -82,18 +110,24 @@ class Jobs:
         keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key != REPETITION)
         return [key for key in keys if len({job.settings.get(key) for job in self.jobs}) > 1]
 
+    @property
+    def score_labels(self) -> list[str]:
+        """What the scores are called; more than one where jobs were tested on different splits."""
+        return sorted({job.score_label for job in self.jobs if job.score is not None})
+
     def described(self, job: Job) -> str:
         """Returns what sets a job apart from the others, in one line."""
         return ", ".join(f"{key}={job.settings[key]}" for key in [*self.swept, REPETITION] if key in job.settings)
 
     def by_setting(self) -> list[Setting]:
-        """Returns the settings that have a score, best mean first."""
-        groups: dict[tuple[str, ...], list[Job]] = {}
+        """Returns the settings that have a score, best mean first; those of one split together."""
+        groups: dict[tuple[str, tuple[str, ...]], list[Job]] = {}
         for job in self.jobs:
             if job.score is not None:
-                groups.setdefault(tuple(job.settings.get(key, "") for key in self.swept), []).append(job)
-        settings = [Setting(dict(zip(self.swept, values, strict=True)), jobs) for values, jobs in groups.items()]
-        return sorted(settings, key=lambda setting: -setting.mean)
+                values = tuple(job.settings.get(key, "") for key in self.swept)
+                groups.setdefault((job.score_label, values), []).append(job)
+        settings = [Setting(dict(zip(self.swept, values, strict=True)), jobs) for (_, values), jobs in groups.items()]
+        return sorted(settings, key=lambda setting: (setting.score_label, -setting.mean))
 
 
 def read_jobs(sweep_dir: Path) -> Jobs:
@@ -119,4 +153,5 @@ def _job(folder: Path) -> Job:
     tested = noted.get("tested", {})
     error = noted.get("error") if noted["status"] == "failed" else None
     numbers = {name: None if value is None else float(value) for name, value in tested.items()}
-    return Job(folder.name, dict(noted["overrides"]), numbers, error)
+    split, selected_on = noted.get("split", "test"), noted.get("selected_on", False)
+    return Job(folder.name, dict(noted["overrides"]), numbers, error, split, selected_on)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import shlex
@@ -21,20 +20,28 @@ from PIL import Image
 
 from segdistill import __version__
 from segdistill.files import written_whole
-from segdistill.report.figures import Curve, confusion_matrix, per_class_iou, speed_accuracy, training_curves
-from segdistill.report.results import Row, read_confusions, read_results, yardstick
+from segdistill.report.curves import read_curves
+from segdistill.report.figures import confusion_matrix, per_class_iou, speed_accuracy, training_curves
+from segdistill.report.findings import count_of, failures, run_warnings, scored_classes, selected_on, split_label
+from segdistill.report.results import Row, read_confusions, read_failures, read_results, yardstick
 
 PICTURE_WIDTH, PICTURES = 1400, 8
 DPI = 160
-MOST_POINTS = 400  # of a curve; more than a page can show
-SCORES = ("val/miou", "test/miou")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of results beside the one it is compared with."""
+    """A row of results beside the one it is compared with.
+
+    Attributes:
+        row: The row.
+        classes: Over how many its mean IoU goes.
+        faster: How many times.
+        points: Of mean IoU that it is ahead; None where one of the two is unknown.
+    """
 
     row: Row
+    classes: str
     faster: float
     points: float | None
 
@@ -43,10 +50,12 @@ def write_report(run_dir: Path) -> Path:
     """Writes `report.html` and `figures/*.png` from what a run has left; returns the page.
 
     Args:
-        run_dir: Holds `results.json`; what else there is, is shown as well.
+        run_dir: Holds `results.json`, of which every row may have failed; what else there is, is shown as well.
     """
-    rows = read_results(run_dir / "results.json")
-    figures = _figures(run_dir, rows)
+    rows, failed = read_results(run_dir / "results.json"), read_failures(run_dir / "results.json")
+    split = next(iter([row.split for row in rows] + [row.split for row in failed]), "test")
+    label = split_label(split, selected_on(split))
+    figures = _figures(run_dir, rows, label)
     for name, figure in figures.items():
         with written_whole(run_dir / "figures" / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
@@ -56,8 +65,13 @@ def write_report(run_dir: Path) -> Path:
         .get_template("report.html.j2")
         .render(
             name=run_dir.resolve().name,
-            rows=rows,
-            reference=yardstick(rows),
+            reference=yardstick(rows) if rows else None,
+            split=label,
+            images=split_label(split, selected_on(split), "images"),
+            warnings=[*run_warnings(rows), *failures(failed)],
+            scored=scored_classes(rows),
+            scored_differ=len({(row.classes_scored, len(row.class_iou)) for row in rows}) > 1,
+            failed=failed,
             batch_size=next((row.batch_size for row in rows if row.batch_size), None),
             lines=_lines(rows),
             models={row.model: row for row in rows},
@@ -76,48 +90,32 @@ def write_report(run_dir: Path) -> Path:
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:
-    reference = yardstick(rows)
-    known = [row.miou is not None and reference.miou is not None for row in rows]
-    return [
-        Line(
-            row,
-            faster=reference.latency_ms_p50 / row.latency_ms_p50,
-            points=100 * ((row.miou or 0.0) - (reference.miou or 0.0)) if both else None,
-        )
-        for row, both in zip(rows, known, strict=True)
-    ]
+    return [_line(row, yardstick(rows)) for row in rows]
 
 
-def _figures(run_dir: Path, rows: Sequence[Row]) -> dict[str, Figure]:
-    figures = {
-        "speed_accuracy": speed_accuracy(rows),
-        "per_class_iou": per_class_iou(rows),
-    }
-    losses, scores = _curves(run_dir)
+def _line(row: Row, reference: Row) -> Line:
+    known = row.miou is not None and reference.miou is not None
+    return Line(
+        row,
+        classes=count_of(row.classes_scored, len(row.class_iou)),
+        faster=reference.latency_ms_p50 / row.latency_ms_p50,
+        points=100 * ((row.miou or 0.0) - (reference.miou or 0.0)) if known else None,
+    )
+
+
+def _figures(run_dir: Path, rows: Sequence[Row], split: str) -> dict[str, Figure]:
+    figures = {"speed_accuracy": speed_accuracy(rows), "per_class_iou": per_class_iou(rows)} if rows else {}
+    losses, scores = read_curves(run_dir)
     if losses or scores:
-        figures["training_curves"] = training_curves(losses, scores)
-    for role, matrix in read_confusions(run_dir).items():
-        figures[f"confusion_{role}"] = confusion_matrix(matrix, list(rows[0].class_iou), role)
+        figures["training_curves"] = training_curves(losses, {_on(split, name): scores[name] for name in scores})
+    for role, matrix in read_confusions(run_dir).items() if rows else ():
+        figures[f"confusion_{role}"] = confusion_matrix(matrix, list(rows[0].class_iou), f"{role} on {split}")
     return figures
 
 
-def _curves(run_dir: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    """Training losses and validation scores, as the CSV logger left them."""
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    for path in sorted((run_dir / "csv").glob("*/metrics.csv")):
-        with path.open(newline="") as file:
-            for record in csv.DictReader(file):
-                for name, value in record.items():
-                    if value and (name.startswith("train/loss") or name in SCORES):
-                        steps, values = curves.setdefault(name, ([], []))
-                        steps.append(float(record["step"]))
-                        values.append(100 * float(value) if name in SCORES else float(value))
-    thinned: dict[str, Curve] = {}
-    for name, (steps, values) in curves.items():
-        every = 1 + len(steps) // MOST_POINTS
-        thinned[name] = steps[::every], values[::every]
-    losses = {name: curve for name, curve in thinned.items() if name not in SCORES}
-    return losses, {name: curve for name, curve in thinned.items() if name in SCORES}
+def _on(split: str, name: str) -> str:
+    """What a curve is called: Lightning logs as test/miou what may have been scored on another split."""
+    return f"{name}, on {split}" if name == "test/miou" and split != "test" else name
 
 
 def environment() -> Environment:

@@ -1,4 +1,4 @@
-"""results.json, one row for each (model, engine), and the table of them."""
+"""results.json: one row for each (model, engine)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
-from segdistill.console import compact_table
 from segdistill.files import write_json
+
+SELECTION_SPLIT = "val"
+"""The split whose mean IoU chooses the best checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -128,31 +129,3 @@ YARDSTICK = "onnxruntime-fp32"
 def yardstick(rows: Sequence[Row]) -> Row:
     """Returns the row that others are compared with: the teacher's float32 file, or what comes nearest to it."""
     return min(rows, key=lambda row: (row.model != "teacher", row.engine != YARDSTICK, row.engine != "pytorch"))
-
-
-def results_table(rows: Sequence[Row]) -> Table:
-    """Returns the rows as a table that fits into 100 columns."""
-    first, reference = rows[0], yardstick(rows)
-    height, width = first.input_size
-    sizes = {row.model: f"{row.model}: {row.params / 1e6:.2f} M parameters, {row.gmacs:.2f} GMACs" for row in rows}
-    table = compact_table(
-        f"{first.images} {first.split} images of {height} x {width}, batch 1, {first.threads} threads",
-        "accuracies and agreement with PyTorch in %, p50 and p95 in ms, "
-        f"faster: than {reference.model} {reference.engine}; {'; '.join(sizes.values())}; on {first.device}",
-    )
-    for heading in ("model", "engine"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("overall", "mean", "freqw", "mIoU", "agree", "MB", "p50", "p95", "faster"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        shares = (row.overall_acc, row.mean_acc, row.freqw_acc, row.miou, row.agreement)
-        table.add_row(
-            row.model,
-            row.engine,
-            *("-" if value is None else f"{100 * value:.2f}" for value in shares),
-            f"{row.file_mb:.1f}",
-            f"{row.latency_ms_p50:.1f}",
-            f"{row.latency_ms_p95:.1f}",
-            f"{reference.latency_ms_p50 / row.latency_ms_p50:.1f}x",
-        )
-    return table

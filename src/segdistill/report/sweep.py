@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
 
-from segdistill.console import compact_table, terminal
+from segdistill.console import terminal
 from segdistill.errors import UserError
 from segdistill.files import write_json, written_whole
 from segdistill.report.figures import COLOURS
-from segdistill.report.gains import METHOD, UNDISTILLED, Gain, Study, study
+from segdistill.report.gains import Study, gain_record, study
 from segdistill.report.jobs import Jobs, Setting, read_jobs
 from segdistill.report.page import drawn, environment
+from segdistill.report.sweep_findings import score_label, scored_classes, sweep_warnings
+from segdistill.report.sweep_table import sweep_table
 
 DPI = 160
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def summarise(sweep_dir: Path) -> Jobs:
     jobs = read_jobs(sweep_dir)
     for name, reason in jobs.skipped.items():
         log.warning("%s: skipped, no job of a sweep (%s)", sweep_dir / name, reason)
-    settings, compared = jobs.by_setting(), study(jobs)
+    settings, compared, warnings = jobs.by_setting(), study(jobs), sweep_warnings(jobs)
     records = [_record(setting, jobs.swept, compared) for setting in settings]
     write_json(sweep_dir / "summary.json", records)
     with written_whole(sweep_dir / "summary.csv") as temporary, temporary.open("w", newline="") as file:
@@ -48,7 +49,9 @@ def summarise(sweep_dir: Path) -> Jobs:
         writer.writeheader()
         writer.writerows({**record, "jobs": " ".join(record["jobs"])} for record in records)
     figure = sweep_figure(settings, jobs.swept, compared.teacher if compared else None)
-    if figure is not None:
+    if figure is None:
+        (sweep_dir / "summary.png").unlink(missing_ok=True)  # drawn when there were fewer jobs
+    else:
         with written_whole(sweep_dir / "summary.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
     page = (
@@ -60,26 +63,34 @@ def summarise(sweep_dir: Path) -> Jobs:
             settings=settings,
             jobs=jobs,
             study=compared,
+            label=score_label(jobs),
+            mixed=len(jobs.score_labels) > 1,
+            scored=scored_classes(jobs),
+            warnings=warnings,
             figure=None if figure is None else drawn(figure),
             pages={job.name for job in jobs.jobs if (sweep_dir / job.name / "report.html").is_file()},
         )
     )
     with written_whole(sweep_dir / "summary.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
-    terminal().print(_table(settings, jobs.swept, compared))
+    terminal().print(sweep_table(jobs, compared, warnings))
     return jobs
 
 
 def sweep_figure(settings: Sequence[Setting], swept: Sequence[str], teacher: float | None = None) -> Figure | None:
     """Marks with bars of one standard deviation for one swept key, a heat map for two, nothing for others.
 
+    Settings that were tested on different splits are not drawn beside each other.
+
     Args:
         settings: What is drawn.
         swept: The keys that differ between them.
         teacher: Its mean IoU, a fraction of 1, for a line beside the marks.
     """
-    if not settings or len(swept) not in (1, 2):
+    labels = {setting.score_label for setting in settings}
+    if len(labels) != 1 or len(swept) not in (1, 2):
         return None
+    (label,) = labels
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     axes = figure.subplots()
     if len(swept) == 1:
@@ -95,7 +106,7 @@ def sweep_figure(settings: Sequence[Setting], swept: Sequence[str], teacher: flo
         axes.margins(x=0.1)
         axes.set_xticks(places, [setting.values[swept[0]] for setting in ordered])
         axes.set_xlabel(swept[0])
-        axes.set_ylabel("test mean IoU, %")
+        axes.set_ylabel(f"{label}, %")
         axes.grid(visible=True, alpha=0.25)
         return figure
     rows, columns = (sorted({setting.values[key] for setting in settings}, key=_sortable) for key in swept)
@@ -112,59 +123,21 @@ def sweep_figure(settings: Sequence[Setting], swept: Sequence[str], teacher: flo
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel(swept[1])
     axes.set_ylabel(swept[0])
-    figure.colorbar(image, label="test mean IoU, %")
+    figure.colorbar(image, label=f"{label}, %")
     return figure
 
 
 def _record(setting: Setting, swept: Sequence[str], compared: Study | None) -> dict[str, Any]:
     return {
         **{key: setting.values[key] for key in swept},
+        "split": setting.jobs[0].split,
+        "selected_on": setting.jobs[0].selected_on,
         "seeds": len(setting.scores),
         "miou_mean": setting.mean,
         "miou_std": setting.deviation,
-        **(_gain_record(compared.of(setting)) if compared else {}),
+        **(gain_record(compared.of(setting)) if compared else {}),
         "jobs": [job.name for job in setting.jobs],
     }
-
-
-def _gain_record(gain: Gain | None) -> dict[str, Any]:
-    low, high = gain.interval if gain and gain.interval else (None, None)
-    return {
-        "gain": gain.mean if gain else None,
-        "gain_low": low,
-        "gain_high": high,
-        "gap_closed": gain.gap_closed if gain else None,
-        "verdict": gain.verdict if gain else None,
-    }
-
-
-def _table(settings: Sequence[Setting], swept: Sequence[str], compared: Study | None) -> Table:
-    caption = None
-    if compared:
-        caption = f"gain over {METHOD}={UNDISTILLED} in points, paired over seeds, with its 95 % interval"
-        if compared.teacher is not None:
-            caption += f"; the teacher has {100 * compared.teacher:.2f}, gap: how much of its lead is closed"
-    table = compact_table("test mean IoU in %, best first", caption)
-    for key in swept:
-        table.add_column(key, no_wrap=True)
-    headings = ["mean", "std", "seeds", *(["gain", "from", "to", "gap %", "verdict"] if compared else [])]
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for setting in settings:
-        cells = [f"{100 * setting.mean:.2f}", _percent(setting.deviation), str(len(setting.scores))]
-        if compared:
-            record = _gain_record(compared.of(setting))
-            cells += [_percent(record[key], "+.2f") for key in ("gain", "gain_low", "gain_high")]
-            cells += [
-                _percent(record["gap_closed"], ".0f"),
-                record["verdict"] or ("baseline" if setting == compared.baseline else "no common seed"),
-            ]
-        table.add_row(*(setting.values[key] for key in swept), *cells)
-    return table
-
-
-def _percent(share: float | None, form: str = ".2f") -> str:
-    return "-" if share is None else format(100 * share, form)
 
 
 def _is_number(value: str) -> bool:

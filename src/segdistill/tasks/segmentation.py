@@ -58,6 +58,7 @@ class SegmentationTask(pl.LightningModule):
         self.val_loss = MeanMetric()  # nan_strategy="disable" would drop the weights as well
         self.val_metrics = SegmentationMetrics(len(class_names))
         self.test_metrics = SegmentationMetrics(len(class_names))
+        self.confusions: dict[str, Tensor] = {}  # of the last validation and test, by the prefix of their names
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -109,10 +110,15 @@ class SegmentationTask(pl.LightningModule):
         self.log_scores("test/", self.test_metrics)
 
     def log_scores(self, prefix: str, metrics: SegmentationMetrics) -> None:
-        """Logs everything that was counted under names that begin with `prefix`, and starts counting anew."""
+        """Logs everything that was counted under names that begin with `prefix`, and starts counting anew.
+
+        What it was computed from stays in `confusions`, for callbacks that run afterwards.
+        """
         values = metrics.compute()
         metrics.reset()
-        class_iou = values.pop("class_iou")
+        class_iou, confusion = values.pop("class_iou"), values.pop("confusion").cpu()
+        self.confusions[prefix] = confusion
+        values["classes_predicted"] = (confusion.sum(dim=0) > 0).sum()
         per_class = {f"iou_{name}": value for name, value in zip(self.class_names, class_iou, strict=True)}
         for name, value in {**values, **per_class}.items():
             self.log(f"{prefix}{name}", value.float(), prog_bar=name == "miou", sync_dist=True)
