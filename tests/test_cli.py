@@ -93,7 +93,7 @@ def test_an_error_inside_what_hydra_instantiates_is_told_in_its_own_words() -> N
     network = {"_target_": "segdistill.models.DeepLabV3", "num_classes": 3, "backbone": "no_such_network"}
     with pytest.raises(HydraException) as caught:
         instantiate(network)
-    assert explain(caught.value).startswith("backbone=no_such_network: timm has no such network")
+    assert str(explain(caught.value)).startswith("backbone=no_such_network: timm has no such network")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +94,17 @@ def test_not_a_number_never_reaches_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    host, ended = platform.node().replace(".", "-"), 999_999_999  # beyond every system's process numbers
+    names = [f".{host}.{ended}.x", f".{host}.{os.getppid()}.x", f".other.{ended}.x", f".{host}.{ended}.y"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    with written_whole(tmp_path / "x") as temporary:
+        temporary.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"x", *names[1:]}
 
 
 def test_a_file_or_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

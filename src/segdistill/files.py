@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +17,42 @@ from typing import Any
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path for a file or folder that takes its final name only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    if temporary.is_dir():  # left by a process that was killed, whose number has come round again
-        shutil.rmtree(temporary)
+    host = platform.node().replace(".", "-")
+    _remove_leftovers(path, host)
+    temporary = path.with_name(f".{host}.{os.getpid()}.{path.name}")
     try:
         yield temporary
         if path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove_leftovers(path: Path, host: str) -> None:
+    """Remove temporary files of processes that were killed; another machine's may be alive."""
+    for left in path.parent.glob(f".{glob.escape(host)}.*.{glob.escape(path.name)}"):
+        number = left.name.removeprefix(f".{host}.").partition(".")[0]
+        if number.isdigit() and (int(number) == os.getpid() or not _is_alive(int(number))):
+            _remove(left)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere the signal 0 is none of no effect
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
 
 def job_identity(cfg: DictConfig) -> dict[str, Any]:
     """Return what makes a job another one: its whole configuration, but for where it lies."""
-    shaping = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in (*UNSHAPING, "hydra")])
+    shaping = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in (*UNSHAPING, "hydra")])
     identity: dict[str, Any] = json.loads(json.dumps(OmegaConf.to_container(shaping, resolve=True)))
     return identity
 

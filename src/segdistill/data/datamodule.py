@@ -121,7 +121,8 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs before Lightning restores its loops."""
-        return {"first_epoch": 0 if self.trainer is None else self.trainer.fit_loop.epoch_progress.current.processed}
+        progress: Any = None if self.trainer is None else self.trainer.fit_loop.epoch_progress.current
+        return {"first_epoch": 0 if progress is None else progress.processed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the epoch after the saved ones."""
