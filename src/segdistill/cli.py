@@ -88,10 +88,11 @@ def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
 
 def explain(error: Exception) -> str | None:
     """Return one line for what the user can mend: the key or file, the value, what is allowed; None of a defect."""
-    if isinstance(error, UserError | OSError):
-        return str(error)
-    if not isinstance(error, HydraException | OmegaConfBaseException) and not _raised_while_composing(error):
-        return None
+    if not isinstance(error, HydraException | OmegaConfBaseException):  # some of which are OSErrors, too
+        if isinstance(error, UserError | OSError):
+            return str(error)
+        if not _raised_while_composing(error):
+            return None
     if isinstance(error.__cause__, UserError):  # raised by what Hydra instantiates
         return str(error.__cause__)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
