@@ -102,7 +102,7 @@ class FailedRow:
 
 def write_results(path: Path, rows: Sequence[Row], failed: Sequence[FailedRow] = ()) -> None:
     """Write results.json: measured rows first, then those that failed, which hold an `error`."""
-    write_json(path, [asdict(row) for row in (*rows, *failed)])
+    write_json(path, [*map(asdict, rows), *map(asdict, failed)])
 
 
 def read_results(path: Path) -> list[Row]:
