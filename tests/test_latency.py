@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segdistill.deploy.export import deployable, export_onnx
-from segdistill.deploy.latency import BATCHES, Engine, Measurement, Pictures, count, installed_runtimes, measure
+from segdistill.deploy.latency import BATCHES, TURN, Engine, Measurement, measure
+from segdistill.deploy.round_buffer import Images, RoundBuffer
+from segdistill.deploy.runtimes import installed_runtimes
+from segdistill.deploy.scoring import MaskScores
+
+Pixels = NDArray[np.uint8]
 
 
 class Brightest(nn.Module):
@@ -23,43 +32,86 @@ class Brightest(nn.Module):
         return image * 2
 
 
+class DyingAfter(Brightest):
+    """Kills its process at the given call."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls -= 1
+        if self.calls == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(image)
+
+
+class Watching(MaskScores):
+    """Notes how many masks it was given, and how many of the arrays are still held by anybody."""
+
+    def __init__(self, references: Sequence[int | None], num_classes: int) -> None:
+        super().__init__(references, num_classes)
+        self.given: list[weakref.ref[Pixels]] = []
+        self.lengths: list[int] = []
+        self.most_alive = 0
+
+    def add(self, place: int, masks: Pixels, truth: Pixels) -> None:
+        super().add(place, masks, truth)
+        self.given.append(weakref.ref(masks))
+        self.lengths.append(len(masks))
+        self.most_alive = max(self.most_alive, sum(each() is not None for each in self.given))
+
+
 @pytest.fixture
-def images() -> NDArray[np.uint8]:
+def pixels() -> Pixels:
     return np.random.default_rng(0).integers(0, 256, (19, 10, 12, 3), np.uint8)
 
 
 @pytest.fixture
-def pictures(images: NDArray[np.uint8], tmp_path: Path) -> Pictures:
-    np.save(tmp_path / "decoded.npy", images)
-    files = [tmp_path / f"{index}.png" for index in range(len(images))]
-    for pixels, path in zip(images, files, strict=True):
-        Image.fromarray(pixels).save(path)
-    return Pictures(tmp_path / "decoded.npy", files)
+def images(pixels: Pixels, tmp_path: Path) -> Images:
+    """The truth of each is its brightest channel."""
+    files = [tmp_path / f"{index}.png" for index in range(len(pixels))]
+    for image, path in zip(pixels, files, strict=True):
+        Image.fromarray(image).save(path)
+    return Images(files, lambda index: (pixels[index], pixels[index].argmax(axis=2).astype(np.uint8)))
 
 
 @pytest.fixture
-def exported(images: NDArray[np.uint8], tmp_path: Path) -> Path:
-    export_onnx(Brightest(), tmp_path / "m.onnx", images[:2], {})
+def exported(pixels: Pixels, tmp_path: Path) -> Path:
+    export_onnx(Brightest(), tmp_path / "m.onnx", pixels[:2], {})
     return tmp_path / "m.onnx"
 
 
-def test_every_engine_sees_every_picture_and_keeps_its_own_masks(
-    images: NDArray[np.uint8], pictures: Pictures, exported: Path, tmp_path: Path
+def saved(network: nn.Module, path: Path) -> Path:
+    torch.save(deployable(network), path)
+    return path
+
+
+def class_pixels(pixels: Pixels) -> NDArray[np.int64]:
+    return np.diag(np.bincount(pixels.argmax(axis=3).ravel(), minlength=3))
+
+
+@pytest.mark.slow
+def test_every_engine_sees_every_image_and_no_mask_is_kept_beyond_its_round(
+    pixels: Pixels, images: Images, exported: Path, tmp_path: Path
 ) -> None:
-    torch.save(deployable(Brightest()), tmp_path / "m.pt")
     engines = [
-        Engine("student", "pytorch", tmp_path / "m.pt"),
         *(Engine("student", f"{runtime}-fp32", exported) for runtime in installed_runtimes()),
+        Engine("student", "pytorch", saved(Brightest(), tmp_path / "m.pt")),
         Engine("student", "onnxruntime-fp32+decode", exported, decodes=True),
     ]
-    measured = measure(engines, pictures, threads=1, batch_size=4)
+    scores = Watching([2] * len(engines), num_classes=3)
+    measured = measure(engines, images, scores, threads=1, batch_size=12)
     assert [m.engine for m in measured] == engines
-    for measurement in measured:
-        assert len(measurement.latencies_ms) == len(pictures) == 19
+    for place, measurement in enumerate(measured):
+        assert measurement.error is None
+        assert len(measurement.latencies_ms) == len(images) == 19
         assert min(measurement.latencies_ms) > 0
         assert len(measurement.batches_ms) == (0 if measurement.engine.decodes else BATCHES)
-        np.testing.assert_array_equal(measurement.masks, images.argmax(axis=3))
-        assert measurement.agreement(measured[0]) == 1
+        np.testing.assert_array_equal(scores.confusions[place], class_pixels(pixels))
+        assert scores.agreement(place) == 1
+    assert scores.lengths == [8] * 4 + [8] * 4 + [3] * 4
+    assert scores.most_alive == 2  # the reference's and those of the engine that is compared with it
     assert not multiprocessing.active_children()
 
 
@@ -67,35 +119,50 @@ def test_openvino_is_measured_where_this_suite_runs() -> None:
     assert installed_runtimes() == ["onnxruntime", "openvino"]
 
 
-def test_pictures_of_other_sizes_are_resized_inside_the_clock(
-    images: NDArray[np.uint8], pictures: Pictures, exported: Path
+def test_images_of_other_sizes_are_resized_inside_the_clock(pixels: Pixels, images: Images, exported: Path) -> None:
+    Image.fromarray(pixels[0].repeat(2, axis=0).repeat(2, axis=1)).save(images.files[0])
+    scores = MaskScores([0], num_classes=3)
+    measure([Engine("s", "onnxruntime-fp32+decode", exported, decodes=True)], images, scores, threads=1)
+    assert scores.confusions[0].sum() == 19 * 10 * 12
+    assert np.trace(scores.confusions[0]) >= 18 * 10 * 12
+
+
+@pytest.mark.slow
+def test_engines_that_fail_or_die_are_named_and_the_others_go_on(
+    pixels: Pixels, images: Images, exported: Path, tmp_path: Path
 ) -> None:
-    Image.fromarray(images[0].repeat(2, axis=0).repeat(2, axis=1)).save(pictures.files[0])
-    (measured,) = measure([Engine("s", "onnxruntime-fp32+decode", exported, decodes=True)], pictures, threads=1)
-    assert measured.masks.shape == (19, 10, 12)
-    np.testing.assert_array_equal(measured.masks[1:], images[1:].argmax(axis=3))
-
-
-def test_an_engine_that_cannot_open_is_named(pictures: Pictures, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    with pytest.raises(RuntimeError, match="teacher onnxruntime-fp32: "):
-        measure([Engine("teacher", "onnxruntime-fp32", broken)], pictures, threads=1)
+    calls = 5 + 1 + TURN + 1 + 3  # warming up, a first round, in the second
+    engines = [
+        Engine("teacher", "onnxruntime-fp32", broken),
+        Engine("teacher", "pytorch", saved(DyingAfter(calls), tmp_path / "dying.pt")),
+        Engine("student", "onnxruntime-fp32", exported),
+        Engine("student", "pytorch", saved(Brightest(), tmp_path / "m.pt")),
+    ]
+    scores = MaskScores([1, 1, 3, 3], num_classes=3)
+    opened, died, *others = measure(engines, images, scores, threads=1, batch_size=4)
+    assert opened.error is not None
+    assert "broken.onnx: cannot be loaded as an ONNX file" in opened.error
+    assert "\n" not in opened.error
+    assert died.error == "its process was killed by SIGKILL"
+    for place, measurement in enumerate(others, 2):
+        assert measurement.error is None
+        assert (len(measurement.latencies_ms), len(measurement.batches_ms)) == (19, BATCHES)
+        np.testing.assert_array_equal(scores.confusions[place], class_pixels(pixels))
+        assert scores.agreement(place) == 1
+    assert len(scores.differences) == TURN  # of the round that both went through
     assert not multiprocessing.active_children()
 
 
-def test_confusion_and_agreement_by_hand() -> None:
-    truth = np.array([[[0, 1, 1, 255]], [[1, 1, 0, 0]]], np.uint8)
-    one = Measurement(Engine("s", "pytorch", Path()), masks=np.array([[[0, 1, 0, 0]], [[1, 1, 1, 0]]], np.uint8))
-    other = Measurement(Engine("s", "onnxruntime-fp32", Path()), masks=truth % 255)
-    np.testing.assert_array_equal(one.confusion(truth, 2), [[2, 1], [1, 3]])
-    assert one.agreement(other) == 6 / 8
-
-
-def test_count_leaves_void_out() -> None:
-    predicted = np.array([[0, 1, 1, 0]], np.uint8)
-    truth = np.array([[0, 0, 1, 255]], np.uint8)
-    np.testing.assert_array_equal(count(predicted, truth, 2), [[1, 1], [0, 1]])
+def test_a_round_takes_the_place_of_the_one_before(pixels: Pixels, images: Images, tmp_path: Path) -> None:
+    buffer = RoundBuffer(tmp_path / "images.npy", images, capacity=8)
+    mapped, size = np.load(buffer.path, mmap_mode="r"), buffer.path.stat().st_size
+    for indices in (range(8), range(8, 16), range(16, 19)):
+        truth = buffer.load(indices)
+        np.testing.assert_array_equal(mapped[: len(indices)], pixels[indices.start : indices.stop])
+        np.testing.assert_array_equal(truth, pixels[indices.start : indices.stop].argmax(axis=3))
+    assert buffer.path.stat().st_size == size < 8 * pixels[0].nbytes + 256
 
 
 def test_percentiles_are_those_of_numpy() -> None:

@@ -70,6 +70,7 @@ def test_every_row_is_filled_from_measurements(run_dir: Path) -> None:
         assert 0 < row.overall_acc <= 1
         assert set(row.class_iou) == {"background", "car", "signal", "pedestrian", "lane"}
         assert (5 < row.file_mb < 8) if "int8" in row.engine else (20 < row.file_mb < 30)
+        assert row.agreement is not None
         assert row.agreement >= (0.9 if "int8" in row.engine else 0.999)
     teacher, student = rows[0], rows[len(ENGINES)]
     assert student.params < teacher.params

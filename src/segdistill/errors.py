@@ -19,6 +19,6 @@ class ConfigError(UserError):
         return ConfigError(f"{prefix}.{self.key}", self.value, self.allowed) if prefix else self
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Returns the first line of another library's message, or the error's name where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

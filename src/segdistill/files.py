@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -68,3 +69,12 @@ def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented JSON; NaN is not JSON and raises ValueError."""
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def full_disk(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk that `error` is or was raised from; None where there is none."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

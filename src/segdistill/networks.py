@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from torch import nn
 
 from segdistill.config import DistillConfig, StudentConfig, TeacherConfig
 from segdistill.data.labels import LabelSet
-from segdistill.errors import ConfigError
+from segdistill.deploy.export import try_export
+from segdistill.errors import ConfigError, UserError, first_line
+from segdistill.files import full_disk
 from segdistill.models.external import NO_WEIGHTS
+from segdistill.models.folding import folded
 from segdistill.models.merged import MergedClasses
-from segdistill.models.native import check_logits
+from segdistill.models.native import PROBE_SIZE, check_logits, evaluated
 from segdistill.models.taps import tap_channels
 from segdistill.models.teacher import load_network
 
@@ -77,6 +82,35 @@ def class_groups(class_map: Mapping[str, Sequence[int]], count: int, names: Sequ
                 raise ConfigError(key, list(ids), f"{index} already belongs to {owners[index]}")
             owners[index] = name
     return [list(class_map[name]) for name in names]
+
+
+def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
+    """Tries the ONNX export of a network that is not trained yet.
+
+    Args:
+        role: "teacher" or "student".
+        network: Left as it is.
+        size: [H, W] of the data.
+
+    Raises:
+        UserError: If it cannot be exported.
+    """
+    try:
+        try_export(_quick_to_trace(network), size)
+    except Exception as error:  # whatever the exporter, the checker or a copy of the network raises
+        if (full := full_disk(error)) is not None:
+            raise full from error
+        raise UserError(
+            f"{role}: {type(network).__name__} cannot be exported to ONNX ({first_line(error)}); change the network, "
+            "or train without an export: '~callbacks.onnx_export' or callbacks=none"
+        ) from error
+
+
+def _quick_to_trace(network: nn.Module) -> nn.Module:
+    """Without BatchNorms, which are half of what the exporter would trace, and which it never refuses."""
+    with evaluated(network), suppress(Exception):
+        return folded(network, torch.zeros(1, 3, *PROBE_SIZE))
+    return network
 
 
 def without_weights(part: StudentConfig) -> dict[str, Any]:

@@ -6,13 +6,26 @@ What shares a process with something timed slows it down: idle threads spin, and
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
 STOP_TIMEOUT_S = 10
 Serve = Callable[[Any], Any]
+
+
+class WorkerError(RuntimeError):
+    """A worker that failed, died or hangs; its message begins with the worker's name.
+
+    Attributes:
+        reason: What happened, without the name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.reason = reason
 
 
 class Worker:
@@ -22,10 +35,11 @@ class Worker:
         name: For its errors.
         build: Called once in the process with `args`; returns the function that answers. Importable, not a closure.
         args: Picklable.
+        timeout_s: Seconds without an answer after which the process counts as hung and is killed; None waits forever.
     """
 
-    def __init__(self, name: str, build: Callable[..., Serve], *args: Any) -> None:
-        self.name = name
+    def __init__(self, name: str, build: Callable[..., Serve], *args: Any, timeout_s: float | None = None) -> None:
+        self.name, self.timeout_s = name, timeout_s
         context = get_context("spawn")
         self._connection, child = context.Pipe()
         self._process = context.Process(target=_serve, args=(child, build, args))
@@ -43,7 +57,7 @@ class Worker:
         """Returns when the function is built.
 
         Raises:
-            RuntimeError: If that fails; names the worker and says what happened.
+            WorkerError: If that fails.
         """
         self._receive()
 
@@ -51,20 +65,31 @@ class Worker:
         """Returns the answer to a request.
 
         Raises:
-            RuntimeError: If the function fails; names the worker and says what happened.
+            WorkerError: If the function fails, or its process dies or hangs; it is not to be asked again.
         """
-        self._connection.send(request)
+        with self._alive():
+            self._connection.send(request)
         return self._receive()
 
     def _receive(self) -> Any:
-        try:
+        with self._alive():
+            if not self._connection.poll(self.timeout_s):
+                self._process.kill()
+                raise WorkerError(self.name, f"gave no answer within {self.timeout_s:g} s")
             answer = self._connection.recv()
-        except EOFError:
-            self._process.join(STOP_TIMEOUT_S)
-            raise RuntimeError(f"{self.name}: its process ended with code {self._process.exitcode}") from None
         if isinstance(answer, Exception):
-            raise RuntimeError(f"{self.name}: {answer}") from answer
+            raise WorkerError(self.name, str(answer)) from answer
         return answer
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):  # its end of the connection is gone
+            self._process.join(STOP_TIMEOUT_S)
+            code = self._process.exitcode
+            ended = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"
+            raise WorkerError(self.name, f"its process {ended}") from None
 
 
 def _serve(connection: Connection, build: Callable[..., Serve], args: tuple[Any, ...]) -> None:

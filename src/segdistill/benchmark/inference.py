@@ -6,15 +6,17 @@ Each file has a process of its own for each runtime; all of them take turns on t
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segdistill.console import compact_table, terminal
-from segdistill.deploy.latency import Engine, Measurement, Pictures, installed_runtimes, measure
+from segdistill.deploy.latency import Engine, Measurement, measure
 from segdistill.deploy.predict import found
+from segdistill.deploy.round_buffer import Images
+from segdistill.deploy.runtimes import installed_runtimes
+from segdistill.deploy.scoring import MaskScores
 from segdistill.deploy.segmenter import Segmenter
 from segdistill.errors import UserError
 from segdistill.files import write_json
@@ -46,28 +48,42 @@ def run(arguments: argparse.Namespace) -> None:
     if len(size) != 2:
         raise UserError(f"{arguments.models[0]}: does not tell its input size; give --size H W")
     engines = [Engine(path.name, runtime, path) for path in arguments.models for runtime in installed_runtimes()]
-    with tempfile.TemporaryDirectory() as scratch:
-        decoded = _pictures(arguments.pictures, arguments.count, size)
-        np.save(Path(scratch) / "decoded.npy", decoded)
-        pictures = Pictures(Path(scratch) / "decoded.npy", [Path()] * len(decoded))
-        measured = measure(engines, pictures, threads=arguments.threads, batch_size=arguments.batch_size)
-    rows = [_row(each, measured[0], min(arguments.batch_size, len(decoded))) for each in measured]
+    images = _images(arguments.pictures, arguments.count, size)
+    scores = MaskScores([0] * len(engines), num_classes=0)
+    measured = measure(engines, images, scores, threads=arguments.threads, batch_size=arguments.batch_size)
+    batch_size = min(arguments.batch_size, len(images))
+    rows = [
+        _row(each, measured[0], scores.agreement(place), batch_size)
+        for place, each in enumerate(measured)
+        if each.error is None
+    ]
+    failed = [{"file": m.engine.model, "runtime": m.engine.name, "error": m.error} for m in measured if m.error]
+    if not rows:
+        raise UserError("; ".join("{file} in {runtime}: {error}".format(**each) for each in failed))
     height, width = size
     what = arguments.pictures or "noise"
     table = compact_table(
-        f"{len(decoded)} pictures of {height} x {width} ({what}), {arguments.threads} threads",
+        f"{len(images)} pictures of {height} x {width} ({what}), {arguments.threads} threads",
         f"p50, p95 and batch in ms, agree: pixels as the first row, in turns, on {cpu_name()}",
     )
     for heading in ("file", "runtime", "MB", "p50", "p95", "faster", "images/s", "batch", "images/s", "agree %"):
         table.add_column(heading, justify="left" if heading in ("file", "runtime") else "right", no_wrap=True)
     for row in rows:
+        *names, agreement = row["file"], row["runtime"], row["agreement"]
         figures = (f"{value:.1f}" if isinstance(value, float) else "-" for value in list(row.values())[2:-1])
-        table.add_row(str(row["file"]), str(row["runtime"]), *figures, f"{100 * float(row['agreement'] or 0):.2f}")
+        table.add_row(*map(str, names), *figures, f"{100 * agreement:.2f}" if isinstance(agreement, float) else "-")
+    for each in failed:
+        table.add_row(each["file"], each["runtime"], "failed")
     terminal().print(table)
-    write_json(arguments.output, {"rows": rows, "size": size, "threads": arguments.threads, "device": cpu_name()})
+    for each in failed:
+        terminal().print("{file} in {runtime} failed: {error}".format(**each))
+    content = {"rows": rows, "failed": failed, "size": size, "threads": arguments.threads, "device": cpu_name()}
+    write_json(arguments.output, content)
 
 
-def _row(measured: Measurement, first: Measurement, batch_size: int) -> dict[str, str | float | None]:
+def _row(
+    measured: Measurement, first: Measurement, agreement: float | None, batch_size: int
+) -> dict[str, str | float | None]:
     batch_ms = measured.batch_ms
     return {
         "file": measured.engine.model,
@@ -75,18 +91,25 @@ def _row(measured: Measurement, first: Measurement, batch_size: int) -> dict[str
         "file_mb": measured.engine.path.stat().st_size / 1e6,
         "latency_ms_p50": measured.percentile_ms(50),
         "latency_ms_p95": measured.percentile_ms(95),
-        "times_faster": first.percentile_ms(50) / measured.percentile_ms(50),
+        "times_faster": first.percentile_ms(50) / measured.percentile_ms(50) if first.error is None else None,
         "images_per_s": measured.images_per_s,
         "batch_ms_p50": batch_ms,
         "batch_images_per_s": 1000 * batch_size / batch_ms if batch_ms else None,
-        "agreement": measured.agreement(first),
+        "agreement": agreement,
     }
 
 
-def _pictures(path: str | None, count: int, size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """uint8 [n, H, W, 3]."""
-    if path is None:
-        return np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
+def _images(path: str | None, count: int, size: tuple[int, ...]) -> Images:
+    """Files resized to [H, W], or noise; the same each time they are read, and without a truth."""
     height, width = size
+    unlabelled = np.zeros((height, width), np.uint8)
+    if path is None:
+
+        def noise(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            return np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8), unlabelled
+
+        return Images([Path()] * count, noise)
     files = [each for each in found(path) if each.suffix.lower() in IMAGE_SUFFIXES][:count]
-    return np.stack([resized_rgb(read_rgb(each), (height, width)) for each in files])
+    if not files:
+        raise UserError(f"{path}: holds, or matches, no picture")
+    return Images(files, lambda index: (resized_rgb(read_rgb(files[index]), (height, width)), unlabelled))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,14 +15,13 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from segdistill.callbacks.fit_end import tolerated
 from segdistill.callbacks.inputs import predicted, spread, task_and_data
 from segdistill.callbacks.predictions import side_by_side
 from segdistill.data.labels import VOID, LabelSet
 from segdistill.report.figures import confusion_matrix, per_class_iou, speed_accuracy
 from segdistill.report.findings import selected_on, split_label
 from segdistill.report.results import Row, read_confusions, read_results
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,14 +67,13 @@ class Dashboard(pl.Callback):
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fills the dashboards there are; one that fails costs a warning."""
-        boards = [show for logger in trainer.loggers if (show := _board(logger)) is not None]
         panels = None
-        for show in boards:
-            try:
-                panels = panels or self._panels(trainer, pl_module)
-                show(panels)
-            except Exception as error:  # whatever a service's client raises: the results are on disk
-                log.warning("a dashboard stays without panels: %s: %s", type(error).__name__, error)
+        for logger in trainer.loggers:
+            with tolerated(f"filling the dashboard of {type(logger).__name__}"):
+                show = _board(logger)
+                if show is not None:
+                    panels = panels or self._panels(trainer, pl_module)
+                    show(panels)
 
     def _panels(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Panels:
         task, data = task_and_data(trainer, pl_module)

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.utilities import rank_zero_only
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segdistill.callbacks.inputs import task_and_data
+from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.deploy.export import deployable
-from segdistill.deploy.latency import Engine, Measurement, Pictures, installed_runtimes, measure
+from segdistill.deploy.latency import Engine, Measurement, measure
+from segdistill.deploy.round_buffer import Images
+from segdistill.deploy.runtimes import installed_runtimes
+from segdistill.deploy.scoring import MaskScores
+from segdistill.errors import first_line
 from segdistill.files import write_json
 from segdistill.machine import cpu_count, cpu_name
 from segdistill.metrics import scores
-from segdistill.report.results import Row, write_results
+from segdistill.report.results import FailedRow, Row, write_results
+from segdistill.tasks.segmentation import SegmentationTask
 
+PYTORCH = "pytorch"
 PRECISIONS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
 """Precision -> how its files end."""
 DECODING = "+decode"
+RESULTS, CONFUSION, DIFFERENCES = "results.json", "confusion.json", "differences.json"
+log = logging.getLogger(__name__)
 
 
-class Latency(pl.Callback):
+class Latency(FitEndCallback):
     """Measures on the CPU, over every picture of the report split.
+
+    A file that could not be exported and an engine that fails get a row that says why; all others are measured.
 
     Args:
         threads: Cores each engine may use; None takes one for each core of the machine.
@@ -38,45 +48,66 @@ class Latency(pl.Callback):
     """
 
     def __init__(self, threads: int | None = None, batch_size: int = 8) -> None:
+        super().__init__()
         self.threads, self.batch_size = threads or cpu_count(), batch_size
 
-    @rank_zero_only
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Writes `results.json`, `confusion.json` and `differences.json` into the run's directory."""
-        task, data = task_and_data(trainer, pl_module)
-        run_dir = Path(trainer.default_root_dir)
+        run_dir, split = Path(trainer.default_root_dir), data.source.report_split
+        for name in (RESULTS, CONFUSION, DIFFERENCES):
+            (run_dir / name).unlink(missing_ok=True)  # of the weights that were here before
+        failed = [FailedRow(role, name, split, error) for role, name, error in _not_exported(trainer, task.networks)]
         with tempfile.TemporaryDirectory() as scratch:
-            pictures, truth = decode(data, Path(scratch))
-            engines = [
-                engine
-                for role, network in task.networks.items()
-                for engine in _engines(role, _save(network, Path(scratch) / f"{role}.pt"), run_dir / "onnx")
-            ]
-            measured = measure(engines, pictures, threads=self.threads, batch_size=self.batch_size)
-            sizes = [engine.path.stat().st_size / 1e6 for engine in engines]
-        confusions = [measurement.confusion(truth, len(data.source.labels)) for measurement in measured]
-        originals = {m.engine.model: m for m in measured if m.engine.name == "pytorch"}
-        costs = {
-            role: (sum(parameter.numel() for parameter in network.parameters()), gmacs(network, data.input_size))
-            for role, network in task.networks.items()
-        }
-        rows = [
-            self._row(measurement, confusion, size, originals, costs[measurement.engine.model], data)
-            for measurement, confusion, size in zip(measured, confusions, sizes, strict=True)
-        ]
-        write_results(run_dir / "results.json", rows)
-        named = {f"{m.engine.model} {m.engine.name}": c.tolist() for m, c in zip(measured, confusions, strict=True)}
-        write_json(run_dir / "confusion.json", named)
-        if len(originals) > 1:
-            write_json(run_dir / "differences.json", _differences(*originals.values()))
+            saved = self._saved(task.networks, Path(scratch))
+            for role in task.networks.keys() - saved:
+                failed.append(FailedRow(role, PYTORCH, split, self.errors[f"{role} {PYTORCH}"]))
+            engines = [engine for role in task.networks for engine in _engines(role, saved, run_dir / "onnx")]
+            try:
+                costs = {role: cost(network, data.input_size) for role, network in task.networks.items()}
+                measured, totals = self._measured(engines, data)
+                rows = [
+                    self._row(each, totals.confusions[place], totals.agreement(place), costs[each.engine.model], data)
+                    for place, each in enumerate(measured)
+                    if each.error is None
+                ]
+            except Exception as error:
+                failed += [FailedRow(engine.model, engine.name, split, first_line(error)) for engine in engines]
+                write_results(run_dir / RESULTS, [], failed)
+                raise
+        for each in measured:
+            if each.error is not None:
+                log.warning("%s %s failed, the others go on: %s", each.engine.model, each.engine.name, each.error)
+                failed.append(FailedRow(each.engine.model, each.engine.name, split, each.error))
+        write_results(run_dir / RESULTS, rows, failed)
+        confusions = zip(measured, totals.confusions, strict=True)
+        named = {f"{m.engine.model} {m.engine.name}": c.tolist() for m, c in confusions if m.error is None}
+        write_json(run_dir / CONFUSION, named)
+        if len(totals.differences) == len(data.source.splits[split]):
+            write_json(run_dir / DIFFERENCES, totals.differences)
+
+    def _saved(self, networks: Mapping[str, nn.Module], folder: Path) -> dict[str, Path]:
+        """Saves each network as another process can load it; returns the files of those for which that succeeds."""
+        saved = {}
+        for role, network in networks.items():
+            with self.tolerated(f"{role} {PYTORCH}"):
+                torch.save(deployable(network), folder / f"{role}.pt")
+                saved[role] = folder / f"{role}.pt"
+        return saved
+
+    def _measured(
+        self, engines: Sequence[Engine], data: SegmentationDataModule
+    ) -> tuple[list[Measurement], MaskScores]:
+        places = {engine.model: place for place, engine in enumerate(engines) if engine.name == PYTORCH}
+        totals = MaskScores([places.get(engine.model) for engine in engines], len(data.source.labels))
+        images = Images([sample.image for sample in data.source.splits[data.source.report_split]], data.report_picture)
+        return measure(engines, images, totals, threads=self.threads, batch_size=self.batch_size), totals
 
     def _row(
         self,
         measured: Measurement,
         confusion: NDArray[np.int64],
-        file_mb: float,
-        originals: dict[str, Measurement],
-        cost: tuple[int, float],
+        agreement: float | None,
+        costs: tuple[int, float],
         data: SegmentationDataModule,
     ) -> Row:
         accuracies = scores(torch.from_numpy(confusion))
@@ -96,9 +127,9 @@ class Latency(pl.Callback):
             class_iou=dict(zip(names, map(_number, class_iou), strict=True)),
             never_predicted=[n for n, t, p in zip(names, truth, predicted, strict=True) if t and not p],
             collapsed_to=next((n for n, p in zip(names, predicted, strict=True) if p), None) if single else None,
-            params=cost[0],
-            gmacs=cost[1],
-            file_mb=file_mb,
+            params=costs[0],
+            gmacs=costs[1],
+            file_mb=measured.engine.path.stat().st_size / 1e6,
             latency_ms_p50=measured.percentile_ms(50),
             latency_ms_p95=measured.percentile_ms(95),
             total_ms=sum(measured.latencies_ms),
@@ -106,16 +137,26 @@ class Latency(pl.Callback):
             batch_size=batch_size,
             batch_ms_p50=batch_ms,
             batch_images_per_s=1000 * batch_size / batch_ms if batch_size and batch_ms else None,
-            agreement=measured.agreement(originals[measured.engine.model]),
+            agreement=agreement,
             threads=self.threads,
             device=cpu_name(),
             input_size=list(data.input_size),
         )
 
 
-def _engines(role: str, saved: Path, exported: Path) -> list[Engine]:
+def _not_exported(trainer: pl.Trainer, roles: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """Yields role, engine and error for every engine whose file an earlier callback failed to write."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for precision in callback.precisions if isinstance(callback, FitEndCallback) else ():
+            for role in roles:
+                error = callback.error(f"{role}{PRECISIONS[precision]}")
+                if error is not None:
+                    yield from ((role, f"{runtime}-{precision}", error) for runtime in installed_runtimes())
+
+
+def _engines(role: str, saved: Mapping[str, Path], exported: Path) -> list[Engine]:
     """The network itself, each of its exported files in each runtime, and the smallest file once more with decoding."""
-    engines = [Engine(role, "pytorch", saved)]
+    engines = [Engine(role, PYTORCH, saved[role])] if role in saved else []
     files = {p: exported / f"{role}{end}" for p, end in PRECISIONS.items() if (exported / f"{role}{end}").is_file()}
     for precision, path in files.items():
         engines += [Engine(role, f"{runtime}-{precision}", path) for runtime in installed_runtimes()]
@@ -125,21 +166,9 @@ def _engines(role: str, saved: Path, exported: Path) -> list[Engine]:
     return engines
 
 
-def decode(data: SegmentationDataModule, folder: Path) -> tuple[Pictures, NDArray[np.uint8]]:
-    """Writes the report split, decoded and at the input size, into `folder`; returns it with the true masks."""
-    samples, size = data.source.splits[data.source.report_split], data.input_size
-    pictures = Pictures(folder / "pictures.npy", [sample.image for sample in samples])
-    decoded = np.lib.format.open_memmap(pictures.decoded, "w+", np.uint8, (len(samples), *size, 3))
-    truth = np.zeros((len(samples), *size), np.uint8)
-    for index in track(range(len(samples)), "Decoding pictures", transient=True):
-        decoded[index], truth[index] = data.report_picture(index)
-    decoded.flush()
-    return pictures, truth
-
-
-def _differences(one: Measurement, other: Measurement) -> list[float]:
-    """The share of pixels, by picture, that two networks classify differently."""
-    return [float(np.mean(mine != theirs)) for mine, theirs in zip(one.masks, other.masks, strict=True)]
+def cost(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, float]:
+    """Return a network's number of parameters, and its `gmacs` at [H, W]."""
+    return sum(parameter.numel() for parameter in network.parameters()), gmacs(network, input_size)
 
 
 def gmacs(network: nn.Module, input_size: tuple[int, ...]) -> float:
@@ -148,11 +177,6 @@ def gmacs(network: nn.Module, input_size: tuple[int, ...]) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, *input_size, device=device))
     return float(counter.get_total_flops()) / 2 / 1e9
-
-
-def _save(network: nn.Module, path: Path) -> Path:
-    torch.save(deployable(network), path)
-    return path
 
 
 def _number(value: Tensor) -> float | None:

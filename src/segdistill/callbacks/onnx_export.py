@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import track
 
 from segdistill import __version__
-from segdistill.callbacks.inputs import spread, task_and_data
+from segdistill.callbacks.fit_end import FitEndCallback
+from segdistill.callbacks.inputs import spread
+from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.deploy.export import export_onnx, write_half
-from segdistill.errors import UserError
+from segdistill.tasks.segmentation import SegmentationTask
 
 AGREEMENT_PICTURES = 4
 log = logging.getLogger(__name__)
 
 
-class OnnxExport(pl.Callback):
+class OnnxExport(FitEndCallback):
     """Writes `<run dir>/onnx/<role>.onnx` for teacher and student.
 
     Args:
@@ -28,15 +29,18 @@ class OnnxExport(pl.Callback):
     """
 
     def __init__(self, *, fp16: bool = False) -> None:
+        super().__init__()
         self.fp16 = fp16
+        self.precisions = ("fp32", "fp16") if fp16 else ("fp32",)
 
-    @rank_zero_only
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Exports, and keeps each file only if it agrees with its network on real pictures."""
-        task, data = task_and_data(trainer, pl_module)
+        run_dir = Path(trainer.default_root_dir)
+        for role in task.networks:
+            for earlier in (run_dir / "onnx").glob(f"{role}.*onnx"):  # of the weights that were here before
+                earlier.unlink()
         indices = spread(len(data.source.splits[data.source.report_split]), AGREEMENT_PICTURES)
         pictures = np.stack([data.report_picture(index)[0] for index in indices])
-        run_dir = Path(trainer.default_root_dir)
         shared = {
             "classes": json.dumps(data.source.labels.names),
             "palette": json.dumps(data.source.labels.palette),
@@ -48,18 +52,15 @@ class OnnxExport(pl.Callback):
         for role, network in track(list(task.networks.items()), "Exporting to ONNX", transient=True):
             path = run_dir / "onnx" / f"{role}.onnx"
             metadata = {**shared, "model": role, "network": type(network).__name__}
-            agreement = export_onnx(network, path, pictures, metadata)
-            for earlier in path.parent.glob(f"{role}.*.onnx"):  # made from the file that was here before
-                earlier.unlink()
-            log.info(
-                "%s: agrees with PyTorch on %.4f %% of pixels, logits within %.1e",
-                path,
-                100 * agreement.pixels,
-                agreement.logit_error,
-            )
-            if self.fp16:
-                half = path.with_suffix(".fp16.onnx")
-                try:
+            with self.tolerated(path.name):
+                agreement = export_onnx(network, path, pictures, metadata)
+                log.info(
+                    "%s: agrees with PyTorch on %.4f %% of pixels, logits within %.1e",
+                    path,
+                    100 * agreement.pixels,
+                    agreement.logit_error,
+                )
+            half = path.with_suffix(".fp16.onnx")
+            if self.fp16 and path.is_file():
+                with self.tolerated(half.name):
                     log.info("%s: in float16, %.4f %% of pixels the same", half, 100 * write_half(path, half, pictures))
-                except UserError as error:  # the float32 file is there
-                    log.warning("no float16 file: %s", error)

@@ -11,18 +11,20 @@ import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import track
 
-from segdistill.callbacks.inputs import predicted, spread, task_and_data
+from segdistill.callbacks.fit_end import FitEndCallback
+from segdistill.callbacks.inputs import predicted, spread
+from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.files import written_whole
+from segdistill.tasks.segmentation import SegmentationTask
 
 GAP, BAR, FONT_SIZE, SWATCH = 4, 22, 14, 12
 PAPER, INK = (255, 255, 255), (0, 0, 0)
 
 
-class Predictions(pl.Callback):
+class Predictions(FitEndCallback):
     """Writes `<run dir>/predictions/*.png`, and `differing/*.png` where teacher and student differ most.
 
     Args:
@@ -31,12 +33,11 @@ class Predictions(pl.Callback):
     """
 
     def __init__(self, count: int = 12, differing: int = 6) -> None:
+        super().__init__()
         self.count, self.differing = count, differing
 
-    @rank_zero_only
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Draws what every network of the task makes of the same pictures."""
-        task, data = task_and_data(trainer, pl_module)
         labels, samples = data.source.labels, data.source.splits[data.source.report_split]
         folder = Path(trainer.default_root_dir) / "predictions"
         shutil.rmtree(folder, ignore_errors=True)  # of the student that was here before

@@ -8,21 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import track
 
-from segdistill.callbacks.inputs import spread, task_and_data
+from segdistill.callbacks.fit_end import FitEndCallback
+from segdistill.callbacks.inputs import spread
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.deploy.latency import count
 from segdistill.deploy.quantize import METHODS, quantize_int8
+from segdistill.deploy.scoring import count
 from segdistill.deploy.segmenter import Segmenter
-from segdistill.errors import ConfigError, first_line
+from segdistill.errors import ConfigError
 from segdistill.metrics import scores
+from segdistill.tasks.segmentation import SegmentationTask
 
 log = logging.getLogger(__name__)
 
 
-class Quantize(pl.Callback):
+class Quantize(FitEndCallback):
     """Writes `<run dir>/onnx/<role>.int8.onnx` beside each `<role>.onnx`.
 
     Calibrated on training pictures; layers that must stay in float32 are found on validation pictures. A network that
@@ -37,7 +38,10 @@ class Quantize(pl.Callback):
         ConfigError: If a value is out of its range.
     """
 
+    precisions = ("int8",)
+
     def __init__(self, method: str = "minmax", pictures: int = 64, limit: float = 0.005) -> None:
+        super().__init__()
         if method not in METHODS:
             raise ConfigError("callbacks.quantize.method", method, f"must be one of {tuple(METHODS)}")
         if pictures < 1:
@@ -46,16 +50,14 @@ class Quantize(pl.Callback):
             raise ConfigError("callbacks.quantize.limit", limit, "must be at least 0, a fraction of mean IoU")
         self.method, self.pictures, self.limit = method, pictures, limit
 
-    @rank_zero_only
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Quantises what is there."""
-        task, data = task_and_data(trainer, pl_module)
         indices = spread(len(data.source.splits["train"]), self.pictures)
         calibration = [data.picture("train", index)[0] for index in indices]
         sources = [Path(trainer.default_root_dir) / "onnx" / f"{role}.onnx" for role in task.networks]
         for source in track([path for path in sources if path.is_file()], "Quantising to INT8", transient=True):
             path = source.with_suffix(".int8.onnx")
-            try:
+            with self.tolerated(path.name):  # onnxruntime does not quantise every graph
                 result = quantize_int8(
                     source,
                     path,
@@ -64,11 +66,8 @@ class Quantize(pl.Callback):
                     limit=self.limit,
                     score=lambda candidate: _miou(candidate, data),
                 )
-            except Exception as error:  # onnxruntime does not quantise every graph; the float32 file is there
-                log.warning("no INT8 file: %s", first_line(error))
-                continue
-            kept = f"; in float32 stay {', '.join(result.float32_layers)}" if result.float32_layers else ""
-            log.info("%s: %.2f points of mean IoU lost on the validation split%s", path, 100 * result.drop, kept)
+                kept = f"; in float32 stay {', '.join(result.float32_layers)}" if result.float32_layers else ""
+                log.info("%s: %.2f points of mean IoU lost on the validation split%s", path, 100 * result.drop, kept)
 
 
 def _miou(path: Path, data: SegmentationDataModule) -> float:

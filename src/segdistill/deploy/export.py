@@ -7,8 +7,9 @@ import copy
 import io
 import logging
 import re
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from segdistill.deploy.segmenter import Segmenter
-from segdistill.errors import UserError
+from segdistill.errors import UserError, first_line
 from segdistill.files import written_whole
 
 LEAST_AGREEMENT = 0.999  # share of pixels with the same class
@@ -78,7 +79,8 @@ def export_onnx(network: nn.Module, path: Path, pictures: NDArray[np.uint8], met
         metadata: Written into the file.
 
     Raises:
-        UserError: If they disagree, or there are too many classes for uint8 masks; nothing is left at `path`.
+        UserError: If the exporter fails, if they disagree, or if there are too many classes for uint8 masks; nothing
+            is left at `path`.
     """
     original = deployable(network).to(memory_format=torch.channels_last)
     expected_mask, expected_logits = _run(original, pictures)
@@ -132,21 +134,43 @@ def _run(module: Deployable, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.ui
     return mask.numpy(), logits.numpy()
 
 
-def _write(module: Deployable, path: Path, size: tuple[int, ...], metadata: Mapping[str, str]) -> None:
+def try_export(network: nn.Module, size: Sequence[int]) -> None:
+    """Exports a network and drops the file, so that a training does not end with what cannot be exported.
+
+    Args:
+        network: As of `export_onnx`; its weights do not matter.
+        size: [H, W] of the example that it is traced with.
+
+    Raises:
+        UserError: If the exporter fails, or ONNX Runtime does not open the file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trial.onnx"
+        _write(deployable(network), path, size, {}, optimize=False)
+        Segmenter(path)
+
+
+def _write(
+    module: Deployable, path: Path, size: Sequence[int], metadata: Mapping[str, str], *, optimize: bool = True
+) -> None:
     example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch of one could be taken for a constant
     free = torch.export.Dim.DYNAMIC
-    with _quiet():
-        torch.onnx.export(
-            module,
-            (example,),
-            path,
-            input_names=["image"],
-            output_names=["mask", "logits"],
-            dynamic_shapes={"image": {0: free, 1: free, 2: free}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            torch.onnx.export(
+                module,
+                (example,),
+                path,
+                input_names=["image"],
+                output_names=["mask", "logits"],
+                dynamic_shapes={"image": {0: free, 1: free, 2: free}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                optimize=optimize,
+            )
+    except torch.onnx.OnnxExporterError as error:  # a page of advice, raised from what is wrong
+        raise UserError(f"torch.onnx.export fails: {first_line(error.__cause__ or error)}") from error
     model = onnx.load(path)
     _name_dimensions(model.graph)
     _forget_sources(model.graph)

@@ -1,17 +1,18 @@
-"""Times and scores engines over the same pictures: each alone in its process, all of them taking turns.
+"""Times and scores engines over the same images: each alone in its process, all of them taking turns.
 
 Engines that share a process slow each other down, because idle threads spin. Engines timed one after the other meet
-different machines, because clocks and neighbours drift. So every engine gets a process of its own, and a few pictures
-at a time, in turn. The clock runs from a decoded picture to its mask, and around nothing else.
+different machines, because clocks and neighbours drift. So every engine gets a process of its own, and a few images
+at a time, in turn. The clock runs from a decoded image to its mask, and around nothing else. A round's images and
+masks make room for the next round's, so that memory does not grow with the number of images.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segdistill.deploy.round_buffer import Images, RoundBuffer
+from segdistill.deploy.runtimes import RUNTIMES
+from segdistill.deploy.scoring import MaskScores
 from segdistill.pictures import read_rgb, resized_rgb
-from segdistill.turns import Serve, Worker
+from segdistill.turns import Serve, Worker, WorkerError
 
-WARM_UP = 5  # untimed pictures before the first turn
-TURN = 8  # timed pictures a turn
+WARM_UP = 5  # untimed images before the first turn
+TURN = 8  # timed images a turn
 BATCHES = 5  # timed batches
 PAUSE_S = 0.05  # before a turn, for the last engine's threads to fall asleep
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+HANGS_AFTER_S = 1800  # without an answer; a batch of a large network may well take minutes
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,13 @@ class Measurement:
         engine: Which.
         latencies_ms: One entry a picture, float64.
         batches_ms: One entry a batch; empty where the engine decodes.
-        masks: uint8 [n, H, W], what it predicted.
+        error: Why it was given up, in one line; None where it went all the way.
     """
 
     engine: Engine
     latencies_ms: list[float] = field(default_factory=list)
     batches_ms: list[float] = field(default_factory=list)
-    masks: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    error: str | None = None
 
     def percentile_ms(self, share: float) -> float:
         """Returns the latency that `share` percent of the pictures stay below."""
@@ -76,89 +80,123 @@ class Measurement:
         """Median of a batch; None where none was timed."""
         return float(np.median(self.batches_ms)) if self.batches_ms else None
 
-    def confusion(self, truth: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
-        """Returns the confusion matrix int64 [C, C], rows are the truth, over uint8 [n, H, W]."""
-        total = np.zeros((num_classes, num_classes), np.int64)
-        for predicted, expected in zip(self.masks, truth, strict=True):
-            total += count(predicted, expected, num_classes)
-        return total
 
-    def agreement(self, other: Measurement) -> float:
-        """Returns the share of all pixels that have the same class in both."""
-        return float(np.mean([np.mean(mine == theirs) for mine, theirs in zip(self.masks, other.masks, strict=True)]))
+class _Runner:
+    """An engine in its process, which is asked nothing more once it has failed."""
+
+    def __init__(self, engine: Engine, worker: Worker) -> None:
+        self.measurement, self._worker = Measurement(engine), worker
+
+    @property
+    def runs(self) -> bool:
+        return self.measurement.error is None
+
+    def open(self) -> None:
+        self._attempt(self._worker.wait_until_ready)
+
+    def take_turn(self, indices: range) -> None:
+        self.measurement.latencies_ms += self._ask((indices.start, indices.stop)) or []
+
+    def time_batch(self, size: int) -> float | None:
+        spent: float | None = self._ask(size)
+        return spent
+
+    def masks(self) -> NDArray[np.uint8] | None:
+        masks: NDArray[np.uint8] | None = self._ask(None)
+        return masks
+
+    def _ask(self, request: tuple[int, int] | int | None) -> Any:
+        return self._attempt(lambda: self._worker.ask(request))
+
+    def _attempt(self, step: Callable[[], Any]) -> Any:
+        if not self.runs:
+            return None
+        try:
+            return step()
+        except WorkerError as error:
+            self.measurement.error = error.reason.partition("\n")[0]
+            return None
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Decoded pictures in a `.npy` file that every process maps, and the files that they come from.
+def measure(
+    engines: Sequence[Engine], images: Images, scores: MaskScores, *, threads: int, batch_size: int = 1
+) -> list[Measurement]:
+    """Runs every engine over every image, one at a time, and then over some batches.
 
-    Attributes:
-        decoded: uint8 [n, H, W, 3] RGB, in a file of this path.
-        files: n pictures of any size and format.
-    """
-
-    decoded: Path
-    files: Sequence[Path]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-
-def measure(engines: Sequence[Engine], pictures: Pictures, *, threads: int, batch_size: int = 1) -> list[Measurement]:
-    """Runs every engine over every picture, one picture at a time, and then over some batches.
+    An engine that fails, dies or hangs is given up, and the others go on.
 
     Args:
         engines: What to measure.
-        pictures: What on.
+        images: What on.
+        scores: Adds up the masks, the engines being in the same places.
         threads: Cores each engine may use.
-        batch_size: Pictures of a batch; 1 leaves the batches out.
-
-    Raises:
-        RuntimeError: If an engine fails; names it and what it said.
+        batch_size: Images of a batch; 1 leaves the batches out.
     """
-    measurements = [Measurement(engine) for engine in engines]
-    batch_size = min(batch_size, len(pictures))
-    in_batches = [index for index, engine in enumerate(engines) if batch_size > 1 and not engine.decodes]
+    rounds = [range(start, min(start + TURN, len(images))) for start in range(0, len(images), TURN)]
+    first_batch = range(min(batch_size, len(images)))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(Worker(f"{engine.model} {engine.name}", _serve, engine, pictures, threads))
-            for engine in engines
-        ]
-        for worker in workers:
-            worker.wait_until_ready()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        buffer = RoundBuffer(folder / "images.npy", images, max(len(rounds[0]), len(first_batch)))
+        buffer.load(rounds[0])
+        runners = []
+        for engine in engines:
+            serving = (f"{engine.model} {engine.name}", _serve, engine, buffer.path, images.files, threads)
+            runners.append(_Runner(engine, stack.enter_context(Worker(*serving, timeout_s=HANGS_AFTER_S))))
+        for runner in runners:
+            runner.open()
         progress = stack.enter_context(Progress(*columns, transient=True))
-        bar = progress.add_task("Timing and scoring", total=len(engines) * len(pictures))
-        for round_number, start in enumerate(range(0, len(pictures), TURN)):
-            stop = min(start + TURN, len(pictures))
-            for offset in range(len(engines)):
-                turn = (round_number + offset) % len(engines)  # no engine always follows the same one
-                time.sleep(PAUSE_S)
-                measurements[turn].latencies_ms += workers[turn].ask((start, stop))
-                progress.advance(bar, stop - start)
-        for round_number in range(1 + BATCHES if in_batches else 0):
-            for offset in range(len(in_batches)):
-                turn = in_batches[(round_number + offset) % len(in_batches)]
-                time.sleep(PAUSE_S)
-                spent = workers[turn].ask(batch_size)
-                if round_number:  # the first one warms up
-                    measurements[turn].batches_ms.append(spent)
-        for worker, measurement in zip(workers, measurements, strict=True):
-            measurement.masks = worker.ask(None)
-    return measurements
+        bar = progress.add_task("Timing and scoring", total=len(engines) * len(images))
+        for number, indices in enumerate(rounds):
+            truth = buffer.load(indices)
+            for runner in _taking_turns(runners, number):
+                runner.take_turn(indices)
+                progress.advance(bar, len(indices))
+            _add_up(scores, runners, truth)
+        if len(first_batch) > 1:
+            buffer.load(first_batch)
+            _time_batches([runner for runner in runners if not runner.measurement.engine.decodes], len(first_batch))
+    return [runner.measurement for runner in runners]
 
 
-def _serve(engine: Engine, pictures: Pictures, threads: int) -> Serve:
+def _taking_turns(runners: Sequence[_Runner], number: int) -> Iterator[_Runner]:
+    """Those that still run, each round another one first, so that no engine always follows the same one."""
+    for offset in range(len(runners)):
+        runner = runners[(number + offset) % len(runners)]
+        if runner.runs:
+            time.sleep(PAUSE_S)
+            yield runner
+
+
+def _add_up(scores: MaskScores, runners: Sequence[_Runner], truth: NDArray[np.uint8]) -> None:
+    """Fetches the masks of a round, one engine's at a time, once nobody's clock runs."""
+    for place in scores.order:
+        masks = runners[place].masks()
+        if masks is not None:
+            scores.add(place, masks, truth)
+    scores.end_round()
+
+
+def _time_batches(runners: Sequence[_Runner], size: int) -> None:
+    for number in range(1 + BATCHES):
+        for runner in _taking_turns(runners, number):
+            spent = runner.time_batch(size)
+            if number and spent is not None:  # the first one warms up
+                runner.measurement.batches_ms.append(spent)
+
+
+def _serve(engine: Engine, buffer: Path, files: Sequence[Path], threads: int) -> Serve:
     """Opens and warms an engine.
 
-    A range of pictures is answered with latencies, a batch size with the milliseconds of a batch, None with the masks.
+    A range of images is answered with latencies, a batch size with the milliseconds of a batch, None with the masks
+    of the last range.
     """
-    decoded = np.load(pictures.decoded, mmap_mode="r")
+    decoded = np.load(buffer, mmap_mode="r")
     predict = RUNTIMES[engine.name.partition("-")[0]](engine.path, threads)
-    masks = np.zeros(decoded.shape[:3], np.uint8)
+    masks = np.zeros((0, *decoded.shape[1:3]), np.uint8)
 
-    def given(index: int) -> Any:
-        return pictures.files[index] if engine.decodes else np.array(decoded[index : index + 1])
+    def given(index: int, slot: int) -> Any:
+        return files[index] if engine.decodes else np.array(decoded[slot : slot + 1])
 
     def run(given: Any) -> NDArray[np.uint8]:
         if engine.decodes:
@@ -171,75 +209,20 @@ def _serve(engine: Engine, pictures: Pictures, threads: int) -> Serve:
         return 1000 * (time.perf_counter() - begin), mask
 
     def serve(request: tuple[int, int] | int | None) -> list[float] | float | NDArray[np.uint8]:
+        nonlocal masks
         if request is None:
             return masks
         if isinstance(request, int):
             return timed(np.array(decoded[:request]))[0]
-        run(given(request[0]))  # wakes threads and caches
-        latencies = []
-        for index in range(*request):
-            spent, mask = timed(given(index))
+        start, stop = request
+        run(given(start, 0))  # wakes threads and caches
+        masks, latencies = np.zeros((stop - start, *decoded.shape[1:3]), np.uint8), []
+        for slot, index in enumerate(range(start, stop)):
+            spent, mask = timed(given(index, slot))
             latencies.append(spent)
-            masks[index] = mask[0]
+            masks[slot] = mask[0]
         return latencies
 
     for _ in range(WARM_UP):
-        run(given(0))
+        run(given(0, 0))
     return serve
-
-
-def count(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
-    """Returns the confusion matrix int64 [C, C], rows are the truth, of one mask; void pixels are left out."""
-    valid = truth < num_classes
-    cells = num_classes * truth[valid].astype(np.int64) + predicted[valid]
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def _pytorch(path: Path, threads: int) -> Predict:
-    import torch
-
-    torch.set_num_threads(threads)
-    module = torch.load(path, weights_only=False).to(memory_format=torch.channels_last)  # this run wrote the file
-
-    def predict(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        with torch.inference_mode():
-            mask: NDArray[np.uint8] = module(torch.from_numpy(pictures))[0].numpy()
-        return mask
-
-    return predict
-
-
-def _onnxruntime(path: Path, threads: int) -> Predict:
-    from segdistill.deploy.segmenter import Segmenter
-
-    return Segmenter(path, threads=threads).masks
-
-
-def _openvino(path: Path, threads: int) -> Predict:
-    import openvino
-
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 on processors that multiply it
-    }
-    model = openvino.Core().compile_model(path, "CPU", settings)
-
-    def predict(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        mask: NDArray[np.uint8] = model([pictures])["mask"]
-        return mask
-
-    return predict
-
-
-RUNTIMES: dict[str, Callable[[Path, int], Predict]] = {
-    "pytorch": _pytorch,
-    "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
-}
-"""(path, threads) -> a function from pictures uint8 [N, H, W, 3] to masks uint8 [N, H, W], by name."""
-
-
-def installed_runtimes() -> list[str]:
-    """Returns the names of the runtimes for exported files that can be imported here."""
-    return [name for name in ("onnxruntime", "openvino") if find_spec(name) is not None]

@@ -44,7 +44,7 @@ class Row:
         batch_size: Of the batches below; None where none was timed.
         batch_ms_p50: Median of a whole batch.
         batch_images_per_s: At that median.
-        agreement: Share of all pixels with the class that PyTorch gives them, fp32.
+        agreement: Share of all pixels with the class that PyTorch gives them, fp32; None where that failed.
         threads: Cores it could use.
         device: The processor's name.
         input_size: [H, W].
@@ -73,7 +73,7 @@ class Row:
     batch_size: int | None
     batch_ms_p50: float | None
     batch_images_per_s: float | None
-    agreement: float
+    agreement: float | None
     threads: int
     device: str
     input_size: list[int]

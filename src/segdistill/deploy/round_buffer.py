@@ -1,0 +1,49 @@
+"""The images that are timed, of which only a round is decoded at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is timed on; read as it is needed.
+
+    Attributes:
+        files: n images of any size and format, for engines that decode.
+        read: Index -> decoded image uint8 [H, W, 3] RGB and true class ids uint8 [H, W], all of one size.
+    """
+
+    files: Sequence[Path]
+    read: Callable[[int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+class RoundBuffer:
+    """The decoded images of one round, in a `.npy` file that every process maps.
+
+    Args:
+        path: Of the file.
+        images: Where they come from.
+        capacity: Images of the largest round.
+    """
+
+    def __init__(self, path: Path, images: Images, capacity: int) -> None:
+        self.path, self.images = path, images
+        # written in full: in a file with holes a full disk would kill the process instead of raising
+        np.save(path, np.zeros((capacity, *images.read(0)[0].shape), np.uint8))
+        self._decoded = np.load(path, mmap_mode="r+")
+
+    def load(self, indices: range) -> NDArray[np.uint8]:
+        """Replace what the file holds by these images; return their true class ids, uint8 [n, H, W]."""
+        truth = np.empty((len(indices), *self._decoded.shape[1:3]), np.uint8)
+        for slot, index in enumerate(indices):
+            self._decoded[slot], truth[slot] = self.images.read(index)
+        return truth
