@@ -18,6 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from segdistill.errors import ConfigError
+from segdistill.locate import check_targets
 
 LOGIT_TERMS = ("kl", "cwd", "dist", "boundary")
 FEATURE_TERMS = ("features", "attention")
@@ -282,6 +283,7 @@ class Config:
     seed: int = 0
     resume: str | None = None  # a run directory, or one of its checkpoints
     cache_dir: str = "cache"
+    trusted_packages: list[str] = field(default_factory=list)  # whose functions and classes may be called, too
     data: DataConfig = MISSING
     teacher: TeacherConfig = MISSING
     student: StudentConfig = MISSING
@@ -299,11 +301,21 @@ class Config:
         _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
         mode = self.logger.get("mode")
         _require(mode in WANDB_MODES, "logger.mode", mode, "must be null, online or offline")
+        for name, spec in self.logger.items():
+            upload = spec.get("upload", False) if isinstance(spec, dict) else False
+            _require(isinstance(upload, bool), f"logger.{name}.upload", upload, "must be true or false")
         checkpoint = self.teacher.checkpoint
         needless = self.train == "teacher" and checkpoint is not None
         _require(not needless, "teacher.checkpoint", checkpoint, "must be null where train=teacher trains it")
         if isinstance(self.data, FolderConfig):
             _require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
+
+    @property
+    def unused(self) -> list[str]:
+        """The networks that this run does not build."""
+        if self.train == "teacher":
+            return ["student"]
+        return [] if self.distill.terms else ["teacher"]
 
 
 def register() -> None:
@@ -318,7 +330,7 @@ def parse(cfg: DictConfig) -> Config:
     """Turns a composed configuration into the checked dataclasses.
 
     Raises:
-        ConfigError: If a value is missing or out of its range.
+        ConfigError: If a value is missing or out of its range, or a name may not be called or is not there.
     """
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
@@ -329,6 +341,8 @@ def parse(cfg: DictConfig) -> Config:
     config = OmegaConf.to_object(cfg)
     if not isinstance(config, Config):
         raise TypeError(f"expected a configuration composed from `schema`, got {type(config).__name__}")
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    check_targets(settings, config.trusted_packages, config.unused)
     return config
 
 

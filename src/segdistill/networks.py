@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from torch import nn
 
 from segdistill.config import DistillConfig, StudentConfig, TeacherConfig
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError
+from segdistill.locate import build
 from segdistill.models.external import NO_WEIGHTS
 from segdistill.models.merged import MergedClasses
 from segdistill.models.native import check_logits
@@ -25,7 +25,7 @@ def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.M
     Raises:
         UserError: If it does not.
     """
-    network: nn.Module = instantiate(part.network, num_classes=num_classes, _convert_="all", **options)
+    network: nn.Module = build("network", part.network, num_classes=num_classes, _convert_="all", **options)
     check_logits(network, num_classes, str(part.network["_target_"]))
     return network
 

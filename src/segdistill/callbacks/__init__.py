@@ -7,5 +7,15 @@ from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.callbacks.predictions import Predictions
 from segdistill.callbacks.quantize import Quantize
 from segdistill.callbacks.restore_best import RestoreBest
+from segdistill.callbacks.stop_on_non_finite import StopOnNonFinite
 
-__all__ = ["Dashboard", "EpochLog", "Latency", "OnnxExport", "Predictions", "Quantize", "RestoreBest"]
+__all__ = [
+    "Dashboard",
+    "EpochLog",
+    "Latency",
+    "OnnxExport",
+    "Predictions",
+    "Quantize",
+    "RestoreBest",
+    "StopOnNonFinite",
+]

@@ -16,6 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segdistill.config import FitConfig
+from segdistill.data.order import RememberedShuffle
 from segdistill.data.source import Source
 from segdistill.data.transforms import eval_geometry, to_tensors, train_pipeline
 from segdistill.data.view import View, replayed
@@ -122,7 +123,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         logits = self.teacher_logits
         dataset = pictures if logits is None else MappedDataset(pictures, logits, self.input_size)
         whole_batches = len(pictures) // self._processes()[1] >= fit.batch_size
-        return self._loader(dataset, fit.batch_size, shuffle=True, drop_last=whole_batches)
+        return self._loader(dataset, fit.batch_size, sampler=RememberedShuffle(dataset), drop_last=whole_batches)
 
     def plain_train_dataloader(self, indices: Sequence[int]) -> DataLoader[Batch]:
         """Some training pictures at the input size, in order, without augmentation."""
