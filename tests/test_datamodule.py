@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import BatchSampler, RandomSampler
 
 from segdistill.config import FitConfig, FolderConfig
 from segdistill.data.datamodule import SegmentationDataModule, default_workers
 from segdistill.data.folder import open_folder
+from segdistill.data.order import RememberedShuffle
 from segdistill.data.source import Source
 
 INPUT_SIZE, CROP = (24, 36), [16, 20]
@@ -91,6 +93,14 @@ def test_training_is_repeated_by_its_seed(source: Source) -> None:
         epochs.append(torch.cat([image for image, _ in data_module(source).train_dataloader()]))
     assert torch.equal(epochs[0], epochs[1])
     assert not torch.equal(epochs[0], epochs[2])
+
+
+def test_the_shuffle_that_is_remembered_is_the_one_that_torch_makes() -> None:
+    remembered, orders = RememberedShuffle(range(7)), []
+    for sampler in (remembered, RandomSampler(range(7))):
+        torch.manual_seed(3)
+        orders.append([index for batch in BatchSampler(sampler, 3, drop_last=False) for index in batch])
+    assert orders[0] == orders[1] == remembered.order
 
 
 def test_without_a_test_split_the_report_is_on_val(folder_config: FolderConfig, cache_dir: Path) -> None:

@@ -299,6 +299,8 @@ class Config:
         _require(self.train in STAGES, "train", self.train, f"must be one of {STAGES}")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
         _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
+        stray = self.resume is not None and Path(self.resume).is_dir() and not (Path(self.resume) / ".hydra").is_dir()
+        _require(not stray, "resume", self.resume, "is no run directory; give one, or one of its checkpoints")
         mode = self.logger.get("mode")
         _require(mode in WANDB_MODES, "logger.mode", mode, "must be null, online or offline")
         for name, spec in self.logger.items():

@@ -12,53 +12,72 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import FrameType
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 """The shell's codes for Ctrl-C and SIGTERM."""
 
 
+AGAIN_S = 10
+"""After which an exception is raised once more: imports and finalizers may swallow one that comes from a signal."""
+
+
 class Terminated(SystemExit):
-    """Raised where SIGTERM arrives; unhandled, it ends the process with code 143.
-
-    Attributes:
-        told: Whether the user has heard of it, and how to go on.
-    """
-
-    told = False
+    """Raised where SIGTERM arrives; unhandled, it ends the process with code 143."""
 
     def __init__(self) -> None:
         super().__init__(TERMINATED)
 
 
+def _end_at_once(signum: int, frame: FrameType | None) -> None:
+    sys.stderr.write("terminated\n")
+    sys.stderr.flush()
+    os._exit(TERMINATED)
+
+
 @contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """Makes SIGTERM raise `Terminated` in the main thread while the block runs; says so if nobody else did."""
+def ending_at_once() -> Iterator[None]:
+    """Makes SIGTERM end the process in one line while the block runs: nothing has to be put away there.
+
+    An exception would not be safe: one that interrupts an import leaves half a module behind, and may be swallowed.
+    """
+    before = signal.signal(signal.SIGTERM, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Makes SIGTERM raise `Terminated` while the block runs, unless somebody else answers it, as job schedulers do."""
+    answered = signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, _end_at_once)
+    if answered or current_thread() is not main_thread():
+        yield
+        return
     owner = os.getpid()
 
     def end(signum: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # forked, with this handler but none of what there is to put away
             os._exit(TERMINATED)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGALRM)}
     try:
         yield
-    except Terminated as terminated:
-        if not terminated.told:
-            sys.stderr.write("terminated\n")
-        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def as_exit(error: SystemExit | KeyboardInterrupt) -> SystemExit:
     """Returns what ends the process with the shell's code; within a fit Lightning has made an exit of its own of it."""
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
         return SystemExit(INTERRUPTED)
-    terminated = Terminated()
-    terminated.told = True
-    return terminated
+    return Terminated()
 
 
 def way_on(run_dir: Path, sweep_dir: Path | None = None) -> str:

@@ -23,7 +23,7 @@ from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError, UserError
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries, root_device
-from segdistill.interruption import as_exit, way_on
+from segdistill.interruption import as_exit, ending_in_order, way_on
 from segdistill.locate import build, trusting
 from segdistill.loggers import close, require, start
 from segdistill.logit_cache import LogitCache, replay_distance
@@ -81,7 +81,11 @@ def run(config: Config, run_dir: Path) -> dict[str, float]:
     if machine.num_nodes > 1 and not launched_outside():
         raise ConfigError("trainer.num_nodes", machine.num_nodes, "needs torchrun or srun, which start every process")
     try:
-        with trusting(config.trusted_packages), companions(machine.devices, _accompany, config, run_dir):
+        with (
+            ending_in_order(),
+            trusting(config.trusted_packages),
+            companions(machine.devices, _accompany, config, run_dir),
+        ):
             return _run(config, run_dir)
     except OSError as error:
         if error.errno != errno.ENOSPC:

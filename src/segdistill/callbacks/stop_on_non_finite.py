@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from segdistill.data.datamodule import SegmentationDataModule
@@ -17,7 +18,7 @@ from segdistill.errors import UserError
 
 
 class StopOnNonFinite(pl.Callback):
-    """Looks at every step's loss, and at the weights before every validation.
+    """Looks at every step's loss, and at the weights before the validation that a checkpoint follows.
 
     A step's loss is read for the log anyway, right after this callback; reading it here waits for the device no
     second time. Gradients may be infinite: a mixed-precision scaler skips them.
@@ -47,6 +48,8 @@ class StopOnNonFinite(pl.Callback):
         Raises:
             UserError: That names one of them.
         """
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
         weights = pl_module.state_dict().items()
         broken = (name for name, value in weights if value.is_floating_point() and not torch.isfinite(value).all())
         name = next(broken, None)
@@ -76,7 +79,7 @@ def batch_images(trainer: pl.Trainer, batch_idx: int) -> Sequence[Path]:
     data, loader = getattr(trainer, "datamodule", None), trainer.train_dataloader
     if not isinstance(data, SegmentationDataModule) or loader is None:
         return []
-    order = getattr(loader.sampler, "order", None) or list(loader.sampler)  # Lightning's of several processes repeats
+    order = getattr(loader.sampler, "order", None) or list(loader.sampler)  # that of several processes repeats itself
     samples, size = data.source.splits["train"], loader.batch_size
     return [samples[index].image for index in order[batch_idx * size : (batch_idx + 1) * size]]
 
