@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from segdistill import config
 from segdistill.cli import one_line_errors, with_resumed_overrides
+from segdistill.interruption import ending_at_once
 from segdistill.report.jobs import SCORE, STATUS
 from segdistill.sweep import run_job
 
@@ -35,6 +36,6 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(), ending_at_once():
         sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
         main()

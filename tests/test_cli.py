@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -80,6 +81,112 @@ def test_resume_brings_back_the_settings_and_the_directory(tmp_path: Path) -> No
         given = [f"resume={target}", "seed=4", "trainer.x=2"]
         placed = [f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
         assert with_resumed_overrides(given) == ["experiment=smoke", *given, *placed]
+
+
+OUTSIDE = "a run directory may choose files of conf/ alone"
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("hydra.callbacks.x={_target_: os.system, command: touch mark}", "may not give orders to Hydra"),
+        ("++hydra.job_logging.handlers.x={(): os.system}", "may not give orders to Hydra"),
+        ("hydra.searchpath=[file:///tmp]", "may not give orders to Hydra"),
+        ("hydra/launcher=ray", "may not give orders to Hydra"),
+        ("+experiment@hydra.callbacks=smoke", "may not give orders to Hydra"),
+        ("experiment=../../foreign/evil", OUTSIDE),
+        ("experiment='/tmp/evil'", OUTSIDE),
+        ("logger={wandb: {upload: true}}", OUTSIDE),
+        ("--config-dir=/tmp", "is no override"),
+        ("--experimental-rerun=evil.pickle", "is no override"),
+        ("cache_dir=${oc.env:HOME}", "may not read the environment"),
+        ("cache_dir=${${seed}:HOME}", "may not read the environment"),
+        ("+logger.x={_target_: pytorch_lightning.loggers.WandbLogger, log_model: all}", "may not start another logger"),
+        ("logger.wandb._target_=pytorch_lightning.loggers.WandbLogger", "may not start another logger"),
+        ("logger.wandb=${student.network}", "may not start another logger"),
+    ],
+)
+def test_a_run_directory_gives_no_orders_unless_they_are_given_again_here(
+    override: str, reason: str, tmp_path: Path
+) -> None:
+    run = run_directory(tmp_path / "run", ["experiment=smoke", override])
+    with pytest.raises(UserError) as caught:
+        with_resumed_overrides([f"resume={run}"])
+    message = str(caught.value)
+    assert message.startswith(f"{run}/.hydra/overrides.yaml: {override}: ")
+    assert reason in message
+    assert len(message.splitlines()) == 1
+    if "=" in override and not override.startswith("-"):
+        again = override.lstrip("+")
+        assert again in with_resumed_overrides([f"resume={run}", again])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["trusted_packages=[evil]", "++trusted_packages=[evil]", "trusted_packages.0=evil", "logger.wandb.upload=true"],
+)
+def test_whom_to_trust_and_whether_to_upload_is_decided_on_this_command_line_alone(
+    override: str, tmp_path: Path
+) -> None:
+    run = run_directory(tmp_path / "run", [override, "seed=3"])
+    given = [f"resume={run}"]
+    assert with_resumed_overrides(given) == ["seed=3", *given, f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
+    assert override in with_resumed_overrides([*given, override])
+
+
+def test_what_runs_are_started_with_comes_back_as_it_was(tmp_path: Path) -> None:
+    overrides = [
+        "experiment=kd_camvid",
+        "data.root='/a b/c'",
+        "+data.classes={road: 0, car: [1, 2]}",
+        "distill={temperature: 2}",
+        "teacher.seed=${seed}",
+        "cache_dir=../cache",
+        "~logger.csv",
+        "debug=null",
+        "student.network.factory=torchvision.models.segmentation.fcn_resnet50",
+    ]
+    run = run_directory(tmp_path / "run", overrides)
+    given = [f"resume={run}"]
+    assert with_resumed_overrides(given) == [*overrides, *given, f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
+
+
+@pytest.mark.parametrize("content", ["{a: 1}", "[[1]]", "a: [", "[1]"])
+def test_a_damaged_list_of_overrides_is_one_line(content: str, tmp_path: Path) -> None:
+    run = run_directory(tmp_path / "run", [])
+    (run / ".hydra" / "overrides.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"overrides.yaml: (is no list of|cannot be read as a list of) overrides"):
+        with_resumed_overrides([f"resume={run}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["student=torchvision", "student.network.factory=subprocess.Popen", "+student.network.args='touch mark'"],
+        ["student=torchvision", "student.network.factory=os.system", "+student.network.command='touch mark'"],
+        ["+callbacks.x={_target_: subprocess.run, args: [touch, mark]}"],
+        ["optimizer={_target_: subprocess.run, args: [touch, mark]}"],
+        ["+student.network.x={_target_: foreign_code.run}", "trusted_packages=[foreign_code]"],
+        ["+logger.x={_target_: foreign_code.run}"],
+        ["+hydra.callbacks.x={_target_: foreign_code.run}"],
+        ["experiment=../../{folder}/evil"],
+    ],
+)
+def test_a_foreign_run_directory_runs_no_code(overrides: list[str], tmp_path: Path) -> None:
+    (tmp_path / "foreign_code.py").write_text("from pathlib import Path\n\ndef run(**_): Path('mark').touch()\n")
+    (tmp_path / "evil.yaml").write_text("# @package _global_\nhydra: {callbacks: {x: {_target_: foreign_code.run}}}\n")
+    up = "../" * len(ROOT.parents) + str(tmp_path).lstrip("/")
+    run = run_directory(tmp_path / "run", [override.replace("../../{folder}", f"../../{up}") for override in overrides])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(ROOT / "train.py"), f"resume={run}"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert not (tmp_path / "mark").exists()
 
 
 def test_resume_leaves_everything_else_alone(tmp_path: Path) -> None:

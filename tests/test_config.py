@@ -153,6 +153,19 @@ def test_features_need_the_live_teacher(method: str) -> None:
         parsed(f"distill={method}", "distill.teacher_cache=disk")
 
 
+def test_a_folder_that_is_no_run_directory_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no run directory; give one, or one of its checkpoints"):
+        parsed(f"resume={tmp_path}")
+    (tmp_path / ".hydra").mkdir()
+    assert parsed(f"resume={tmp_path}").resume == str(tmp_path)
+
+
+@pytest.mark.parametrize("upload", ["'no'", "1", "null"])
+def test_uploading_is_a_plain_yes_or_no(upload: str) -> None:
+    with pytest.raises(ConfigError, match=r"logger\.wandb\.upload=.*: must be true or false"):
+        parsed(f"logger.wandb.upload={upload}")
+
+
 def test_a_teacher_that_is_to_be_trained_takes_no_checkpoint(tmp_path: Path) -> None:
     checkpoint = tmp_path / "teacher.ckpt"
     checkpoint.touch()

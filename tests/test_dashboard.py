@@ -7,6 +7,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
+import pytest
 import wandb
 from result_rows import ROW
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -36,30 +37,35 @@ def test_tensorboard_gets_pictures_and_figures(tmp_path: Path) -> None:
     assert set(events.Tags()["images"]) == {"predictions/frame", "speed_accuracy", "class_iou", "confusion_student"}
 
 
-def test_an_online_run_uploads_what_ships_and_an_offline_one_does_not(tmp_path: Path) -> None:
-    (tmp_path / "student.onnx").write_bytes(b"onnx")
-    (tmp_path / "best.ckpt").write_bytes(b"ckpt")
-    online, offline = MagicMock(spec=wandb.Run, offline=False, id="abc"), MagicMock(spec=wandb.Run, offline=True)
-    shown = panels([tmp_path / "student.onnx", tmp_path / "best.ckpt"])
-    show_in_wandb(online, shown)
-    show_in_wandb(offline, shown)
-    (artifact,) = online.log_artifact.call_args.args
-    assert (artifact.name, artifact.type) == ("segdistill-abc", "model")
-    assert set(artifact.manifest.entries) == {"student.onnx", "best.ckpt"}
-    offline.log_artifact.assert_not_called()
-    assert {key for call in online.log.call_args_list for key in call.args[0]} == {
-        "predictions",
-        "engines",
-        "class_iou",
-        "speed_accuracy",
-        "speed_accuracy_by_engine",
-        "confusion_student",
-    }
+NUMBERS = {"engines", "class_iou", "speed_accuracy", "confusion_student"}
+IMAGES = {"predictions", "speed_accuracy_by_engine"}
+
+
+@pytest.mark.parametrize(
+    ("offline", "upload", "panels_shown", "files_sent"),
+    [
+        pytest.param(False, False, NUMBERS, set(), id="online"),
+        pytest.param(False, True, NUMBERS | IMAGES, {"student.onnx", "best.ckpt"}, id="online, uploading"),
+        pytest.param(True, False, NUMBERS | IMAGES, set(), id="offline"),
+        pytest.param(True, True, NUMBERS | IMAGES, set(), id="offline, uploading"),
+    ],
+)
+def test_images_and_files_leave_the_machine_only_where_upload_says_so(
+    tmp_path: Path, offline: bool, upload: bool, panels_shown: set[str], files_sent: set[str]
+) -> None:
+    for name in ("student.onnx", "best.ckpt"):
+        (tmp_path / name).write_bytes(b"weights")
+    run = MagicMock(spec=wandb.Run, offline=offline, id="abc")
+    show_in_wandb(run, panels([tmp_path / "student.onnx", tmp_path / "best.ckpt"]), upload=upload)
+    assert {key for call in run.log.call_args_list for key in call.args[0]} == panels_shown
+    artifacts = [call.args[0] for call in run.log_artifact.call_args_list]
+    assert {name for artifact in artifacts for name in artifact.manifest.entries} == files_sent
+    assert all((artifact.name, artifact.type) == ("segdistill-abc", "model") for artifact in artifacts)
 
 
 def test_panels_name_the_split() -> None:
     run = MagicMock(spec=wandb.Run, offline=True)
-    show_in_wandb(run, panels([]))
+    show_in_wandb(run, panels([]), upload=False)
     logged = {key: value for call in run.log.call_args_list for key, value in call.args[0].items()}
     assert logged["predictions"][0]._caption == "frame, val (selected on)"
     assert logged["speed_accuracy"].spec.string_fields["title"].endswith("mean IoU on val (selected on)")

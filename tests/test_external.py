@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from torchvision.models import segmentation
 
 from segdistill.config import FitConfig, ScheduleConfig, StudentConfig
 from segdistill.errors import UserError
+from segdistill.locate import trusting
 from segdistill.losses.functional import cross_entropy
 from segdistill.models import External
 from segdistill.models.native import check_logits, native_logits
@@ -25,6 +27,12 @@ from segdistill.tasks import SegmentationTask
 
 CLASSES = 4
 SIZES = [(75, 98), (64, 33)]
+
+
+@pytest.fixture(autouse=True)
+def these_networks_are_trusted() -> Iterator[None]:
+    with trusting(["test_external"]):
+        yield
 
 
 class Returning(nn.Module):
@@ -177,9 +185,9 @@ def test_the_encoder_has_the_backbones_learning_rate() -> None:
 @pytest.mark.parametrize(
     ("factory", "options", "message"),
     [
-        ("torchvision.models.segmentation.unet", {}, "torchvision.models.segmentation has no unet"),
-        ("no_such_package.Network", {}, "cannot be imported .*is the package no_such_package installed"),
-        ("Network", {}, "cannot be imported"),
+        ("torchvision.models.segmentation.unet", {}, "cannot be imported .*unet"),
+        ("no_such_package.Network", {}, "may not be called as network: .*trusted_packages does not list no_such"),
+        ("Network", {}, "must be the dotted path of a class or function"),
         ("test_external.Returning", {"depth": 3}, "cannot be built: .*depth"),
         ("test_external.needs_lists", {"depths": (1, 2)}, "cannot be built: depths must be a list"),
     ],

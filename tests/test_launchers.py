@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from test_run import CROPS, ROOT, TINY
+from runs import CROPS, ROOT, TINY
 
 from segdistill.report.jobs import read_jobs
 

@@ -9,7 +9,7 @@ from typing import Any
 import jupytext
 import pytest
 from nbclient import NotebookClient
-from test_run import CROPS, ROOT, TINY
+from runs import CROPS, ROOT, TINY
 from test_sweep import job
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))

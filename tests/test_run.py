@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,14 +14,12 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from runs import NO_REPORT, ROOT, command, finished
 from wandb_file import records
 
 from segdistill.deploy.segmenter import Segmenter
 from segdistill.report.results import read_results
 
-ROOT = Path(__file__).parents[1]
-TINY = ["experiment=smoke", "data.input_size=[67,98]", "data.train=8", "data.val=4", "data.test=5"]
-CROPS = [f"{part}.fit.{key}" for part in ("teacher", "student") for key in ("crop=[64,64]", "batch_size=4")]
 ENGINES = [
     "pytorch",
     "onnxruntime-fp32",
@@ -31,22 +28,6 @@ ENGINES = [
     "openvino-int8",
     "onnxruntime-int8+decode",
 ]
-NO_REPORT = ["callbacks=none", "logger=csv"]
-
-
-def command(run_dir: Path, *overrides: str) -> list[str]:
-    placed = [f"hydra.run.dir={run_dir}", f"cache_dir={run_dir.parent / 'cache'}"]
-    return [sys.executable, str(ROOT / "train.py"), *TINY, *CROPS, *placed, *overrides]
-
-
-def finished(arguments: list[str], folder: Path) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    environment["NETRC"] = str(folder / "absent")  # logged out
-    ended = subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    return ended.stdout + ended.stderr
 
 
 @pytest.fixture(scope="module")

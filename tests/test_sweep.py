@@ -15,8 +15,8 @@ from unittest.mock import Mock
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from runs import CROPS, NO_REPORT, ROOT, TINY
 from scipy.stats import ttest_rel
-from test_run import CROPS, NO_REPORT, ROOT, TINY
 
 from segdistill import run, sweep
 from segdistill.config import TrainerConfig

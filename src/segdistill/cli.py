@@ -17,15 +17,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from segdistill.config import Config, near_keys, parse
 from segdistill.errors import UserError
+from segdistill.interruption import INTERRUPTED
+from segdistill.resumed import saved_overrides
 from segdistill.sweep import job_identity
 from segdistill.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
-
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
 class CheckConfiguration(Callback):
@@ -119,7 +119,11 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
     """Returns the command line that continues a run in its own directory with its own settings.
 
     `resume=RUN_DIR` (or one of its checkpoints) brings back the overrides the run was started with; those given
-    again win. A checkpoint outside of a run directory starts a new run from it.
+    again win, and `saved_overrides` says which are not taken from a directory. A checkpoint outside of a run directory
+    starts a new run from it.
+
+    Raises:
+        UserError: If the directory's overrides would do more than configure a run.
     """
     given = {a.lstrip("+~").partition("=")[0]: a.partition("=")[2] for a in arguments}
     target = Path(given["resume"].strip("'\"")) if given.get("resume") else None
@@ -129,7 +133,7 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
     saved = run_dir / ".hydra" / "overrides.yaml"
     if not saved.is_file():
         return arguments
-    earlier = [a for a in map(str, OmegaConf.load(saved)) if a.partition("=")[0].lstrip("+~") not in given]
+    earlier = saved_overrides(saved, given)
     quoted = str(run_dir).replace("'", r"\'")  # a path may hold what Hydra's grammar gives a meaning
     placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir='{quoted}'"]
     alone = [] if "hydra.mode" in given else ["hydra.mode=RUN"]  # the experiment of a sweep's job is a sweep

@@ -18,6 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from segdistill.errors import ConfigError
+from segdistill.locate import check_targets
 
 LOGIT_TERMS = ("kl", "cwd", "dist", "boundary")
 FEATURE_TERMS = ("features", "attention")
@@ -292,6 +293,7 @@ class Config:
     seed: int = 0
     resume: str | None = None  # a run directory, or one of its checkpoints
     cache_dir: str = "cache"
+    trusted_packages: list[str] = field(default_factory=list)  # whose functions and classes may be called, too
     data: DataConfig = MISSING
     teacher: TeacherConfig = MISSING
     student: StudentConfig = MISSING
@@ -307,8 +309,13 @@ class Config:
         _require(self.train in STAGES, "train", self.train, f"must be one of {STAGES}")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
         _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
+        stray = self.resume is not None and Path(self.resume).is_dir() and not (Path(self.resume) / ".hydra").is_dir()
+        _require(not stray, "resume", self.resume, "is no run directory; give one, or one of its checkpoints")
         mode = self.logger.get("mode")
         _require(mode in WANDB_MODES, "logger.mode", mode, "must be null, online or offline")
+        for name, spec in self.logger.items():
+            upload = spec.get("upload", False) if isinstance(spec, dict) else False
+            _require(isinstance(upload, bool), f"logger.{name}.upload", upload, "must be true or false")
         checkpoint = self.teacher.checkpoint
         needless = self.train == "teacher" and checkpoint is not None
         _require(not needless, "teacher.checkpoint", checkpoint, "must be null where train=teacher trains it")
@@ -320,6 +327,13 @@ class Config:
             _require_fitting(f"{name}.fit", part.fit, self)
         if isinstance(self.data, FolderConfig):
             _require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
+
+    @property
+    def unused(self) -> list[str]:
+        """The networks that this run does not build."""
+        if self.train == "teacher":
+            return ["student"]
+        return [] if self.distill.terms else ["teacher"]
 
     def _trained(self) -> dict[str, StudentConfig]:
         """Return the networks that this run trains, or may have to."""
@@ -370,7 +384,7 @@ def parse(cfg: DictConfig) -> Config:
     """Turns a composed configuration into the checked dataclasses.
 
     Raises:
-        ConfigError: If a value is missing or out of its range.
+        ConfigError: If a value is missing or out of its range, or a name may not be called or is not there.
     """
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
@@ -381,6 +395,8 @@ def parse(cfg: DictConfig) -> Config:
     config = OmegaConf.to_object(cfg)
     if not isinstance(config, Config):
         raise TypeError(f"expected a configuration composed from `schema`, got {type(config).__name__}")
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    check_targets(settings, config.trusted_packages, config.unused)
     return config
 
 

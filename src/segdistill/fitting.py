@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 
-from segdistill.callbacks import EpochLog, EpochSeed, RelocatableCheckpoint, RestoreBest
+from segdistill.callbacks import EpochLog, EpochSeed, RelocatableCheckpoint, RestoreBest, StopOnNonFinite
 from segdistill.config import FitConfig, TrainerConfig
 from segdistill.errors import ConfigError
 from segdistill.machine import cpu_multiplies_bf16
@@ -69,7 +69,7 @@ def build_trainer(
         precision=choose_precision(machine),
         default_root_dir=folder,
         logger=list(loggers),
-        callbacks=[best, last, *always, *callbacks],
+        callbacks=[StopOnNonFinite(task.role), best, last, *always, *callbacks],
         enable_progress_bar=bool(progress),
         enable_model_summary=False,
         num_sanity_val_steps=0,

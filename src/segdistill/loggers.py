@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import netrc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,20 +19,14 @@ from segdistill.errors import ConfigError, first_line
 log = logging.getLogger(__name__)
 Mode = Literal["online", "offline"]
 START_TIMEOUT_S, FINISH_TIMEOUT_S = 30, 600
-PACKAGES = {"pytorch_lightning.loggers.TensorBoardLogger": "tensorboard"}
-"""Loggers that need more than requirements.txt installs."""
 
 
 def require(loggers: Mapping[str, Any]) -> None:
     """Checks before a training what its loggers need.
 
     Raises:
-        ConfigError: If a package or a login is missing.
+        ConfigError: If a login is missing.
     """
-    for name, spec in loggers.items():
-        package = PACKAGES.get(spec["_target_"]) if isinstance(spec, Mapping) else None
-        if package is not None and importlib.util.find_spec(package) is None:
-            raise ConfigError(f"logger.{name}", spec["_target_"], f"needs a package: pip install {package}")
     if loggers.get("mode") == "online" and not wandb_logged_in():
         raise ConfigError("logger.mode", "online", "needs a login: wandb login, or WANDB_API_KEY in the environment")
 
@@ -48,32 +42,68 @@ def wandb_logged_in(environment: Mapping[str, str] = os.environ) -> bool:
         return False
 
 
-def wandb_logger(*, save_dir: str, mode: Mode | None = None, **options: Any) -> WandbLogger:
+class ConsentedWandbLogger(WandbLogger):
+    """A W&B logger that knows what may leave this machine.
+
+    Attributes:
+        upload: Whether pictures, masks, checkpoints and exported files may.
+    """
+
+    def __init__(self, run: wandb.Run, upload: bool) -> None:
+        super().__init__(experiment=run)
+        self.upload = upload
+
+
+def wandb_logger(*, save_dir: str, mode: Mode | None = None, upload: bool = False, **options: Any) -> WandbLogger:
     """Starts a W&B run; one that cannot be online, for want of a network or a valid key, is kept offline.
 
     Args:
         save_dir: Its files go into `save_dir`/wandb.
         mode: "online" or "offline"; None is what WANDB_MODE says, or else online where there is a login.
+        upload: Also send pictures, masks, checkpoints and exported files; and what W&B takes by itself of the console,
+            the code and git.
         options: Passed on to `wandb.init`.
+
+    Raises:
+        ConfigError: If an option sends what `upload` does not allow.
     """
+    for name in ("save_code", "sync_tensorboard"):
+        if options.get(name) and not upload:
+            raise ConfigError(f"logger.wandb.{name}", options[name], "needs logger.wandb.upload=true")
     os.environ.setdefault("WANDB_SILENT", "true")
     settings = wandb.Settings(init_timeout=START_TIMEOUT_S, finish_timeout=FINISH_TIMEOUT_S, finish_timeout_raises=True)
-    begin = partial(wandb.init, dir=save_dir, settings=settings, **options)
     chosen = mode
     if chosen is None and "WANDB_MODE" not in os.environ:
         chosen = "online" if wandb_logged_in() else "offline"
+    if not upload and (chosen or os.environ["WANDB_MODE"]) != "offline":
+        settings.console, settings.disable_code, settings.disable_git = "off", True, True
+    begin = partial(wandb.init, dir=save_dir, settings=settings, **options)
     try:
         run = begin(mode=chosen)
     except Exception as error:  # whatever its client raises: the training matters more
         if chosen == "offline":
             raise
         run = begin(mode="offline")
-        log.warning("W&B: %s; kept offline, upload it by: wandb sync %s", first_line(error), run.dir)
-    if not run.offline:
-        log.info("W&B: %s", run.url)
+        log.warning("W&B: %s; kept offline", first_line(error))
+    log.info("W&B: %s", what_leaves(run, upload))
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return WandbLogger(experiment=run)
+    return ConsentedWandbLogger(run, upload)
+
+
+def what_leaves(run: wandb.Run, upload: bool) -> str:
+    """Returns in one line what a run sends, and where to."""
+    numbers = "metrics, result tables, configuration, machine information"
+    private = "images, masks, checkpoints and ONNX files"
+    if run.disabled:
+        return "disabled, nothing is sent or kept"
+    if run.offline:
+        held = f"{numbers}, console output, images and masks"
+        return f"offline, nothing is sent; `wandb sync {Path(run.dir).parent}` would send what it holds: {held}"
+    place = f"{run.entity}/{run.project} on {run.settings.base_url}, {run.url}"
+    if upload:
+        return f"sends {numbers}, console output, code state, {private} to {place}"
+    return f"sends {numbers} to {place}; {private} stay here (logger.wandb.upload=true sends them)"
 
 
 def start(build: Callable[[], Logger], hyperparameters: Mapping[str, Any]) -> Logger | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from torch import nn
 
 from segdistill.config import DistillConfig, StudentConfig, TeacherConfig
@@ -16,6 +15,7 @@ from segdistill.data.labels import LabelSet
 from segdistill.deploy.export import try_export
 from segdistill.errors import ConfigError, UserError, first_line
 from segdistill.files import full_disk
+from segdistill.locate import build
 from segdistill.models.external import NO_WEIGHTS
 from segdistill.models.folding import folded
 from segdistill.models.merged import MergedClasses
@@ -30,7 +30,7 @@ def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.M
     Raises:
         UserError: If it does not.
     """
-    network: nn.Module = instantiate(part.network, num_classes=num_classes, _convert_="all", **options)
+    network: nn.Module = build("network", part.network, num_classes=num_classes, _convert_="all", **options)
     check_logits(network, num_classes, str(part.network["_target_"]))
     return network
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from torch import nn
 
 from segdistill.config import Config, FolderConfig, RoadScenesConfig, require_batch
@@ -16,6 +15,7 @@ from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
 from segdistill.data.scenes import open_scenes
 from segdistill.data.source import Source
 from segdistill.errors import ConfigError
+from segdistill.locate import build
 from segdistill.logit_cache import LogitCache
 from segdistill.losses import DistillationLoss, supervised_loss
 from segdistill.models.teacher import FrozenTeacher
@@ -79,7 +79,7 @@ def optimizer_factory(config: Config, role: Role) -> OptimizerFactory:
         ConfigError: If it refuses its settings.
     """
     key, settings = "teacher.training.optimizer" if role == "teacher" else "optimizer", config.training(role).optimizer
-    factory: OptimizerFactory = instantiate(settings, _partial_=True)
+    factory: OptimizerFactory = build(key, settings, _partial_=True)
     try:
         factory([{"params": [nn.Parameter(torch.zeros(1))]}])
     except (TypeError, ValueError) as error:

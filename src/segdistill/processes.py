@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from threading import Event, Thread
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed
 from pytorch_lightning.strategies import DDPStrategy
@@ -87,6 +89,7 @@ def _watch(processes: Sequence[BaseProcess], over: Event) -> None:
 
 
 def _accompany(start_method: str, threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first process answers it, and ends this one
     set_start_method(start_method, force=True)  # for loader workers; a spawned process would spawn them, too
     torch.set_num_threads(threads)
     function(*args)
@@ -102,8 +105,24 @@ class ExactDDP(DDPStrategy):
     """DDP that validates as one process would: no picture twice, and everywhere with the first process's buffers.
 
     `DistributedDataParallel.forward` exchanges buffers at every batch, so that processes with different numbers of
-    batches would wait for each other for ever; here validation goes around it.
+    batches would wait for each other for ever; here validation goes around it. For the same reason SIGTERM keeps the
+    handler it has: Lightning's would broadcast from within the signal, at whatever exchange the others may be.
     """
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        """Remembers the handler of SIGTERM, before Lightning sets its own."""
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
+        super().setup(trainer)
+
+    def on_train_start(self) -> None:
+        """Puts the handler of SIGTERM back."""
+        super().on_train_start()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def on_test_start(self) -> None:
+        """Puts the handler of SIGTERM back."""
+        super().on_test_start()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def on_validation_start(self) -> None:
         """Exchanges the buffers once."""

@@ -15,7 +15,6 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -27,6 +26,8 @@ from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError, UserError
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries, require_accelerator, root_device
+from segdistill.interruption import as_exit, ending_in_order, way_on
+from segdistill.locate import build, trusting
 from segdistill.loggers import close, require, start
 from segdistill.logit_cache import LogitCache, replay_distance
 from segdistill.losses.distillation import ADAPTED
@@ -101,7 +102,11 @@ def run(config: Config, run_dir: Path) -> RunResult:
         raise ConfigError("trainer.num_nodes", machine.num_nodes, "needs torchrun or srun, which start every process")
     require_accelerator(machine)
     try:
-        with companions(machine.devices, _accompany, config, run_dir):
+        with (
+            ending_in_order(),
+            trusting(config.trusted_packages),
+            companions(machine.devices, _accompany, config, run_dir),
+        ):
             return _run(config, run_dir)
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -109,15 +114,16 @@ def run(config: Config, run_dir: Path) -> RunResult:
         raise UserError(
             f"{run_dir}: the disk is full; make room and go on: python train.py resume={run_dir}"
         ) from error
-    except SystemExit:  # how Lightning ends a fit that Ctrl-C interrupted
-        log.info("interrupted; go on with: python train.py resume=%s", run_dir)
-        raise
+    except (SystemExit, KeyboardInterrupt) as interruption:
+        log.info(way_on(run_dir, _sweep_dir()))
+        raise as_exit(interruption) from interruption
 
 
 def _accompany(config: Config, run_dir: Path) -> None:
     """The same run in another process, which leaves files and words to the first one."""
     try:
-        _run(config, run_dir)
+        with trusting(config.trusted_packages):
+            _run(config, run_dir)
     except (UserError, KeyboardInterrupt):  # the first process tells it
         sys.exit(1)
 
@@ -133,7 +139,8 @@ def _run(config: Config, run_dir: Path) -> RunResult:
     optimizer = optimizer_factory(config, role)([{"params": [nn.Parameter(torch.zeros(1))]}])
     require(config.logger)
     # an experiment's settings of a callback stay behind where callbacks=none takes it out
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if "_target_" in callback]
+    specs = {f"callbacks.{name}": spec for name, spec in config.callbacks.items() if "_target_" in spec}
+    callbacks = [build(key, spec) for key, spec in specs.items()]
     resume = resume_checkpoint(config.resume, part.fit.max_epochs, optimizer_name(optimizer))
     if resume is not None:
         load_network(network, resume, labels.names)
@@ -195,20 +202,25 @@ def _loggers(config: Config, run_dir: Path) -> list[Logger]:
     loggers: list[Logger | None] = []
     if not is_first():
         return []
-    for spec in config.logger.values():
+    for key, spec in config.logger.items():
         if not isinstance(spec, dict):  # a setting that they share
             continue
         names = _sweep_names() if spec["_target_"] == WANDB_TARGET else {}
-        loggers.append(start(partial(instantiate, names | spec, save_dir=str(run_dir)), asdict(config)))
+        loggers.append(start(partial(build, f"logger.{key}", names | spec, save_dir=str(run_dir)), asdict(config)))
     return [logger for logger in loggers if logger is not None]
 
 
 def _sweep_names() -> dict[str, str]:
     """W&B's names for a job of a sweep: its overrides, and the sweep as the group; empty for a run of its own."""
+    sweep_dir = _sweep_dir()
+    return {} if sweep_dir is None else {"group": sweep_dir.name, "name": HydraConfig.get().job.override_dirname}
+
+
+def _sweep_dir() -> Path | None:
+    """The directory of the sweep that this run is a job of; None for a run of its own."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return {}
-    hydra_config = HydraConfig.get()
-    return {"group": Path(hydra_config.sweep.dir).name, "name": hydra_config.job.override_dirname}
+        return None
+    return Path(HydraConfig.get().sweep.dir)
 
 
 def _show(run_dir: Path) -> None:

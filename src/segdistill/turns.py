@@ -48,9 +48,10 @@ class Worker:
         self._process.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._connection.close()  # the process ends when nobody asks any more
-        self._process.join(STOP_TIMEOUT_S)
+        if kind is None:
+            self._process.join(STOP_TIMEOUT_S)
         self._process.kill()
 
     def wait_until_ready(self) -> None:

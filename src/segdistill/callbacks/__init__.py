@@ -9,6 +9,7 @@ from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.callbacks.predictions import Predictions
 from segdistill.callbacks.quantize import Quantize
 from segdistill.callbacks.restore_best import RestoreBest
+from segdistill.callbacks.stop_on_non_finite import StopOnNonFinite
 
 __all__ = [
     "Dashboard",
@@ -20,4 +21,5 @@ __all__ = [
     "Quantize",
     "RelocatableCheckpoint",
     "RestoreBest",
+    "StopOnNonFinite",
 ]

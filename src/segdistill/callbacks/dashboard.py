@@ -55,7 +55,7 @@ class Panels:
 
 
 class Dashboard(pl.Callback):
-    """Shows pictures with masks, engines, classes and confusions; in W&B's online runs also uploads what ships.
+    """Shows pictures with masks, engines, classes and confusions; `logger.wandb.upload` uploads what ships, too.
 
     Args:
         count: How many pictures of the report split.
@@ -96,27 +96,37 @@ class Dashboard(pl.Callback):
 
 def _board(logger: Logger) -> Callable[[Panels], None] | None:
     if isinstance(logger, WandbLogger):
-        return partial(show_in_wandb, logger.experiment)
+        return partial(show_in_wandb, logger.experiment, upload=getattr(logger, "upload", False))
     if isinstance(logger, TensorBoardLogger):
         return partial(show_in_tensorboard, logger.experiment)
     return None
 
 
-def show_in_wandb(run: wandb.Run, panels: Panels) -> None:
-    """Logs images whose masks can be toggled, tables, charts and, online, an artifact."""
+def show_in_wandb(run: wandb.Run, panels: Panels, *, upload: bool) -> None:
+    """Logs tables and charts; images whose masks can be toggled where they stay here or may leave; an artifact.
+
+    Args:
+        run: Online or offline.
+        panels: What there is to show.
+        upload: Whether pictures and files may leave this machine.
+    """
+    with_images = upload or run.offline
     classes = dict(enumerate(panels.labels.names)) | {VOID: "void"}
-    run.log(
-        {
-            "predictions": [
-                wandb.Image(
-                    picture.pixels,
-                    caption=f"{picture.name}, {panels.split}",
-                    masks={name: {"mask_data": mask, "class_labels": classes} for name, mask in picture.masks.items()},
-                )
-                for picture in panels.pictures
-            ]
-        }
-    )
+    if with_images:
+        run.log(
+            {
+                "predictions": [
+                    wandb.Image(
+                        picture.pixels,
+                        caption=f"{picture.name}, {panels.split}",
+                        masks={
+                            name: {"mask_data": mask, "class_labels": classes} for name, mask in picture.masks.items()
+                        },
+                    )
+                    for picture in panels.pictures
+                ]
+            }
+        )
     if panels.rows:
         engines = _engines(panels.rows)
         undecoded = [row for row in panels.rows if not row.decodes]
@@ -129,12 +139,13 @@ def show_in_wandb(run: wandb.Run, panels: Panels) -> None:
                     [[r.model, r.engine, r.split, name, iou] for r in panels.rows for name, iou in r.class_iou.items()],
                 ),
                 "speed_accuracy": wandb.plot.scatter(_engines(undecoded), "latency_ms_p50", "miou", title),
-                "speed_accuracy_by_engine": wandb.Image(speed_accuracy(panels.rows)),
             }
         )
+        if with_images:
+            run.log({"speed_accuracy_by_engine": wandb.Image(speed_accuracy(panels.rows))})
     for role, matrix in panels.confusions.items():
         run.log({f"confusion_{role}": _confusion_chart(matrix, panels.labels.names, f"{role} on {panels.split}")})
-    if not run.offline and panels.files:
+    if upload and not run.offline and panels.files:
         artifact = wandb.Artifact(f"segdistill-{run.id}", type="model")
         for path in panels.files:
             artifact.add_file(str(path))

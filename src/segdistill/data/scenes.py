@@ -83,7 +83,10 @@ def _render(folder: Path, seed: int, split: str, count: int, size: tuple[int, in
         with ProcessPoolExecutor(min(cpu_count(), count), mp_context=get_context("spawn")) as pool:
             results = pool.map(_render_to_files, jobs, chunksize=4)
             description = f"Rendering {count} {split} scenes"
-            crcs = dict(entry for pairs in track(results, description, total=count) for entry in pairs)
+            try:
+                crcs = dict(entry for pairs in track(results, description, total=count) for entry in pairs)
+            finally:
+                pool.shutdown(cancel_futures=True)  # an interrupted one does not render the rest first
         write_json(temporary / MANIFEST, crcs)
 
 

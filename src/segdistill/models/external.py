@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from segdistill.errors import UserError, first_line
+from segdistill.locate import locate
 from segdistill.resize import resized
 
 ENCODERS = ("backbone", "encoder", "segformer")
@@ -29,7 +29,7 @@ class External(nn.Module):
 
     Args:
         num_classes: C.
-        factory: Dotted path of a class or function that builds the network.
+        factory: Dotted path of a class or function that builds the network; `segdistill.locate` says which may.
         classes_argument: What the factory calls the number of classes.
         mean: Of the images that the network was trained on, in [0, 1]; one number a channel.
         std: Of the same.
@@ -37,7 +37,7 @@ class External(nn.Module):
         options: Everything else that the factory takes.
 
     Raises:
-        UserError: If there is no such factory, or it refuses its options.
+        UserError: If there is no such factory, it may not be called, or it refuses its options.
     """
 
     mean: Tensor
@@ -58,7 +58,8 @@ class External(nn.Module):
         if multiple_of < 1:
             raise UserError(f"multiple_of={multiple_of}: must be at least 1")
         self.factory, self.options = factory, {classes_argument: num_classes, **options}
-        self.network = _built(factory, self.options)
+        self._located = locate("factory", factory, "network")  # a pickle of it is trusted, and holds this by reference
+        self.network = _built(self._located, factory, self.options)
         self.multiple_of = multiple_of
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1), persistent=False)
@@ -80,7 +81,7 @@ class External(nn.Module):
         weights = state.pop("weights")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         options = {key: NO_WEIGHTS.get(key, value) for key, value in self.options.items()}
-        self.network = _built(self.factory, options).train(self.training)
+        self.network = _built(self._located, self.factory, options).train(self.training)
         missing = self.network.load_state_dict(weights, strict=False, assign=True).missing_keys
         if missing:  # what is left over belongs to heads that only pretrained networks have
             raise RuntimeError(f"{self.factory}: built anew, it has no weights for {missing[0]}")
@@ -106,9 +107,9 @@ class External(nn.Module):
         return resized(_logits(self.network(padded)), padded.shape[-2:])[..., :height, :width]
 
 
-def _built(factory: str, options: Mapping[str, Any]) -> nn.Module:
+def _built(located: Callable[..., Any], factory: str, options: Mapping[str, Any]) -> nn.Module:
     try:
-        network: nn.Module = _located(factory)(**options)
+        network: nn.Module = located(**options)
     except UserError:
         raise
     except Exception as error:  # each package has its own ways to refuse an option
@@ -123,19 +124,6 @@ def _logits(output: Any) -> Tensor:
     if not isinstance(logits, Tensor):
         raise UserError(f"factory: its network returns {type(output).__name__}; a tensor, `out` or `logits` is needed")
     return logits
-
-
-def _located(factory: str) -> Any:
-    module, _, name = factory.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, ValueError) as error:
-        package = factory.partition(".")[0]
-        raise UserError(
-            f"factory={factory}: cannot be imported ({error}); is the package {package} installed?"
-        ) from error
-    except AttributeError as error:
-        raise UserError(f"factory={factory}: {module} has no {name}") from error
 
 
 def segformer(num_classes: int, pretrained: str | None = None, **options: Any) -> nn.Module:
