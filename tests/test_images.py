@@ -142,6 +142,7 @@ def test_floating_point_and_more_than_16_bits_are_refused_by_name(tmp_path: Path
         assert str(raised.value).startswith(str(tmp_path / name))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged EXIF
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_a_damaged_file_is_read_or_refused_by_name(suffix: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

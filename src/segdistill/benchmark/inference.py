@@ -84,15 +84,9 @@ def _row(measured: Measurement, first: Measurement, batch_size: int) -> dict[str
 
 
 def _pictures(path: str | None, count: int, size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """uint8 [n, H, W, 3].
-
-    Raises:
-        UserError: If there is no picture, or one cannot be read.
-    """
+    """uint8 [n, H, W, 3]."""
     if path is None:
         return np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
     height, width = size
     files = [each for each in found(path) if each.suffix.lower() in IMAGE_SUFFIXES][:count]
-    if not files:
-        raise UserError(f"{path}: holds, or matches, no file of {', '.join(IMAGE_SUFFIXES)}")
     return np.stack([resized_rgb(read_rgb(each), (height, width)) for each in files])

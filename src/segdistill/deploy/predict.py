@@ -186,8 +186,8 @@ def _write(
 
 def _palette(segmenter: Segmenter) -> NDArray[np.uint8]:
     table = np.zeros((256, 3), np.uint8)
-    colours = segmenter.palette
-    table[: len(colours)] = colours
+    if segmenter.palette:
+        table[: len(segmenter.palette)] = segmenter.palette
     return table
 
 

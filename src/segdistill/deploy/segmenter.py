@@ -35,26 +35,31 @@ class Segmenter:
 
     Example:
         >>> segmenter = Segmenter("student.int8.onnx")  # doctest: +SKIP
-        >>> mask = segmenter(np.asarray(Image.open("frame.jpg").convert("RGB")))  # doctest: +SKIP
+        >>> mask = segmenter(read_rgb(Path("frame.jpg")))  # doctest: +SKIP
     """
 
     def __init__(self, path: Path | str, *, threads: int = 0) -> None:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file")
         self._path = path
-        self._session = _session(path, threads)
-        inputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_inputs()]
-        outputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_outputs()]
+        try:
+            self._session = _session(path, threads)
+            inputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_inputs()]
+            outputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_outputs()]
+            self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        except Exception as error:  # ONNX Runtime has a class of its own for every kind of failure
+            raise UserError(f"{path}: cannot be loaded as an ONNX file ({first_line(error)})") from error
         if inputs != INPUTS or not set(OUTPUTS) <= set(outputs):
             raise UserError(
                 f"{path}: is no exported segmentation network: it takes {inputs} and gives {outputs}, "
                 f"instead of {INPUTS} and {OUTPUTS}"
             )
         try:
-            self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
             self.classes = read_classes(self.metadata)
             self.palette = read_palette(self.metadata)
             self.input_size = read_input_size(self.metadata)
-        except ValueError as error:  # text that is no UTF-8, too
-            raise UserError(f"{path}: has malformed metadata: {first_line(error)}; export it again") from error
+        except ValueError as error:
+            raise UserError(f"{path}: malformed metadata: {error}; export the network again") from error
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segments a picture of any size, uint8 [H, W, 3] RGB, into class ids [H, W].
@@ -93,12 +98,8 @@ class Segmenter:
 
 
 def _session(path: Path | str, threads: int) -> ort.InferenceSession:
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # errors are raised, and told in one line
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a class of its own for every kind of failure
-        raise UserError(f"{path}: cannot be loaded as an ONNX file ({first_line(error)})") from error
+    # A fallback to other providers would print what went wrong, and try the only one again.
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
