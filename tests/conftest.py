@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segdistill.config import FolderConfig, SplitFolders
+from segdistill.data.source import Sample
 
 HEIGHT, WIDTH = 24, 36
 SAMPLES = {"train": 5, "val": 3, "test": 2}
@@ -41,6 +42,19 @@ def folder_config(tmp_path: Path) -> FolderConfig:
 def cache_dir(tmp_path: Path) -> Path:
     """Where passed checks are remembered; does not exist yet."""
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The images that were read since the test began."""
+    read, original = [], Sample.read_image
+
+    def counted(sample: Sample) -> NDArray[np.uint8]:
+        read.append(sample.image)
+        return original(sample)
+
+    monkeypatch.setattr(Sample, "read_image", counted)
+    return read
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:

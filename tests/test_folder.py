@@ -15,7 +15,6 @@ from PIL import Image
 from segdistill.config import FolderConfig
 from segdistill.data.folder import open_folder
 from segdistill.data.labels import VOID
-from segdistill.data.source import Sample
 from segdistill.errors import UserError
 
 MASK, IMAGE = "train/masks/001.png", "train/images/001.png"
@@ -36,19 +35,6 @@ def poke(path: Path, value: int) -> None:
 def cut(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-
-
-@pytest.fixture
-def readings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The images that were read since the test began."""
-    read, original = [], Sample.read_image
-
-    def counted(sample: Sample) -> NDArray[np.uint8]:
-        read.append(sample.image)
-        return original(sample)
-
-    monkeypatch.setattr(Sample, "read_image", counted)
-    return read
 
 
 def test_images_and_masks_are_paired_by_stem(folder_config: FolderConfig, cache_dir: Path) -> None:

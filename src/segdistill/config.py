@@ -93,6 +93,7 @@ class FolderConfig(DataConfig):
     classes: dict[str, Any] = field(default_factory=dict)  # name -> the mask value, or list of values, it owns
     void: list[int] = field(default_factory=lambda: [255])  # mask values that are ignored
     palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
+    allow_duplicates: bool = False  # accept an image that occurs in two splits
 
     def __post_init__(self) -> None:
         super().__post_init__()

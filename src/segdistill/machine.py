@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 # glibc's mallopt parameters (malloc.h), and the largest value they take
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**31 - 1
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def cpu_count() -> int:
-    """Returns the number of cores this process may use; a container may own fewer than the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Returns the number of cores this process may use; a container or a quota may leave fewer than the machine has."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([affinity, *map(math.ceil, _cpu_quotas())])
+
+
+def _cpu_quotas() -> Iterator[float]:
+    """Yields the quota, in cores, of every control group that this process is in, the groups above its own included.
+
+    A container may see its own group at the root instead of at the path that `/proc/self/cgroup` tells.
+    """
+    lines = OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.is_file() else []
+    for controllers, path in (line.split(":", 2)[1:] for line in lines):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        tree = CGROUP / "cpu" if controllers else CGROUP  # version 2 names no controllers: one tree has all of them
+        own = PurePosixPath(path.lstrip("/"))
+        for group in (tree / each for each in (own, *own.parents)):
+            quota, period = _cpu_quota(group)
+            if quota > 0 and period > 0:
+                yield quota / period
+
+
+def _cpu_quota(group: Path) -> tuple[int, int]:
+    """Returns microseconds of processor time in a period, and the period; a quota of 0 or less limits nothing."""
+    names = ("cpu.max",) if (group / "cpu.max").is_file() else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    try:
+        words = " ".join((group / name).read_text() for name in names).split()
+        return (0, 0) if words[0] == "max" else (int(words[0]), int(words[1]))
+    except (OSError, ValueError, IndexError):
+        return 0, 0
 
 
 def cpu_name() -> str:

@@ -8,7 +8,6 @@ import sys
 from segdistill import benchmark
 from segdistill.benchmark import inference, training
 from segdistill.errors import UserError
-from segdistill.pictures import UNREADABLE
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except (UserError, *UNREADABLE) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

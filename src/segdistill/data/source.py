@@ -8,13 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from segdistill.data.labels import LabelSet
-from segdistill.errors import UserError
-from segdistill.pictures import read_rgb
-
-SINGLE_CHANNEL_MODES = ("L", "P", "1")
+from segdistill.pictures import read_ids, read_rgb
 
 
 @dataclass(frozen=True)
@@ -25,19 +21,20 @@ class Sample:
     mask: Path
 
     def read_image(self) -> NDArray[np.uint8]:
-        """Returns uint8 [H, W, 3] RGB."""
+        """Returns uint8 [H, W, 3] RGB, upright.
+
+        Raises:
+            ImageError: If the file cannot be read as such.
+        """
         return read_rgb(self.image)
 
     def read_mask_values(self) -> NDArray[np.uint8]:
-        """Returns the file's own values, uint8 [H, W].
+        """Returns the file's own values, uint8 [H, W], upright.
 
         Raises:
-            UserError: If the file has more than one channel or more than 8 bits.
+            ImageError: If the file cannot be read, or has more than one channel or more than 8 bits.
         """
-        with Image.open(self.mask) as picture:
-            if picture.mode not in SINGLE_CHANNEL_MODES:
-                raise UserError(f"{self.mask}: a mask needs one 8-bit channel of ids, this one is {picture.mode}")
-            return np.asarray(picture, np.uint8)
+        return read_ids(self.mask)
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Source:
         labels: Its classes.
         splits: The samples of `train`, `val` and, where there is one, `test`.
         values: int16 [256], mask value -> class id or VOID.
-        fingerprint: Changes when any picture, mask or class does.
+        fingerprint: Changes when any picture, mask or class does, as they are decoded.
     """
 
     name: str

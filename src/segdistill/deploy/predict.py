@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import glob
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segdistill.deploy.segmenter import Segmenter
-from segdistill.errors import UserError, first_line
+from segdistill.deploy.video import VIDEO_SUFFIXES, read_frames
+from segdistill.errors import UserError
 from segdistill.files import written_whole
-from segdistill.pictures import IMAGE_SUFFIXES, UNREADABLE, read_rgb
+from segdistill.pictures import IMAGE_SUFFIXES, ImageError, read_rgb
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 EXIT_USER_ERROR, EXIT_SKIPPED = 1, 3
+FRAME_MASK = re.compile(r"(.+)_\d{6,}\.png")
 BAR_WIDTH = 40
 Frame = tuple[str, NDArray[np.uint8]]
 
@@ -71,7 +74,7 @@ def predict(
     """
     sources = found(path)
     names = _names(sources)
-    _require_free(_writable(out), sources, names, overwrite)
+    _require_free(_writable(out), sources, names, overlay=overlay is not None, overwrite=overwrite)
     summary, palette = Summary(), _palette(segmenter)
     for done, (source, name) in enumerate(zip(sources, names, strict=True)):
         _show_progress(done, len(sources))
@@ -79,9 +82,9 @@ def predict(
         while True:
             try:
                 frame = next(frames, None)
-            except UNREADABLE as error:
+            except ImageError as error:
                 summary.skipped += 1
-                sys.stderr.write(f"\rwarning: {source}: skipped, cannot be decoded ({first_line(error)})\n")
+                sys.stderr.write(f"\rwarning: {error}; skipped\n")
                 break
             if frame is None:
                 break
@@ -114,10 +117,11 @@ def found(path: str) -> list[Path]:
 
 def _names(sources: Sequence[Path]) -> list[str]:
     """One name a source: its stem, or its whole name where two have the same stem."""
-    stems = [source.stem for source in sources]
-    names = [source.stem if stems.count(source.stem) == 1 else source.name for source in sources]
+    stems = Counter(source.stem for source in sources)
+    names = [source.stem if stems[source.stem] == 1 else source.name for source in sources]
+    counts = Counter(names)
     for name, source in zip(names, sources, strict=True):
-        if names.count(name) > 1:
+        if counts[name] > 1:
             raise UserError(f"{source}: another picture has the same name; segment one folder at a time")
     return names
 
@@ -133,31 +137,33 @@ def _writable(out: Path) -> Path:
     return out
 
 
-def _require_free(out: Path, sources: Sequence[Path], names: Sequence[str], overwrite: bool) -> None:
-    """Refuses to write over the pictures themselves, and over earlier masks unless that is wanted."""
+def _require_free(out: Path, sources: Sequence[Path], names: Sequence[str], *, overlay: bool, overwrite: bool) -> None:
+    """Refuses to write over the pictures themselves, and over earlier files unless that is wanted.
+
+    The folder is listed once: it may hold as many files as there are sources.
+    """
+    existing = {path.name for path in out.iterdir()}
+    earlier_frames = {found[1]: name for name in existing if (found := FRAME_MASK.fullmatch(name))}
+    given = {source.resolve() for source in sources}
     for source, name in zip(sources, names, strict=True):
-        mask = out / f"{name}.png"
-        if mask.exists() and mask.resolve() in {each.resolve() for each in sources}:
-            raise UserError(f"{mask}: is a picture to be segmented; give another folder with -o")
-        is_video = source.suffix.lower() in VIDEO_SUFFIXES
-        taken = next(out.glob(glob.escape(name) + ("_[0-9]*.png" if is_video else ".png")), None)
-        if taken is not None and not overwrite:
-            raise UserError(f"{taken}: exists; --overwrite replaces it")
+        if source.suffix.lower() in VIDEO_SUFFIXES:
+            taken = [earlier_frames[name]] if name in earlier_frames else []
+        else:
+            written = [f"{name}.png", f"{name}.overlay.jpg"] if overlay else [f"{name}.png"]
+            taken = [each for each in written if each in existing]
+        for path in (out / each for each in taken):
+            if path.resolve() in given:
+                raise UserError(f"{path}: is a picture to be segmented; give another folder with -o")
+            if not overwrite:
+                raise UserError(f"{path}: exists; --overwrite replaces it")
 
 
 def _frames(source: Path, name: str) -> Iterator[Frame]:
     if source.suffix.lower() not in VIDEO_SUFFIXES:
         yield name, read_rgb(source)
         return
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(f"{source}: videos need PyAV: pip install av") from error
-    with av.open(str(source)) as video:
-        if not video.streams.video:
-            raise ValueError("holds no pictures")
-        for index, frame in enumerate(video.decode(video=0)):
-            yield f"{name}_{index:06d}", np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    for index, frame in enumerate(read_frames(source)):
+        yield f"{name}_{index:06d}", frame
 
 
 def _write(
@@ -180,8 +186,8 @@ def _write(
 
 def _palette(segmenter: Segmenter) -> NDArray[np.uint8]:
     table = np.zeros((256, 3), np.uint8)
-    colours = segmenter.palette
-    table[: len(colours)] = colours
+    if segmenter.palette:
+        table[: len(segmenter.palette)] = segmenter.palette
     return table
 
 

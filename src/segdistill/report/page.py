@@ -20,6 +20,7 @@ from PIL import Image
 
 from segdistill import __version__
 from segdistill.files import written_whole
+from segdistill.pictures import read_rgb
 from segdistill.report.curves import read_curves
 from segdistill.report.figures import confusion_matrix, per_class_iou, speed_accuracy, training_curves
 from segdistill.report.findings import count_of, failures, run_warnings, scored_classes, selected_on, split_label
@@ -135,8 +136,7 @@ def _pictures(run_dir: Path) -> Iterator[tuple[str, str]]:
     """Name and data URL of the pictures where teacher and student differ most, or of any."""
     folder = run_dir / "predictions"
     for path in islice(sorted((folder / "differing").glob("*.png")) or sorted(folder.glob("*.png")), PICTURES):
-        with Image.open(path) as picture:
-            shown = picture.convert("RGB")
+        shown = Image.fromarray(read_rgb(path))
         shown.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
         buffer = io.BytesIO()
         shown.save(buffer, "JPEG", quality=85)

@@ -1,0 +1,72 @@
+"""What an exported file says of itself: JSON texts by name, read strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+MOST_CLASSES = 256  # ids are uint8
+EXCERPT = 60
+
+
+def read_classes(metadata: Mapping[str, str]) -> list[str]:
+    """Returns the names by class id; none where they are not told.
+
+    Raises:
+        ValueError: If they are no list of names, or too many.
+    """
+    names = _parsed(metadata, "classes", "[]")
+    valid = isinstance(names, list) and len(names) <= MOST_CLASSES and all(isinstance(name, str) for name in names)
+    _require(valid, metadata, "classes", f"must be a list of at most {MOST_CLASSES} names")
+    return list(names)
+
+
+def read_palette(metadata: Mapping[str, str]) -> list[list[int]]:
+    """Returns the colours [R, G, B] by class id; none where they are not told.
+
+    Raises:
+        ValueError: If they are no list of colours, or too many.
+    """
+    colours = _parsed(metadata, "palette", "[]")
+    valid = isinstance(colours, list) and len(colours) <= MOST_CLASSES and all(map(_is_colour, colours))
+    _require(valid, metadata, "palette", f"must be a list of at most {MOST_CLASSES} [R, G, B], each from 0 to 255")
+    return [list(colour) for colour in colours]
+
+
+def read_input_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    """Returns [H, W] that the network was trained for; None where it is not told.
+
+    Raises:
+        ValueError: If it is no size.
+    """
+    steps = _parsed(metadata, "preprocessing", "{}")
+    _require(isinstance(steps, dict), metadata, "preprocessing", "must be an object")
+    size = steps.get("resize")
+    if size is None:
+        return None
+    valid = isinstance(size, list) and len(size) == 2 and all(_is_integer(side) and side >= 1 for side in size)
+    _require(valid, metadata, "preprocessing", "its resize must be [height, width]")
+    return size[0], size[1]
+
+
+def _parsed(metadata: Mapping[str, str], name: str, default: str) -> Any:
+    try:
+        return json.loads(metadata.get(name, default))
+    except (ValueError, RecursionError):
+        _require(False, metadata, name, "must be JSON")
+
+
+def _require(valid: bool, metadata: Mapping[str, str], name: str, wanted: str) -> None:
+    if not valid:
+        text = metadata[name]
+        shown = text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
+        raise ValueError(f"{name}={shown!r}: {wanted}")
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_is_integer(level) and level < 256 for level in value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
