@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,11 @@ ROOT = Path(__file__).parents[1]
 TINY = ["experiment=smoke", "data.input_size=[67,98]", "data.train=8", "data.val=4", "data.test=5"]
 CROPS = [f"{part}.fit.{key}" for part in ("teacher", "student") for key in ("crop=[64,64]", "batch_size=4")]
 NO_REPORT = ["callbacks=none", "logger=csv"]
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What was not written whole, and has no final name."""
+    return [path for path in folder.rglob(".*") if re.match(r"\..*\.\d+\.", path.name)]
 
 
 def train(*arguments: str) -> list[str]:

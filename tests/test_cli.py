@@ -189,6 +189,13 @@ def test_a_foreign_run_directory_runs_no_code(overrides: list[str], tmp_path: Pa
     assert not (tmp_path / "mark").exists()
 
 
+def test_a_run_that_was_killed_before_its_settings_were_noted_is_refused(tmp_path: Path) -> None:
+    run = run_directory(tmp_path / "run", [])
+    (run / ".hydra" / "overrides.yaml").unlink()
+    with pytest.raises(UserError, match="was killed before it had noted its settings"):
+        with_resumed_overrides([f"resume={run}"])
+
+
 def test_resume_leaves_everything_else_alone(tmp_path: Path) -> None:
     stray = tmp_path / "stray.ckpt"
     stray.touch()

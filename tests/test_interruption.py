@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import CROPS, NO_REPORT, TINY, command, finished, logged_out, train
+from runs import CROPS, NO_REPORT, TINY, command, finished, logged_out, temporaries, train
 
 from segdistill import interruption
 from segdistill.deploy.segmenter import Segmenter
@@ -103,7 +103,7 @@ def terminated(arguments: list[str], folder: Path, there: Callable[[int], object
     while alive(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert not [path for path in folder.rglob(".*") if path.name[1:2].isdigit()]  # no temporary file
+    assert not temporaries(folder)
     return output
 
 

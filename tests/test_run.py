@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from runs import NO_REPORT, ROOT, command, finished
+from runs import NO_REPORT, ROOT, command, finished, temporaries
 from wandb_file import records
 
 from segdistill.deploy.segmenter import Segmenter
@@ -128,7 +128,7 @@ def test_pictures_checkpoints_and_logs_are_left(run_dir: Path) -> None:
     header = (run_dir / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss", "train/loss_kl", "train/loss_supervised", "val/miou", "test/miou"} <= set(header)
     assert "onnxruntime-int8+decode" in (run_dir / "train.log").read_text()  # the table
-    assert {path.name for path in run_dir.rglob(".*")} == {".hydra"}  # no temporary file
+    assert not temporaries(run_dir)
 
 
 def test_the_next_run_reuses_teacher_and_scenes(run_dir: Path) -> None:

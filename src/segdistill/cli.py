@@ -132,6 +132,8 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
     run_dir = target.resolve() if target.is_dir() else target.resolve().parent.parent
     saved = run_dir / ".hydra" / "overrides.yaml"
     if not saved.is_file():
+        if saved.parent.is_dir():
+            raise UserError(f"{run_dir}: was killed before it had noted its settings; start it again as it was started")
         return arguments
     earlier = saved_overrides(saved, given)
     quoted = str(run_dir).replace("'", r"\'")  # a path may hold what Hydra's grammar gives a meaning

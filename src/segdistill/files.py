@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A full disk, a quota that is used up, a file that is larger than a process may write."""
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -74,7 +77,7 @@ def write_json(path: Path, content: Any) -> None:
 def full_disk(error: BaseException | None) -> OSError | None:
     """Return the error of a full disk that `error` is or was raised from; None where there is none."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             return error
         error = error.__cause__ or error.__context__
     return None

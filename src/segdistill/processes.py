@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, get_start_method, set_start_method
 from multiprocessing.process import BaseProcess
@@ -99,6 +100,11 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def lost_worker(error: BaseException) -> bool:
+    """Tell whether an error is that of a process pool or a loader, one of whose processes was killed."""
+    return isinstance(error, BrokenProcessPool) or str(error).startswith("DataLoader worker (pid")
 
 
 class ExactDDP(DDPStrategy):

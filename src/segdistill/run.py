@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from segdistill.console import as_text
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.errors import ConfigError, UserError
+from segdistill.files import full_disk
 from segdistill.fitting import best_checkpoint, build_trainer, calm_libraries, require_accelerator, root_device
 from segdistill.interruption import as_exit, ending_in_order, way_on
 from segdistill.locate import build, trusting
@@ -43,7 +43,7 @@ from segdistill.parts import (
     optimizer_factory,
     segmentation_task,
 )
-from segdistill.processes import companions, is_first, launched_outside
+from segdistill.processes import companions, is_first, launched_outside, lost_worker
 from segdistill.report.page import write_report
 from segdistill.report.results import read_failures, read_results
 from segdistill.report.table import results_table
@@ -108,12 +108,14 @@ def run(config: Config, run_dir: Path) -> RunResult:
             companions(machine.devices, _accompany, config, run_dir),
         ):
             return _run(config, run_dir)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if full_disk(error) is not None:
+            cause = "the disk is full; make room"
+        elif lost_worker(error):
+            cause = "a worker process was killed, often for want of memory; free some, or set data.num_workers=0,"
+        else:
             raise
-        raise UserError(
-            f"{run_dir}: the disk is full; make room and go on: python train.py resume={run_dir}"
-        ) from error
+        raise UserError(f"{run_dir}: {cause} and go on: python train.py resume={run_dir}") from error
     except (SystemExit, KeyboardInterrupt) as interruption:
         log.info(way_on(run_dir, _sweep_dir()))
         raise as_exit(interruption) from interruption

@@ -1,0 +1,119 @@
+"""SIGKILL at any moment: the same run, started again, ends as one that nobody killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from PIL import Image
+from runs import command, finished, logged_out, temporaries, train
+
+MOMENTS, DEADLINE_S = 20, 400
+OVERRIDES = ["logger=csv", "callbacks.quantize.pictures=2", "distill.teacher_cache=disk"]
+ACCURACIES = ("model", "engine", "images", "overall_acc", "mean_acc", "freqw_acc", "miou", "class_iou", "agreement")
+Moment = Callable[[], bool]
+
+
+def started(folder: Path) -> list[str]:
+    return command(folder / "run", *OVERRIDES)
+
+
+def scores(run_dir: Path) -> list[dict[str, Any]]:
+    rows = json.loads((run_dir / "results.json").read_text())
+    return [{key: row[key] for key in ACCURACIES} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The directory of a run that nobody killed, and the seconds it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    begin = time.monotonic()
+    finished(started(folder), folder)
+    return folder / "run", time.monotonic() - begin
+
+
+def kill(arguments: list[str], folder: Path, moment: Moment) -> bool:
+    """Start a run and kill all of its processes at a moment; tells whether it was still running."""
+    process = subprocess.Popen(
+        arguments,
+        cwd=folder,
+        env=logged_out(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + DEADLINE_S
+    while not moment() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    running = process.poll() is None
+    if running:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return running
+
+
+def require_whole(folder: Path) -> None:
+    """Every file that has its final name can be read to its end."""
+    for path in folder.rglob("*"):
+        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".onnx":
+            onnx.checker.check_model(onnx.load(path))
+        elif path.suffix == ".ckpt":
+            torch.load(path, weights_only=True)
+        elif path.suffix == ".png":
+            with Image.open(path) as image:
+                image.load()
+
+
+def require_same_end(folder: Path, whole: Path) -> None:
+    """Go on as the README says, and compare with the run that nobody killed."""
+    run_dir = folder / "run"
+    finished(
+        train(f"resume={run_dir}") if (run_dir / ".hydra" / "overrides.yaml").is_file() else started(folder), folder
+    )
+    assert scores(run_dir) == scores(whole)
+    assert not temporaries(run_dir)
+    require_whole(folder)
+
+
+STAGES: dict[str, Callable[[Path], Moment]] = {
+    "rendering": lambda folder: lambda: any((folder / "cache" / "scenes").glob(".*")),
+    "training": lambda folder: lambda: (folder / "run" / "checkpoints" / "last.ckpt").is_file(),
+    "timing": lambda folder: lambda: (folder / "run" / "onnx" / "student.int8.onnx").is_file(),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(
+    stage: str, uninterrupted: tuple[Path, float], tmp_path: Path
+) -> None:
+    assert kill(started(tmp_path), tmp_path, STAGES[stage](tmp_path))
+    require_whole(tmp_path)
+    require_same_end(tmp_path, uninterrupted[0])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", range(MOMENTS))
+def test_a_run_killed_at_a_random_moment_ends_like_an_uninterrupted_one(
+    number: int, uninterrupted: tuple[Path, float], tmp_path: Path
+) -> None:
+    whole, seconds = uninterrupted
+    at = time.monotonic() + seconds * random.Random(number).random()
+    kill(started(tmp_path), tmp_path, lambda: time.monotonic() >= at)
+    require_whole(tmp_path)
+    require_same_end(tmp_path, whole)
