@@ -52,9 +52,10 @@ def exported(folder: Path, mean: list[float], std: list[float]) -> Path:
 def rounding_bound(network: Normalising, largest_weight: int) -> float:
     """Returns how far quantisation may move a logit of PICTURES, where no product is clipped.
 
-    A logit is a sum of 27 products and a bias. Each factor is off by at most half its step, and so is the bias, whose
-    step is the product of the two; then the logit itself is rounded. A step of an activation is a 255th of its range,
-    which holds 0; one of a channel's weights takes its largest magnitude to `largest_weight`.
+    A logit is a sum of 27 products and a bias. Each factor is off by at most half its step. The bias makes up for what
+    the weights' errors amount to at the mean image, from which no pixel is further away than the whole range, and is
+    then off by half its own step, the product of the two. At last the logit itself is rounded. A step of an activation
+    is a 255th of its range, which holds 0; one of a channel's weights takes its largest magnitude to `largest_weight`.
     """
     network = deepcopy(network).double()
     with torch.no_grad():
@@ -62,8 +63,8 @@ def rounding_bound(network: Normalising, largest_weight: int) -> float:
         image_step, logit_step = span(normalised) / 255, span(network.conv(normalised)) / 255
         weights = network.conv.weight.abs().flatten(1)
         weight_step = weights.amax(1) / largest_weight
-        brightest = normalised.abs().max() + image_step / 2
-        products = PRODUCTS * brightest * weight_step / 2 + weights.sum(1) * image_step / 2
+        furthest = span(normalised) + image_step / 2
+        products = PRODUCTS * furthest * weight_step / 2 + weights.sum(1) * image_step / 2
         return float((products + image_step * weight_step / 2).max()) + logit_step / 2
 
 

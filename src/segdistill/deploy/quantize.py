@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from segdistill.deploy.bias_correction import correct_biases, mean_inputs
 from segdistill.deploy.bytes_in import BytesIn
 from segdistill.deploy.saturation import require_portable, saturating_operands
 from segdistill.deploy.segmenter import Segmenter
@@ -78,7 +79,7 @@ def quantize_int8(
     target: Target = "portable",
     score: Callable[[Path], float],
 ) -> Quantization:
-    """Quantises an exported file to INT8: QDQ, weights per channel.
+    """Quantises an exported file to INT8: QDQ, weights per channel, biases corrected for the rounding of the weights.
 
     If the mean IoU drops by more than `limit`, layers return to float32, twice as many each time, in the order of the
     error that each one's quantisation alone makes in the logits.
@@ -145,9 +146,10 @@ class _Bench:
         self.source, self.prepared, self.scratch = source, scratch / "prepared.onnx", scratch
         self.calibration, self.method, self.weight_bits = calibration, METHODS[method], WEIGHT_BITS[target]
         quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
-        graph = onnx.load(self.prepared).graph
-        self.bytes_in = BytesIn.of(graph)
-        self.layers = {node.name: _layer(node.input[1]) for node in graph.node if node.op_type in WEIGHTED}
+        self.graph = onnx.load(self.prepared).graph
+        self.means = mean_inputs(self.prepared, calibration)
+        self.bytes_in = BytesIn.of(self.graph)
+        self.layers = {node.name: _layer(node.input[1]) for node in self.graph.node if node.op_type in WEIGHTED}
 
     def quantized(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> Path:
         """Writes a file with some nodes quantised, into a place that the next call overwrites."""
@@ -171,10 +173,11 @@ class _Bench:
             calibration_cache_path=self.scratch / "ranges.json",
             extra_options=options,
         )
+        model = onnx.load(path)
+        correct_biases(model.graph, self.graph, self.means)
         if self.bytes_in:
-            model = onnx.load(path)
             self.bytes_in.shorten(model.graph)
-            onnx.save(model, path)
+        onnx.save(model, path)
         return path
 
     def by_sensitivity(self) -> list[str]:
