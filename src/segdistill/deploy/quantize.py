@@ -1,4 +1,8 @@
-"""Static INT8 quantisation of an exported file, with the layers that cannot bear it left in float32."""
+"""Static INT8 quantisation of an exported file, with the layers that cannot bear it left in float32.
+
+A "portable" file has weights of 7 bits, which no x86-64 processor clips: it gives the same masks on all of them, to
+rounding. A "vnni" file has all 8 bits, for processors that have VNNI; others clip its products silently.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -16,7 +21,9 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from segdistill.deploy.bias_correction import correct_biases, mean_inputs
 from segdistill.deploy.bytes_in import BytesIn
+from segdistill.deploy.saturation import require_portable, saturating_operands
 from segdistill.deploy.segmenter import Segmenter
 from segdistill.errors import UserError
 from segdistill.files import written_whole
@@ -26,6 +33,9 @@ METHODS = {
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
+Target = Literal["portable", "vnni"]
+WEIGHT_BITS: dict[Target, int] = {"portable": 7, "vnni": 8}
+ACTIVATION_TYPE, WEIGHT_TYPE = QuantType.QUInt8, QuantType.QInt8
 QUANTIZED = ("Conv", "Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool", "MatMul", "Gemm")
 WEIGHTED = ("Conv", "MatMul", "Gemm")
 PROBED = 4  # pictures that a layer's sensitivity is measured on
@@ -41,12 +51,22 @@ class Quantization:
         pictures: How many it was calibrated on.
         drop: Of mean IoU against the float32 file, a fraction of 1.
         float32_layers: Layers that were left in float32, the most sensitive first.
+        target: Processors that the file is for: "portable" or "vnni".
+        weight_bits: Of each weight, its sign among them.
+        weight_type: Of the weights as they are stored.
+        activation_type: Of what the weights are multiplied with.
+        saturates_without_vnni: Whether some input makes a processor without VNNI clip a sum of products.
     """
 
     method: str
     pictures: int
     drop: float
     float32_layers: list[str]
+    target: Target
+    weight_bits: int
+    weight_type: str
+    activation_type: str
+    saturates_without_vnni: bool
 
 
 def quantize_int8(
@@ -56,9 +76,10 @@ def quantize_int8(
     *,
     method: str = "minmax",
     limit: float = 0.005,
+    target: Target = "portable",
     score: Callable[[Path], float],
 ) -> Quantization:
-    """Quantises an exported file to INT8: QDQ, weights per channel.
+    """Quantises an exported file to INT8: QDQ, weights per channel, biases corrected for the rounding of the weights.
 
     If the mean IoU drops by more than `limit`, layers return to float32, twice as many each time, in the order of the
     error that each one's quantisation alone makes in the logits.
@@ -69,15 +90,17 @@ def quantize_int8(
         calibration: Pictures uint8 [H, W, 3], of which the ranges of all activations are taken.
         method: "minmax", "entropy" or "percentile".
         limit: Largest drop of the score that is borne.
+        target: "portable": 7-bit weights, the same masks on every x86-64 processor; "vnni": 8-bit weights.
         score: Measures the mean IoU of a file, on other pictures.
 
     Raises:
-        UserError: If there is nothing to calibrate on, or the drop stays too large; nothing is left at `path` then.
+        UserError: If there is nothing to calibrate on, the drop stays too large, or the file would not be portable
+            where it must be; nothing is left at `path` then.
     """
     if not calibration:
         raise UserError(f"{path}: quantisation needs pictures to calibrate on, there are none")
     with tempfile.TemporaryDirectory() as scratch, _quiet():
-        bench = _Bench(source, Path(scratch), calibration, method)
+        bench = _Bench(source, Path(scratch), calibration, method, target)
         reference = score(source)
         ranking: list[str] = []
         kept: list[str] = []
@@ -92,9 +115,22 @@ def quantize_int8(
                 )
             ranking = ranking or bench.by_sensitivity()
             kept = ranking[: max(1, 2 * len(kept))]
-        result = Quantization(method, len(calibration), drop, [bench.layers[name] for name in kept])
+        model = onnx.load(candidate)
+        if target == "portable":
+            require_portable(model, path)
+        result = Quantization(
+            method=method,
+            pictures=len(calibration),
+            drop=drop,
+            float32_layers=[bench.layers[name] for name in kept],
+            target=target,
+            weight_bits=WEIGHT_BITS[target],
+            weight_type=_plain(WEIGHT_TYPE),
+            activation_type=_plain(ACTIVATION_TYPE),
+            saturates_without_vnni=bool(saturating_operands(model)),
+        )
         with written_whole(path) as temporary:
-            _describe(candidate, source, result, temporary)
+            _describe(model, source, result, temporary)
     return result
 
 
@@ -106,13 +142,14 @@ class _Bench:
         bytes_in: How the picture is normalised, if that is what quantisation would take back.
     """
 
-    def __init__(self, source: Path, scratch: Path, calibration: Pictures, method: str) -> None:
+    def __init__(self, source: Path, scratch: Path, calibration: Pictures, method: str, target: Target) -> None:
         self.source, self.prepared, self.scratch = source, scratch / "prepared.onnx", scratch
-        self.calibration, self.method = calibration, METHODS[method]
+        self.calibration, self.method, self.weight_bits = calibration, METHODS[method], WEIGHT_BITS[target]
         quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
-        graph = onnx.load(self.prepared).graph
-        self.bytes_in = BytesIn.of(graph)
-        self.layers = {node.name: _layer(node.input[1]) for node in graph.node if node.op_type in WEIGHTED}
+        self.graph = onnx.load(self.prepared).graph
+        self.means = mean_inputs(self.prepared, calibration)
+        self.bytes_in = BytesIn.of(self.graph)
+        self.layers = {node.name: _layer(node.input[1]) for node in self.graph.node if node.op_type in WEIGHTED}
 
     def quantized(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> Path:
         """Writes a file with some nodes quantised, into a place that the next call overwrites."""
@@ -127,18 +164,20 @@ class _Bench:
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            reduce_range=self.weight_bits == 7,
+            activation_type=ACTIVATION_TYPE,
+            weight_type=WEIGHT_TYPE,
             nodes_to_quantize=list(only),
             nodes_to_exclude=list(without),
             calibrate_method=self.method,
             calibration_cache_path=self.scratch / "ranges.json",
             extra_options=options,
         )
+        model = onnx.load(path)
+        correct_biases(model.graph, self.graph, self.means)
         if self.bytes_in:
-            model = onnx.load(path)
             self.bytes_in.shorten(model.graph)
-            onnx.save(model, path)
+        onnx.save(model, path)
         return path
 
     def by_sensitivity(self) -> list[str]:
@@ -174,9 +213,13 @@ def _layer(weight: str) -> str:
     return weight.removeprefix("network.").removesuffix(".weight")
 
 
-def _describe(quantised: Path, source: Path, result: Quantization, path: Path) -> None:
-    """Saves a quantised file with the metadata of its source, and how it came to be."""
-    model = onnx.load(quantised)
+def _plain(kind: QuantType) -> str:
+    """Return a type under its usual name: "uint8", "int8"."""
+    return str(kind).removeprefix("Q").lower()
+
+
+def _describe(model: onnx.ModelProto, source: Path, result: Quantization, path: Path) -> None:
+    """Saves a quantised model with the metadata of its source, and how it came to be."""
     metadata = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, metadata | {"quantization": json.dumps(asdict(result))})
