@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segdistill.benchmark import __main__ as command
-from segdistill.benchmark import training
+from segdistill.benchmark import inference, training
 from segdistill.deploy.export import export_onnx
 
 
@@ -89,6 +89,26 @@ def test_inference_times_every_file_in_every_runtime(
             assert row["agreement"] == 1.0
             assert (row["batch_ms_p50"] is None) == (count == 1)
         assert f"{count} pictures of 24 x 36" in capsys.readouterr().out
+
+
+def test_inference_goes_on_where_a_runtime_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 36, 3), np.uint8)
+    model, output = tmp_path / "m.onnx", tmp_path / "times.json"
+    export_onnx(Brightest(), model, pixels, {})
+    options = ["--size", "24", "36", "--count", "3", "--batch-size", "1", "--threads", "1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["benchmark", "inference", str(model), *options])
+    monkeypatch.setattr(inference, "installed_runtimes", lambda: ["absent", "onnxruntime"])
+    command.main()
+    written = json.loads(output.read_text())
+    (row,) = written["rows"]
+    assert (row["runtime"], row["times_faster"], row["agreement"]) == ("onnxruntime", None, None)
+    assert written["failed"] == [{"file": "m.onnx", "runtime": "absent", "error": "KeyError: 'absent'"}]
+    assert "m.onnx in absent failed: KeyError: 'absent'" in capsys.readouterr().out
+    monkeypatch.setattr(inference, "installed_runtimes", lambda: ["absent"])
+    with pytest.raises(SystemExit, match=r"error: m\.onnx in absent: KeyError: 'absent'"):
+        command.main()
 
 
 def test_inference_without_a_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 import segdistill.run as run_module
+from segdistill import networks
 from segdistill.config import Config, parse, register
 from segdistill.errors import UserError
 from segdistill.networks import check_export
@@ -66,6 +68,20 @@ def test_a_trial_of_the_export_leaves_the_network_as_it_was() -> None:
     assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
 
 
+def test_a_network_is_tried_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[type[nn.Module], Sequence[int]]] = []
+    monkeypatch.setattr(networks, "try_export", lambda network, size: tried.append((type(network), size)))
+    for network, size in (
+        (nn.Conv2d(3, 7, 1), [8, 8]),
+        (nn.Conv2d(3, 7, 1), [8, 8]),
+        (nn.Conv2d(3, 7, 1), [8, 16]),
+        (nn.Conv2d(3, 9, 1), [8, 8]),
+        (Branching(), [8, 8]),
+    ):
+        check_export("student", network, size)
+    assert tried == [(nn.Conv2d, [8, 8]), (nn.Conv2d, [8, 16]), (nn.Conv2d, [8, 8]), (Branching, [8, 8])]
+
+
 def test_a_network_that_cannot_be_exported_is_one_line() -> None:
     with pytest.raises(UserError, match=rf"^teacher: Branching cannot be exported to ONNX \({REASON}\); change the n"):
         check_export("teacher", Branching(), [24, 36])
@@ -77,9 +93,9 @@ def test_a_network_that_cannot_be_exported_is_one_line() -> None:
 def test_the_export_is_tried_before_the_data_is_opened(
     role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    networks = {"student": Pixelwise(), "teacher": Pixelwise()} | {role: Branching()}
-    monkeypatch.setattr(run_module, "build_network", lambda *_: networks["student"])
-    monkeypatch.setattr(run_module, "tried_teacher", lambda *_: networks["teacher"])
+    built = {"student": Pixelwise(), "teacher": Pixelwise()} | {role: Branching()}
+    monkeypatch.setattr(run_module, "build_network", lambda *_: built["student"])
+    monkeypatch.setattr(run_module, "tried_teacher", lambda *_: built["teacher"])
     monkeypatch.setattr(run_module, "open_source", lambda _: pytest.fail("the data was opened"))
     with pytest.raises(UserError, match=rf"^{role}: Branching cannot be exported .*'~callbacks\.onnx_export'"):
         run_module.run(composed(), tmp_path)

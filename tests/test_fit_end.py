@@ -160,6 +160,25 @@ def test_a_student_that_cannot_be_exported_costs_its_own_files_alone(fit: Fit, t
     assert "test/miou" in tested
 
 
+@pytest.mark.slow
+def test_a_student_that_cannot_be_saved_whole_is_timed_in_its_exported_file(fit: Fit, tmp_path: Path) -> None:
+    class Local(Pixelwise):
+        """No other process can import it."""
+
+    fit(OnnxExport(), Latency(threads=1, batch_size=1), student=Local())
+    rows, (failure,) = read_results(tmp_path / "run" / "results.json"), read_failures(tmp_path / "run" / "results.json")
+    exported = ["onnxruntime-fp32", "openvino-fp32", "onnxruntime-fp32+decode"]
+    assert [(row.model, row.engine) for row in rows] == [
+        *(("teacher", engine) for engine in ("pytorch", *exported)),
+        *(("student", engine) for engine in exported),
+    ]
+    assert [row.agreement is None for row in rows] == [row.model == "student" for row in rows]
+    assert (failure.model, failure.engine) == ("student", "pytorch")
+    assert "Local" in failure.error
+    assert "student onnxruntime-fp32" in json.loads((tmp_path / "run" / "confusion.json").read_text())
+    assert not (tmp_path / "run" / "differences.json").exists()
+
+
 def test_where_nothing_can_be_timed_every_engine_has_a_failed_row(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

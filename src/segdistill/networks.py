@@ -23,6 +23,9 @@ from segdistill.models.native import PROBE_SIZE, check_logits, evaluated
 from segdistill.models.taps import tap_channels
 from segdistill.models.teacher import load_network
 
+_exportable: set[str] = set()
+"""What this process has exported on trial: a network as it prints itself, and a size."""
+
 
 def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.Module:
     """Builds a network, and tries whether it answers in the form that everything else relies on.
@@ -85,7 +88,7 @@ def class_groups(class_map: Mapping[str, Sequence[int]], count: int, names: Sequ
 
 
 def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
-    """Tries the ONNX export of a network that is not trained yet.
+    """Tries the ONNX export of a network that is not trained yet; in a sweep, once for all jobs that have it.
 
     Args:
         role: "teacher" or "student".
@@ -95,6 +98,9 @@ def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
     Raises:
         UserError: If it cannot be exported.
     """
+    known = f"{type(network).__module__}.{type(network).__qualname__} {network} {list(size)}"
+    if known in _exportable:
+        return
     try:
         try_export(_quick_to_trace(network), size)
     except Exception as error:  # whatever the exporter, the checker or a copy of the network raises
@@ -104,6 +110,7 @@ def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
             f"{role}: {type(network).__name__} cannot be exported to ONNX ({first_line(error)}); change the network, "
             "or train without an export: '~callbacks.onnx_export' or callbacks=none"
         ) from error
+    _exportable.add(known)
 
 
 def _quick_to_trace(network: nn.Module) -> nn.Module:
