@@ -140,7 +140,7 @@ def error_line(
         assert printed.out == ""
         assert printed.err.count("\n") == 1
         return printed.err
-    monkeypatch.setattr(sys, "argv", ["benchmark", "inference", str(path)])
+    monkeypatch.setattr(sys, "argv", ["benchmark", "inference", str(path), "--output", str(folder / "rows.json")])
     with pytest.raises(SystemExit) as ended:
         benchmark.main()
     assert capfd.readouterr() == ("", "")
