@@ -17,7 +17,7 @@ from runs import CROPS, NO_REPORT, TINY, command, finished, logged_out, temporar
 
 from segdistill import interruption
 from segdistill.deploy.segmenter import Segmenter
-from segdistill.interruption import Terminated, as_exit, ending_in_order, way_on
+from segdistill.interruption import Terminated, as_exit, ending_in_order, in_one_piece, way_on
 
 DEADLINE_S = 300
 WITHOUT_TEACHER = ["distill=none", "student.fit.max_epochs=3", "student.fit.batch_size=2", "data.train=48", *NO_REPORT]
@@ -42,6 +42,14 @@ def test_an_exception_that_is_swallowed_is_raised_again(monkeypatch: pytest.Monk
         with contextlib.suppress(SystemExit):
             send_sigterm()
         signal.pause()
+
+
+def test_what_is_done_in_one_piece_is_done_before_sigterm_is_answered() -> None:
+    done = []
+    with pytest.raises(Terminated), ending_in_order(), in_one_piece():  # noqa: PT012 # what comes after it is the point
+        send_sigterm()
+        done.append("all of it")
+    assert done == ["all of it"]
 
 
 def test_who_answers_sigterm_already_goes_on_answering_it() -> None:
@@ -72,7 +80,7 @@ def test_what_is_repeated_is_told(tmp_path: Path) -> None:
 
 def alive(group: int) -> list[str]:
     """The processes of a group, without those that have ended and that nobody has asked for."""
-    listed = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
     return [arguments for pgid, state, arguments in rows if int(pgid) == group and not state.startswith("Z")]
 

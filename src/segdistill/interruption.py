@@ -73,6 +73,23 @@ def ending_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def in_one_piece() -> Iterator[None]:
+    """Lets SIGTERM wait for the end of the block: of a process that is half started nobody would know."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is None or current_thread() is not main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, frame: arrived.append(signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        if arrived:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def as_exit(error: SystemExit | KeyboardInterrupt) -> SystemExit:
     """Returns what ends the process with the shell's code; within a fit Lightning has made an exit of its own of it."""
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):

@@ -20,6 +20,7 @@ import torch.distributed
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
+from segdistill.interruption import in_one_piece
 from segdistill.machine import cpu_count
 
 GRACE_S = 60  # in which a failed companion is noticed, as gloo does, and the run ends as any other that fails
@@ -58,8 +59,9 @@ def companions(count: int, function: Callable[..., object], *args: Any) -> Itera
         for rank in range(1, count):
             os.environ["LOCAL_RANK"] = str(rank)  # before its imports: Lightning asks for it there
             process = context.Process(target=_accompany, args=(get_start_method(), threads, function, args))
-            process.start()
-            processes.append(process)
+            with in_one_piece():
+                process.start()
+                processes.append(process)
         os.environ["LOCAL_RANK"] = "0"
         torch.set_num_threads(threads)
         Thread(target=_watch, args=(processes, over), daemon=True).start()

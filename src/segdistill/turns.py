@@ -12,6 +12,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from segdistill.interruption import in_one_piece
+
 STOP_TIMEOUT_S = 10
 Serve = Callable[[Any], Any]
 
@@ -45,14 +47,24 @@ class Worker:
         self._process = context.Process(target=_serve, args=(child, build, args))
 
     def __enter__(self) -> Worker:
-        self._process.start()
+        try:
+            with in_one_piece():
+                self._process.start()
+        except BaseException:
+            self._kill()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.close()  # the process ends when nobody asks any more
         if kind is None:
+            self._connection.close()  # the process ends when nobody asks any more
             self._process.join(STOP_TIMEOUT_S)
-        self._process.kill()
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process.pid is not None:
+            self._process.kill()
+        self._connection.close()
 
     def wait_until_ready(self) -> None:
         """Returns when the function is built.

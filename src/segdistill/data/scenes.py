@@ -21,6 +21,7 @@ from segdistill.data.labels import ROAD_SCENES, value_table
 from segdistill.data.roadscenes.render import render_scene
 from segdistill.data.source import Sample, Source
 from segdistill.files import write_json, written_whole
+from segdistill.interruption import in_one_piece
 from segdistill.machine import cpu_count
 
 MANIFEST = "manifest.json"
@@ -81,7 +82,8 @@ def _render(folder: Path, seed: int, split: str, count: int, size: tuple[int, in
             (temporary / part).mkdir(parents=True)
         jobs = [(temporary, seed, split, index, size) for index in range(count)]
         with ProcessPoolExecutor(min(cpu_count(), count), mp_context=get_context("spawn")) as pool:
-            results = pool.map(_render_to_files, jobs, chunksize=4)
+            with in_one_piece():
+                results = pool.map(_render_to_files, jobs, chunksize=4)
             description = f"Rendering {count} {split} scenes"
             try:
                 crcs = dict(entry for pairs in track(results, description, total=count) for entry in pairs)
