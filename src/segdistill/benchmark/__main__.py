@@ -6,15 +6,20 @@ import argparse
 import sys
 
 from segdistill import benchmark
-from segdistill.benchmark import inference, training
+from segdistill.benchmark import inference, soak, training
 from segdistill.errors import UserError
 
 
 def main() -> None:
     """Parses the command line and runs one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m segdistill.benchmark", description=benchmark.__doc__)
-    commands = parser.add_subparsers(required=True, metavar="training | inference", dest="name")
-    for module, summary in ((training, "a training step, on a CPU"), (inference, "exported files, on a CPU")):
+    commands = parser.add_subparsers(required=True, metavar="training | inference | soak", dest="name")
+    summaries = {
+        training: "a training step, on a CPU",
+        inference: "exported files, on a CPU",
+        soak: "memory and open files of many predictions or jobs",
+    }
+    for module, summary in summaries.items():
         command = commands.add_parser(module.__name__.rpartition(".")[2], help=summary, description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
