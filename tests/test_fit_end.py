@@ -179,6 +179,14 @@ def test_a_student_that_cannot_be_saved_whole_is_timed_in_its_exported_file(fit:
     assert not (tmp_path / "run" / "differences.json").exists()
 
 
+@pytest.mark.slow
+def test_files_that_this_fit_did_not_export_are_not_timed_under_its_name(fit: Fit, tmp_path: Path) -> None:
+    fit(OnnxExport(), Latency(threads=1, batch_size=1))
+    fit(Latency(threads=1, batch_size=1))
+    assert (tmp_path / "run" / "onnx" / "student.onnx").is_file()
+    assert {row.engine for row in read_results(tmp_path / "run" / "results.json")} == {"pytorch"}
+
+
 def test_where_nothing_can_be_timed_every_engine_has_a_failed_row(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

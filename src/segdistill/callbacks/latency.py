@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from segdistill.callbacks.fit_end import FitEndCallback
+from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.deploy.export import deployable
 from segdistill.deploy.latency import Engine, Measurement, measure
@@ -61,7 +62,9 @@ class Latency(FitEndCallback):
             saved = self._saved(task.networks, Path(scratch))
             for role in task.networks.keys() - saved:
                 failed.append(FailedRow(role, PYTORCH, split, self.errors[f"{role} {PYTORCH}"]))
-            engines = [engine for role in task.networks for engine in _engines(role, saved, run_dir / "onnx")]
+            exports = any(isinstance(callback, OnnxExport) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+            folder = run_dir / "onnx" if exports else None  # files that are there without it are of other weights
+            engines = [engine for role in task.networks for engine in _engines(role, saved, folder)]
             try:
                 costs = {role: cost(network, data.input_size) for role, network in task.networks.items()}
                 measured, totals = self._measured(engines, data)
@@ -154,10 +157,11 @@ def _not_exported(trainer: pl.Trainer, roles: Collection[str]) -> Iterator[tuple
                     yield from ((role, f"{runtime}-{precision}", error) for runtime in installed_runtimes())
 
 
-def _engines(role: str, saved: Mapping[str, Path], exported: Path) -> list[Engine]:
+def _engines(role: str, saved: Mapping[str, Path], exported: Path | None) -> list[Engine]:
     """The network itself, each of its exported files in each runtime, and the smallest file once more with decoding."""
     engines = [Engine(role, PYTORCH, saved[role])] if role in saved else []
-    files = {p: exported / f"{role}{end}" for p, end in PRECISIONS.items() if (exported / f"{role}{end}").is_file()}
+    places = {} if exported is None else {p: exported / f"{role}{end}" for p, end in PRECISIONS.items()}
+    files = {precision: path for precision, path in places.items() if path.is_file()}
     for precision, path in files.items():
         engines += [Engine(role, f"{runtime}-{precision}", path) for runtime in installed_runtimes()]
     if files:
