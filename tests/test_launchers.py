@@ -37,7 +37,7 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_jobs_run_side_by_side_with_one_teacher_training(sweeps: dict[str, Path], launcher: str) -> None:
-    logs = [(sweeps[launcher] / job / "train.log").read_text() for job in ("0", "1")]
+    logs = [(sweeps[launcher] / f"seed={seed}" / "train.log").read_text() for seed in range(2)]
     assert sum("training one for 1 epochs" in text for text in logs) == 1
     assert sum("teacher: reused from" in text for text in logs) == 1
     spans = [[datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f") for stamp in STAMP.findall(text)] for text in logs]

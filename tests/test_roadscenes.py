@@ -121,6 +121,9 @@ class InProcess:
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], chunksize: int) -> Iterator[Result]:
         return map(function, jobs)
 
+    def shutdown(self, **_: object) -> None:
+        pass
+
 
 class Renders:
     """Renders scenes and counts them; from the scene `broken_from` on it fails."""
