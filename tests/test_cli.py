@@ -80,7 +80,8 @@ def test_resume_brings_back_the_settings_and_the_directory(tmp_path: Path) -> No
     for target in (run, run / "checkpoints" / "last.ckpt"):
         given = [f"resume={target}", "seed=4", "trainer.x=2"]
         placed = [f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
-        assert with_resumed_overrides(given) == ["experiment=smoke", *given, *placed]
+        resumed = [f"resume='{target}'", *given[1:]]
+        assert with_resumed_overrides(given) == ["experiment=smoke", *resumed, *placed]
 
 
 OUTSIDE = "a run directory may choose files of conf/ alone"
@@ -130,7 +131,7 @@ def test_whom_to_trust_and_whether_to_upload_is_decided_on_this_command_line_alo
 ) -> None:
     run = run_directory(tmp_path / "run", [override, "seed=3"])
     given = [f"resume={run}"]
-    assert with_resumed_overrides(given) == ["seed=3", *given, f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
+    assert with_resumed_overrides(given) == ["seed=3", f"resume='{run}'", f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
     assert override in with_resumed_overrides([*given, override])
 
 
@@ -148,7 +149,7 @@ def test_what_runs_are_started_with_comes_back_as_it_was(tmp_path: Path) -> None
     ]
     run = run_directory(tmp_path / "run", overrides)
     given = [f"resume={run}"]
-    assert with_resumed_overrides(given) == [*overrides, *given, f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
+    assert with_resumed_overrides(given) == [*overrides, f"resume='{run}'", f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
 
 
 @pytest.mark.parametrize("content", ["{a: 1}", "[[1]]", "a: [", "[1]"])

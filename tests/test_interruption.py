@@ -170,10 +170,11 @@ def test_a_sweep_stops_at_once_and_the_same_command_goes_on(tmp_path: Path) -> N
     budget = ["student.fit.max_epochs=2", "distill=none", "seed=0,1", *NO_REPORT]
     placed = [f"hydra.sweep.dir={sweep}", f"cache_dir={tmp_path / 'cache'}"]
     arguments = train("-m", *TINY, *CROPS, *budget, *placed)
-    last = sweep / "0" / "checkpoints" / "last.ckpt"
+    first, second = sweep / "seed=0", sweep / "seed=1"
+    last = first / "checkpoints" / "last.ckpt"
     output = terminated(arguments, tmp_path, lambda group: last.is_file())
     assert f"the same command with hydra.sweep.dir={sweep} goes on" in output
-    assert json.loads((sweep / "0" / "job.json").read_text())["status"] == "started"
-    assert not (sweep / "1").exists()
+    assert json.loads((first / "job.json").read_text())["status"] == "started"
+    assert not second.exists()
     finished(arguments, tmp_path)
-    assert [json.loads((sweep / job / "job.json").read_text())["status"] for job in "01"] == ["finished"] * 2
+    assert [json.loads((job / "job.json").read_text())["status"] for job in (first, second)] == ["finished"] * 2

@@ -297,8 +297,8 @@ def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing
     assert again.returncode == 0, again.stderr
     assert "finished before" in again.stdout + again.stderr
     assert {entry["optimizer.lr"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())} == {
-        "1e-3",
-        "1e-4",
+        "0.001",
+        "0.0001",
     }
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").rglob("*")}
     other = multirun(tmp_path, "optimizer.lr=1e-2,1e-1", "seed=0")
@@ -306,7 +306,7 @@ def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing
     assert "holds a job that this sweep has not (" in other.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").rglob("*")} == files
     resumed = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), f"resume={tmp_path / 'sweep' / 'optimizer.lr=1e-3'}"],
+        [sys.executable, str(ROOT / "train.py"), f"resume={tmp_path / 'sweep' / 'optimizer.lr=0.001'}"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -343,6 +343,6 @@ def test_a_full_disk_is_told_in_one_line_that_says_how_to_go_on(
         return {}
 
     monkeypatch.setattr(run, "_run", full)
-    config = Mock(trainer=TrainerConfig())
+    config = Mock(trainer=TrainerConfig(), trusted_packages=[])
     with pytest.raises(UserError, match=r"the disk is full; make room and go on: python train.py resume="):
         run.run(config, tmp_path)

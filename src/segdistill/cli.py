@@ -136,7 +136,13 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
             raise UserError(f"{run_dir}: was killed before it had noted its settings; start it again as it was started")
         return arguments
     earlier = saved_overrides(saved, given)
-    quoted = str(run_dir).replace("'", r"\'")  # a path may hold what Hydra's grammar gives a meaning
-    placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir='{quoted}'"]
+    arguments = [f"resume={_quoted(target)}" if a.startswith("resume=") else a for a in arguments]
+    placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir={_quoted(run_dir)}"]
     alone = [] if "hydra.mode" in given else ["hydra.mode=RUN"]  # the experiment of a sweep's job is a sweep
     return [*earlier, *arguments, *placed, *alone]
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as Hydra's grammar takes it, which gives a meaning to commas and equals signs, for example."""
+    escaped = str(path).replace("'", r"\'")
+    return f"'{escaped}'"
