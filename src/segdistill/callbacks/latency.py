@@ -26,7 +26,8 @@ from segdistill.deploy.scoring import MaskScores
 from segdistill.errors import first_line
 from segdistill.files import write_json
 from segdistill.machine import cpu_count, cpu_name
-from segdistill.metrics import scores
+from segdistill.metrics import collapsed_to, never_predicted, scores
+from segdistill.report.findings import selected_on
 from segdistill.report.results import FailedRow, Row, write_results
 from segdistill.tasks.segmentation import SegmentationTask
 
@@ -115,21 +116,21 @@ class Latency(FitEndCallback):
     ) -> Row:
         accuracies = scores(torch.from_numpy(confusion))
         class_iou, names = accuracies.pop("class_iou"), data.source.labels.names
-        truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-        single = np.count_nonzero(predicted) == 1
+        counts = torch.from_numpy(confusion)
+        single = collapsed_to(counts)
         images, batch_ms = len(measured.latencies_ms), measured.batch_ms
         batch_size = min(self.batch_size, images) if batch_ms else None
         return Row(
             model=measured.engine.model,
             engine=measured.engine.name,
             split=data.source.report_split,
-            selected_on=data.source.report_split == "val",
+            selected_on=selected_on(data.source.report_split),
             images=images,
             **{name: _number(value) for name, value in accuracies.items()},
             classes_scored=int((~class_iou.isnan()).sum()),
             class_iou=dict(zip(names, map(_number, class_iou), strict=True)),
-            never_predicted=[n for n, t, p in zip(names, truth, predicted, strict=True) if t and not p],
-            collapsed_to=next((n for n, p in zip(names, predicted, strict=True) if p), None) if single else None,
+            never_predicted=[names[index] for index in never_predicted(counts)],
+            collapsed_to=None if single is None else names[single],
             params=costs[0],
             gmacs=costs[1],
             file_mb=measured.engine.path.stat().st_size / 1e6,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
+from segdistill.deploy.metadata import MOST_CLASSES
 from segdistill.deploy.segmenter import Segmenter
 from segdistill.errors import UserError, first_line
 from segdistill.files import written_whole
@@ -27,7 +28,6 @@ from segdistill.files import written_whole
 LEAST_AGREEMENT = 0.999  # share of pixels with the same class
 LARGEST_LOGIT_ERROR = 1e-3
 LEAST_HALF_AGREEMENT = 0.99
-MOST_CLASSES = 256  # ids are uint8
 
 
 class Deployable(nn.Module):
