@@ -17,6 +17,7 @@ from segdistill.benchmark import inference, training
 from segdistill.deploy.export import export_onnx
 
 
+@pytest.mark.slow
 def test_training_times_every_kind_of_step_with_every_teacher_and_the_loader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +65,7 @@ class Brightest(nn.Module):
         return image * 2
 
 
+@pytest.mark.slow
 def test_inference_times_every_file_in_every_runtime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

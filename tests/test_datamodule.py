@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segdistill.config import FitConfig, FolderConfig
-from segdistill.data.datamodule import Batch, SegmentationDataModule, default_workers
+from segdistill.data.datamodule import Batch, SegmentationDataModule, default_workers, quiet_when_abandoned
 from segdistill.data.folder import open_folder
 from segdistill.data.sampling import SeededSampler
 from segdistill.data.source import Source
@@ -172,3 +173,14 @@ def test_overfitting_shows_the_training_pictures_everywhere(source: Source) -> N
     overfitting = source.overfitting()
     assert all(samples == source.splits["train"] for samples in overfitting.splits.values())
     assert overfitting.fingerprint != source.fingerprint
+
+
+def test_a_worker_is_quiet_where_its_process_is_gone_and_loud_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    quiet_when_abandoned(0)
+    sys.excepthook(BrokenPipeError, BrokenPipeError("gone"), None)
+    assert not capsys.readouterr().err
+    sys.excepthook(ValueError, ValueError("a defect"), None)
+    assert "a defect" in capsys.readouterr().err

@@ -45,6 +45,7 @@ class Unfaithful(Linear):
         return logits.flip(1) if torch.compiler.is_exporting() else logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [DeepLabV3, DeepLabV3Plus])
 def test_file_and_network_agree_at_three_sizes_and_two_batches(
     architecture: type[DeepLabV3] | type[DeepLabV3Plus], tmp_path: Path
@@ -105,6 +106,7 @@ def test_a_float16_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: 
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
+@pytest.mark.slow
 def test_openvino_gives_the_same_masks_and_logits(tmp_path: Path) -> None:
     network = DeepLabV3(5)
     nn.init.normal_(network.head.get_parameter("classifier.weight"))

@@ -61,6 +61,7 @@ def test_what_this_run_does_not_build_may_be_missing() -> None:
         parsed("teacher.network.backbone=no_such_network")
 
 
+@pytest.mark.slow
 def test_no_model_of_timm_is_refused() -> None:
     for name in [*timm.list_models(), "resnet50.a1_in1k", "tf_efficientnet_b0_ns"]:  # the last one is deprecated
         options = {"_target_": "segdistill.models.DeepLabV3", "backbone": name}

@@ -13,6 +13,8 @@ from runs import CROPS, ROOT, TINY
 
 from segdistill.report.jobs import read_jobs
 
+pytestmark = pytest.mark.slow
+
 LAUNCHERS = ("ray", "submitit_local")
 STAMP = re.compile(r"^\[([\d-]+ [\d:,]+)\]", re.MULTILINE)
 

@@ -64,6 +64,7 @@ def test_a_service_that_cannot_finish_does_not_take_the_results_along(caplog: py
     assert "W&B did not finish: ConnectionError: gone; upload the rest by: wandb sync" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_users_own_mode_of_wandb_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -197,6 +197,7 @@ def _score_a_share(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_shares_score_the_whole_set(tmp_path: Path) -> None:
     spawn(_score_a_share, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call] # torch leaves it so
     whole = random_batch((7, 9, 11), seed=7)

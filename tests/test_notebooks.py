@@ -35,6 +35,7 @@ def test_both_forms_are_in_step_and_no_output_is_stored(source: Path) -> None:
     assert not [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
 
 
+@pytest.mark.slow
 def test_quickstart_runs(tmp_path: Path) -> None:
     overrides = [*TINY, *CROPS, f"cache_dir={tmp_path}", "distill=none"]  # without a teacher: half the time
     shown, pictures = executed(NOTEBOOKS[0], OVERRIDES=overrides)
@@ -43,6 +44,7 @@ def test_quickstart_runs(tmp_path: Path) -> None:
     assert "background" in shown
 
 
+@pytest.mark.slow
 def test_sweep_analysis_runs(tmp_path: Path) -> None:
     for index, (method, seed, score) in enumerate(
         [("none", 0, 0.3), ("kl", 0, 0.4), ("none", 1, 0.32), ("kl", 1, 0.41)]

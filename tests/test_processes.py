@@ -51,6 +51,7 @@ def fit(folder: FolderConfig, out: Path) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eval_batch_size", [1, 2])
 def test_two_processes_validate_like_one_also_where_the_set_does_not_divide_evenly(
     folder_config: FolderConfig, tmp_path: Path, eval_batch_size: int
@@ -73,6 +74,7 @@ def say(path: Path) -> None:
         path.write_text(json.dumps(agreed(TWO, "second")))
 
 
+@pytest.mark.slow
 def test_all_processes_hear_what_the_first_one_says(tmp_path: Path) -> None:
     with companions(2, say, tmp_path / "heard"):
         assert agreed(TWO, "first") == "first"
@@ -86,6 +88,7 @@ def stay(path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_failure_of_the_first_process_ends_its_companions(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="mine"), companions(2, stay, tmp_path / "there"):  # noqa: PT012 # waits
         while not (tmp_path / "there").exists():
@@ -98,6 +101,7 @@ def fail() -> None:
     raise SystemExit(3)
 
 
+@pytest.mark.slow
 def test_a_failed_companion_ends_a_process_that_does_not_notice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

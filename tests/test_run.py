@@ -20,6 +20,8 @@ from wandb_file import records
 from segdistill.deploy.segmenter import Segmenter
 from segdistill.report.results import read_results
 
+pytestmark = pytest.mark.slow
+
 ENGINES = [
     "pytorch",
     "onnxruntime-fp32",

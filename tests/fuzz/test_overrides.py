@@ -73,6 +73,7 @@ def require_one_line(seeds: range) -> None:
     assert sum(line is not None for line in outcomes.values()) > len(seeds) / 3
 
 
+@pytest.mark.slow
 def test_random_overrides_pass_or_end_in_one_line() -> None:
     require_one_line(range(SHOWN))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -188,8 +190,20 @@ class SegmentationDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             generator=torch.Generator().manual_seed(self.seed),  # else every iteration draws from the process's own
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=quiet_when_abandoned,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def quiet_when_abandoned(worker_id: int) -> None:
+    """Spare the terminal the traceback of a loader worker whose process was ended while it took a batch."""
+    report = sys.excepthook  # multiprocessing's thread that hands tensors over calls it
+
+    def report_unless_abandoned(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, ConnectionError):
+            report(kind, error, trace)
+
+    sys.excepthook = report_unless_abandoned
 
 
 def default_workers(processes: int = 1) -> int:
