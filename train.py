@@ -10,13 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from segdistill import config
 from segdistill.cli import one_line_errors, with_resumed_overrides
-from segdistill.interruption import ending_at_once
-from segdistill.report.jobs import SCORE, STATUS
-from segdistill.sweep import run_job
+from segdistill.config.parse import parse, register
+from segdistill.engine.sweep import run_job
+from segdistill.reporting.sweep.jobs import SCORE, STATUS
+from segdistill.utils.interruption import ending_at_once
 
-config.register()
+register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -29,8 +29,8 @@ def main(cfg: DictConfig) -> float | None:
     with one_line_errors():  # here as well, because Hydra adds a line of its own to an error that reaches it
         if (folder / STATUS).is_file():
             return run_job(cfg, folder, hydra_config.overrides.task, alone=True)
-        checked = config.parse(cfg)
-        from segdistill.run import run  # torch is imported here, after the configuration was checked
+        checked = parse(cfg)
+        from segdistill.engine.pipeline import run  # torch is imported here, after the configuration was checked
 
         return run(checked, folder).scores[SCORE]
 

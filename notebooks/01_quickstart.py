@@ -66,7 +66,7 @@ for picture in sorted((RUN_DIR / "predictions").glob("*.png"))[:2]:
 # %%
 import numpy as np
 
-from segdistill.deploy import Segmenter
+from segdistill.inference import Segmenter
 
 segmenter = Segmenter(RUN_DIR / "onnx" / "student.int8.onnx")
 picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)

@@ -36,7 +36,7 @@ if SWEEP_DIR is None:
 # Seeds repeat a setting, they are none of its own.
 
 # %%
-from segdistill.report.jobs import read_jobs
+from segdistill.reporting.sweep.jobs import read_jobs
 
 jobs = read_jobs(ROOT / SWEEP_DIR)
 settings = jobs.by_setting()
@@ -65,7 +65,7 @@ plt.show()
 # nothing.
 
 # %%
-from segdistill.report.gains import study
+from segdistill.reporting.sweep.comparison import study
 
 compared = study(jobs)
 if compared is None:
@@ -82,9 +82,9 @@ else:
 # %% [markdown]
 # ## The same as files
 #
-# `summary.{html,csv,json,png}` in the sweep's directory; `python -m segdistill.report.sweep DIR` writes them anew.
+# `summary.{html,csv,json,png}` in the sweep's directory; `python -m segdistill.reporting.sweep DIR` writes them anew.
 
 # %%
-from segdistill.report.sweep import summarise
+from segdistill.reporting.sweep.summary import summarise
 
 summarise(ROOT / SWEEP_DIR)

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from segdistill.config import FolderConfig, SplitFolders
-from segdistill.data.source import Sample
+from segdistill.config.schema import FolderConfig, SplitFolders
+from segdistill.data.sources.base import Sample
 
 HEIGHT, WIDTH = 24, 36
 SAMPLES = {"train": 5, "val": 3, "test": 2}

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from segdistill.cli import explain, refuse_unused, with_resumed_overrides
-from segdistill.errors import UserError
+from segdistill.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,7 +62,7 @@ def test_help_lists_groups_and_keys_without_importing_torch(tmp_path: Path) -> N
 
 
 def test_importing_the_package_imports_no_torch() -> None:
-    code = "import sys, segdistill, segdistill.config, segdistill.deploy.segmenter; print('torch' in sys.modules)"
+    code = "import sys, segdistill.config.parse, segdistill.inference.segmenter; print('torch' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "False"
 

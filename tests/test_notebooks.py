@@ -8,9 +8,9 @@ from typing import Any
 
 import jupytext
 import pytest
+from helpers.runs import CROPS, ROOT, TINY
+from helpers.sweep_jobs import job
 from nbclient import NotebookClient
-from runs import CROPS, ROOT, TINY
-from test_sweep import job
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 

@@ -20,12 +20,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from segdistill.config import Config, near_keys, parse
-from segdistill.errors import UserError
-from segdistill.interruption import INTERRUPTED
-from segdistill.resumed import saved_overrides
-from segdistill.sweep import job_identity
-from segdistill.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
+from segdistill.config.parse import parse
+from segdistill.config.schema import Config
+from segdistill.config.suggest import near_keys
+from segdistill.engine.resumed_overrides import saved_overrides
+from segdistill.engine.sweep import job_identity
+from segdistill.engine.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
+from segdistill.utils.errors import UserError
+from segdistill.utils.interruption import INTERRUPTED
 
 
 class CheckConfiguration(Callback):

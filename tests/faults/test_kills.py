@@ -16,8 +16,8 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from helpers.runs import command, finished, logged_out, temporaries, train
 from PIL import Image
-from runs import command, finished, logged_out, temporaries, train
 
 MOMENTS, DEADLINE_S = 20, 400
 WHOLE = ["logger=csv", "callbacks.quantize.pictures=2", "distill.teacher_cache=disk"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import NO_REPORT, command, ended, finished, logged_out, train
+from helpers.runs import NO_REPORT, command, ended, finished, logged_out, train
 
 DEADLINE_S = 300
 MEGABYTE = 1_000_000

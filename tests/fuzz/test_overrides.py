@@ -10,8 +10,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from segdistill import config
 from segdistill.cli import explain, refuse_unused
+from segdistill.config.parse import parse, register
+from segdistill.config.suggest import known_keys
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = [path.name for path in CONF.iterdir() if path.is_dir()]
@@ -26,7 +27,7 @@ SETS, SHOWN = 1000, 100
 
 def draw(seed: int) -> list[str]:
     """One to four overrides of known, misspelt or invented keys and of groups."""
-    rng, keys = random.Random(seed), sorted(set(config.known_keys()))
+    rng, keys = random.Random(seed), sorted(set(known_keys()))
 
     def override() -> str:
         if rng.random() < 0.25:
@@ -48,7 +49,7 @@ def draw(seed: int) -> list[str]:
 @pytest.fixture(scope="module", autouse=True)
 def hydra_with_the_schema() -> Iterator[None]:
     GlobalHydra.instance().clear()
-    config.register()
+    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 
@@ -56,7 +57,7 @@ def hydra_with_the_schema() -> Iterator[None]:
 def outcome(overrides: list[str]) -> str | None:
     """Return the line that the command line prints, or None where the configuration passes."""
     try:
-        refuse_unused(config.parse(compose("config", overrides=overrides)), overrides)
+        refuse_unused(parse(compose("config", overrides=overrides)), overrides)
     except Exception as error:
         line = explain(error)
         if line is None:

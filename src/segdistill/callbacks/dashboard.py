@@ -19,9 +19,9 @@ from segdistill.callbacks.fit_end import tolerated
 from segdistill.callbacks.inputs import predicted, spread, task_and_data
 from segdistill.callbacks.predictions import side_by_side
 from segdistill.data.labels import VOID, LabelSet
-from segdistill.report.figures import confusion_matrix, per_class_iou, speed_accuracy
-from segdistill.report.findings import selected_on, split_label
-from segdistill.report.results import Row, read_confusions, read_results
+from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy
+from segdistill.reporting.findings import selected_on, split_label
+from segdistill.reporting.results import Row, read_confusions, read_results
 
 
 @dataclass(frozen=True)

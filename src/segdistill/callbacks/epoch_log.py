@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.metrics import collapsed_to, never_predicted
-from segdistill.report.findings import optimism, prediction_finding, selected_on
+from segdistill.reporting.findings import optimism, prediction_finding, selected_on
 from segdistill.tasks.segmentation import SegmentationTask
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from segdistill.callbacks.inputs import task_and_data
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.errors import first_line
-from segdistill.files import full_disk
 from segdistill.tasks.segmentation import SegmentationTask
+from segdistill.utils.errors import first_line
+from segdistill.utils.io import full_disk
 
 log = logging.getLogger(__name__)
 

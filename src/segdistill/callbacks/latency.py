@@ -18,18 +18,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.deploy.export import deployable
-from segdistill.deploy.latency import Engine, Measurement, measure
-from segdistill.deploy.round_buffer import Images
-from segdistill.deploy.runtimes import installed_runtimes
-from segdistill.deploy.scoring import MaskScores
-from segdistill.errors import first_line
-from segdistill.files import write_json
-from segdistill.machine import cpu_count, cpu_name
+from segdistill.export.onnx import deployable
+from segdistill.inference.backends import installed_runtimes
+from segdistill.inference.benchmark import Engine, Measurement, measure
+from segdistill.inference.round_buffer import Images
+from segdistill.inference.scoring import MaskScores
 from segdistill.metrics import collapsed_to, never_predicted, scores
-from segdistill.report.findings import selected_on
-from segdistill.report.results import FailedRow, Row, write_results
+from segdistill.reporting.findings import selected_on
+from segdistill.reporting.results import FailedRow, Row, write_results
 from segdistill.tasks.segmentation import SegmentationTask
+from segdistill.utils.errors import first_line
+from segdistill.utils.hardware import cpu_count, cpu_name
+from segdistill.utils.io import write_json
 
 PYTORCH = "pytorch"
 PRECISIONS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}

@@ -14,7 +14,7 @@ from segdistill import __version__
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.inputs import spread
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.deploy.export import export_onnx, write_half
+from segdistill.export.onnx import export_onnx, write_half
 from segdistill.tasks.segmentation import SegmentationTask
 
 AGREEMENT_PICTURES = 4

@@ -17,8 +17,8 @@ from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.inputs import predicted, spread
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
-from segdistill.files import written_whole
 from segdistill.tasks.segmentation import SegmentationTask
+from segdistill.utils.io import written_whole
 
 GAP, BAR, FONT_SIZE, SWATCH = 4, 22, 14, 12
 PAPER, INK = (255, 255, 255), (0, 0, 0)

@@ -12,12 +12,12 @@ from rich.progress import track
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.inputs import spread
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.deploy.quantize import METHODS, WEIGHT_BITS, Target, quantize_int8
-from segdistill.deploy.scoring import count
-from segdistill.deploy.segmenter import Segmenter
-from segdistill.errors import ConfigError
+from segdistill.export.quantize import METHODS, WEIGHT_BITS, Target, quantize_int8
+from segdistill.inference.scoring import count
+from segdistill.inference.segmenter import Segmenter
 from segdistill.metrics import scores
 from segdistill.tasks.segmentation import SegmentationTask
+from segdistill.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from segdistill.models.teacher import load_checkpoint
+from segdistill.models.frozen_teacher import load_checkpoint
 
 
 class RestoreBest(pl.Callback):

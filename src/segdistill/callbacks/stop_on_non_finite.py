@@ -14,7 +14,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.errors import UserError
+from segdistill.utils.errors import UserError
 
 
 class StopOnNonFinite(pl.Callback):

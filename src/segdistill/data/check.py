@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from segdistill.data.labels import UNOWNED, VOID
-from segdistill.data.source import Sample
-from segdistill.errors import UserError
-from segdistill.files import read_object, write_json
-from segdistill.machine import cpu_count
+from segdistill.data.sources.base import Sample
+from segdistill.utils.errors import UserError
+from segdistill.utils.hardware import cpu_count
+from segdistill.utils.io import read_object, write_json
 
 FAULTS_SHOWN = 3
 RECORD_VERSION = 2  # of what a remembered check holds, and of how files are decoded for it

@@ -17,13 +17,13 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from segdistill.config import FitConfig
+from segdistill.config.schema import FitConfig
+from segdistill.data.geometry import View, replayed
 from segdistill.data.sampling import SeededDataset, SeededSampler
-from segdistill.data.source import Source
+from segdistill.data.sources.base import Source
 from segdistill.data.transforms import eval_geometry, to_tensors, train_pipeline
-from segdistill.data.view import View, replayed
-from segdistill.errors import UserError
-from segdistill.machine import cpu_count
+from segdistill.utils.errors import UserError
+from segdistill.utils.hardware import cpu_count
 
 MOST_WORKERS = 8
 Batch = tuple[Tensor, ...]

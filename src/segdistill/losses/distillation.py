@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from segdistill.config import DistillConfig, TermConfig
+from segdistill.config.schema import DistillConfig, TermConfig
 from segdistill.losses.functional import (
     attention_transfer,
     boundary_kl,
@@ -18,7 +18,7 @@ from segdistill.losses.functional import (
     pixelwise_kl,
 )
 from segdistill.losses.supervised import SupervisedLoss
-from segdistill.resize import nearest, on_grid, resized
+from segdistill.utils.interpolate import nearest, on_grid, resized
 
 LOGIT_TERMS: dict[str, Callable[..., Tensor]] = {
     "kl": pixelwise_kl,

@@ -14,7 +14,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from segdistill.errors import UserError
+from segdistill.utils.errors import UserError
 
 LOW_STRIDE = 4
 HUB_TIMEOUT_S = 5

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segdistill.models.backbones import Backbone
-from segdistill.resize import resized
+from segdistill.utils.interpolate import resized
 
 ASPP_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 HEAD_CHANNELS = 256

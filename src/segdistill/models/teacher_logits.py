@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segdistill.errors import UserError
-from segdistill.files import read_object, write_json, written_whole
-from segdistill.models.native import evaluated, native_logits
-from segdistill.models.teacher import FrozenTeacher
+from segdistill.models.frozen_teacher import FrozenTeacher
+from segdistill.models.output import evaluated, native_logits
+from segdistill.utils.errors import UserError
+from segdistill.utils.io import read_object, write_json, written_whole
 
 LARGEST = torch.finfo(torch.float16).max
 MANIFEST = "manifest.json"

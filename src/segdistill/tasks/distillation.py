@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from segdistill.losses.distillation import Answer, DistillationLoss
 from segdistill.metrics import SegmentationMetrics
-from segdistill.models.native import native_logits
-from segdistill.models.taps import tapped
-from segdistill.models.teacher import FrozenTeacher
+from segdistill.models.feature_hooks import tapped
+from segdistill.models.frozen_teacher import FrozenTeacher
+from segdistill.models.output import native_logits
 from segdistill.tasks.segmentation import Batch, SegmentationTask
 
 

@@ -14,11 +14,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from segdistill.config import ScheduleConfig
+from segdistill.config.schema import ScheduleConfig
 from segdistill.data.labels import VOID
 from segdistill.losses.supervised import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics
-from segdistill.models.depthwise import quicken_depthwise
+from segdistill.models.cpu_depthwise import quicken_depthwise
 
 Role = Literal["teacher", "student"]
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]

@@ -1,1 +1,0 @@
-"""`python -m segdistill.benchmark training | inference`: times as ratios within one run."""

@@ -1,0 +1,1 @@
+"""`python -m segdistill.benchmarks training | inference`: times as ratios within one run."""

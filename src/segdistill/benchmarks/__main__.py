@@ -1,0 +1,34 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from segdistill import benchmarks
+from segdistill.benchmarks import inference, soak, training
+from segdistill.utils.errors import UserError
+
+
+def main() -> None:
+    """Parses the command line and runs one benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m segdistill.benchmarks", description=benchmarks.__doc__)
+    commands = parser.add_subparsers(required=True, metavar="training | inference | soak", dest="name")
+    summaries = {
+        training: "a training step, on a CPU",
+        inference: "exported files, on a CPU",
+        soak: "memory and open files of many predictions or jobs",
+    }
+    for module, summary in summaries.items():
+        command = commands.add_parser(module.__name__.rpartition(".")[2], help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

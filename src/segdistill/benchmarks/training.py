@@ -1,0 +1,254 @@
+"""`python -m segdistill.benchmarks training`: what a step costs, as ratios within one run.
+
+Each kind of step has a process of its own. They take turns, so that a noisy machine is noisy for all of them, and the
+median of many turns is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+from segdistill.config.schema import (
+    DistillConfig,
+    FitConfig,
+    RoadScenesConfig,
+    ScheduleConfig,
+    TermConfig,
+    TrainerConfig,
+)
+from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.sources.roadscenes import open_scenes
+from segdistill.engine.trainer import choose_precision
+from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.losses.functional import focal
+from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
+from segdistill.tasks import DistillationTask, SegmentationTask
+from segdistill.utils.console import terminal
+from segdistill.utils.hardware import cpu_count, cpu_name, keep_freed_memory
+from segdistill.utils.io import write_json
+from segdistill.utils.worker import Serve, Worker
+
+NUM_CLASSES, STUDENT = 5, "efficientnet_lite0"
+TEACHERS = ("efficientnet_lite0", "resnet101")
+TEMPERATURE = 2.0
+REFERENCE, CONSUMER = "the original's way", "student alone"
+LOADER = "loader"
+LOADED, TURN = 64, 8  # pictures there are, batches of a turn
+Step = Callable[[], None]
+StepOf = Callable[[str, Tensor, Tensor], Step]
+"""Builds a step on one batch: teacher's backbone, image float32 [B, 3, H, W], target int64 [B, H, W]."""
+
+
+def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: bool = False) -> Step:
+    """The original system's way: float32, contiguous tensors, the teacher under autograd.
+
+    Args:
+        backbone: The teacher's.
+        image: float32 [B, 3, H, W].
+        target: int64 [B, H, W].
+        detached: Let no gradient flow back through the teacher, although its forward pass is recorded.
+    """
+    teacher, student = _teacher(backbone).eval(), _student()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        teacher.zero_grad()
+        student_logits, teacher_logits = student(image), teacher(image)
+        soft = (teacher_logits.detach() if detached else teacher_logits) / TEMPERATURE
+        logs = F.log_softmax(student_logits / TEMPERATURE, dim=1), F.log_softmax(soft, dim=1)
+        divergence = F.kl_div(*logs, reduction="sum", log_target=True) / target.numel()
+        loss = 0.5 * focal(student_logits, target, gamma=2.0) + 0.5 * TEMPERATURE**2 * divergence
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: bool = False) -> Step:
+    """A step of DistillationTask as a run on this machine takes it.
+
+    Args:
+        backbone: The teacher's.
+        image: float32 [B, 3, H, W].
+        target: int64 [B, H, W].
+        cached: The teacher's logits come with the batch.
+    """
+    task = DistillationTask(_student(), FrozenTeacher(_teacher(backbone)), _loss(), **_options())
+    task.on_fit_start()
+    batch = (image, target, task.teacher(image)[0].half()) if cached else (image, target)
+    return _task_step(task, *batch)
+
+
+def student_step(backbone: str, image: Tensor, target: Tensor) -> Step:
+    """A step of SegmentationTask: the student without a teacher."""
+    task = SegmentationTask(_student(), loss=_loss().supervised, role="student", **_options())
+    return _task_step(task, image, target)
+
+
+def _task_step(task: SegmentationTask, *batch: Tensor) -> Step:
+    keep_freed_memory()
+    task.train()
+    optimizer = task.optimizer_factory([{"params": task.parameters()}])
+    bf16 = choose_precision(TrainerConfig(accelerator="cpu")) == "bf16-mixed"
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = task.losses(*batch)["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+STEPS: dict[str, StepOf] = {
+    REFERENCE: original_step,
+    "the same, teacher detached": partial(original_step, detached=True),
+    "distillation, live teacher": distillation_step,
+    "distillation, cached logits": partial(distillation_step, cached=True),
+    CONSUMER: student_step,
+}
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "class_names": [f"class {index}" for index in range(NUM_CLASSES)],
+        "optimizer": partial(torch.optim.AdamW, lr=1e-3, fused=True),
+        "schedule": ScheduleConfig(),
+    }
+
+
+def _loss() -> DistillationLoss:
+    return DistillationLoss(
+        supervised_loss("focal", gamma=2.0), DistillConfig(TEMPERATURE, alpha=0.5, terms={"kl": TermConfig()})
+    )
+
+
+def _teacher(backbone: str) -> nn.Module:
+    torch.manual_seed(0)
+    return DeepLabV3Plus(NUM_CLASSES, backbone, pretrained=False)
+
+
+def _student() -> nn.Module:
+    torch.manual_seed(0)
+    return DeepLabV3(NUM_CLASSES, STUDENT, pretrained=False).train()
+
+
+def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]) -> Serve:
+    """Answers with the seconds of a step."""
+    torch.manual_seed(0)
+    image, target = torch.rand(batch_size, 3, *size), torch.randint(0, NUM_CLASSES, (batch_size, *size))
+    step = build(backbone, image, target)
+
+    def serve(_: object) -> float:
+        begin = time.perf_counter()
+        step()
+        return time.perf_counter() - begin
+
+    return serve
+
+
+def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
+    """Answers with the seconds of a training batch from a loader that has a worker for each core."""
+    source = open_scenes(RoadScenesConfig(list(size), train=LOADED, val=1, test=1), cache_dir)
+    fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=list(size))
+    data = SegmentationDataModule(source, fit, input_size=size, num_workers=cpu_count())
+    loader = data.train_dataloader()
+    batches = chain.from_iterable(loader for _ in count())
+    ready_beforehand = loader.num_workers * (loader.prefetch_factor or 0)
+
+    def serve(_: object) -> float:
+        for _ in range(ready_beforehand):
+            next(batches)
+        begin = time.perf_counter()
+        for _ in range(TURN):
+            next(batches)
+        return (time.perf_counter() - begin) / TURN
+
+    return serve
+
+
+def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path) -> dict[str, dict[str, float]]:
+    """Times every kind of step with every teacher, and the loader; returns median seconds by teacher and name."""
+    medians = {}
+    for backbone in TEACHERS:
+        workers = {name: Worker(name, _stepping, build, backbone, batch_size, size) for name, build in STEPS.items()}
+        medians[backbone] = _in_turns(workers, rounds)
+    loader = {LOADER: Worker(LOADER, _loading, cache_dir, batch_size, size)}  # its processes go on between its turns
+    medians[STUDENT] |= _in_turns(loader, rounds)
+    return medians
+
+
+def _in_turns(workers: Mapping[str, Worker], rounds: int) -> dict[str, float]:
+    """Returns median seconds by name, after an untimed round."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    with ExitStack() as stack:
+        for worker in workers.values():
+            stack.enter_context(worker)
+        for worker in workers.values():
+            worker.wait_until_ready()
+        for round_number in track(range(rounds + 1), "Timing steps", transient=True):
+            for name, worker in workers.items():
+                spent = worker.ask(None)
+                if round_number:
+                    seconds[name].append(spent)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    command.add_argument("--batch-size", type=int, default=4)
+    command.add_argument("--size", type=int, nargs=2, default=(269, 484), metavar=("H", "W"))
+    command.add_argument("--rounds", type=int, default=15)
+    command.add_argument("--cache", type=Path, default=Path("cache"), help="where RoadScenes are rendered")
+    command.add_argument("--output", type=Path, default=Path("benchmark-training.json"))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints tables and saves them as JSON."""
+    medians = training(arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
+    console, report = terminal(), []
+    height, width = arguments.size
+    for backbone, seconds in medians.items():
+        loading = seconds.pop(LOADER, None)
+        steps = {
+            name: {
+                "seconds": spent,
+                "times_faster": seconds[REFERENCE] / spent,
+                "of_student_alone": spent / seconds[CONSUMER],
+            }
+            for name, spent in seconds.items()
+        }
+        table = Table(
+            title=f"DeepLabV3+ on {backbone}, lite DeepLabV3 on {STUDENT}, {arguments.batch_size} x {height} x {width}",
+            caption=f"median of {arguments.rounds}, in turns, {cpu_count()} threads on {cpu_name()}",
+        )
+        for heading in ("step", "seconds", "times faster", "of student alone"):
+            table.add_column(heading, justify="left" if heading == "step" else "right")
+        for name, figures in steps.items():
+            table.add_row(name, *(f"{figure:.3f}" for figure in figures.values()))
+        console.print(table)
+        report.append({"teacher": backbone, "student": STUDENT, "steps": steps})
+        if loading is not None:
+            loaded, consumed = (arguments.batch_size / each for each in (loading, seconds[CONSUMER]))
+            console.print(
+                f"The loader gives {loaded:.1f} images/s with {cpu_count()} workers, "
+                f"{loaded / consumed:.1f} times what the student alone takes ({consumed:.1f})."
+            )
+            report[-1]["loader"] = {"images_per_second": loaded, "student_images_per_second": consumed}
+    write_json(arguments.output, {"pairs": report, "rounds": arguments.rounds, "device": cpu_name()})

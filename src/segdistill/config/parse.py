@@ -1,0 +1,54 @@
+"""From a composed configuration to the checked dataclasses."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import is_dataclass
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from segdistill.config.locate import check_targets
+from segdistill.config.schema import Config, FolderConfig, RoadScenesConfig
+from segdistill.utils.errors import ConfigError
+
+
+def register() -> None:
+    """Makes the schema known to Hydra: `schema` for the root, `data/schema_*` for the data sources."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(group="data", name="schema_roadscenes", node=RoadScenesConfig)
+    store.store(group="data", name="schema_folder", node=FolderConfig)
+
+
+def parse(cfg: DictConfig) -> Config:
+    """Turns a composed configuration into the checked dataclasses.
+
+    Raises:
+        ConfigError: If a value is missing or out of its range, or a name may not be called or is not there.
+    """
+    cfg = copy.deepcopy(cfg)
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise ConfigError(key, "???", "needs a value")
+    _check(cfg, "")
+    config = OmegaConf.to_object(cfg)
+    if not isinstance(config, Config):
+        raise TypeError(f"expected a configuration composed from `schema`, got {type(config).__name__}")
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    check_targets(settings, config.trusted_packages, config.unused)
+    return config
+
+
+def _check(node: DictConfig, path: str) -> None:
+    """Builds the dataclasses from the leaves up, so that an error can name the full path of its key."""
+    for key, child in node.items():
+        if isinstance(child, DictConfig):
+            _check(child, f"{path}.{key!s}".lstrip("."))
+    if is_dataclass(OmegaConf.get_type(node)):
+        try:
+            OmegaConf.to_object(node)
+        except ConfigError as error:
+            raise error.under(path) from None

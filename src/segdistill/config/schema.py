@@ -1,0 +1,368 @@
+"""The typed schema of conf/: what may be set, in which range, checked before torch is imported.
+
+Networks, optimizers, loggers and callbacks are Hydra `_target_`s and stay dictionaries here; every other
+key is a field of one dataclass below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segdistill.utils.errors import ConfigError
+
+LOGIT_TERMS = ("kl", "cwd", "dist", "boundary")
+FEATURE_TERMS = ("features", "attention")
+TEACHER_CACHES = ("none", "memory", "disk")
+ALPHA_SCHEDULES = ("constant", "linear", "cosine")
+SUPERVISED_LOSSES = ("focal", "cross_entropy")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+WANDB_MODES = (None, "online", "offline")
+PROFILERS = (None, "simple", "advanced", "pytorch")
+STAGES = ("teacher", "student")
+
+
+def _require(condition: bool, key: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(key, value, allowed)
+
+
+def _require_size(key: str, size: list[int]) -> None:
+    _require(len(size) == 2 and min(size, default=0) >= 16, key, size, "must be [height, width], each at least 16")
+
+
+@dataclass
+class DataConfig:
+    """What every data source has in common."""
+
+    input_size: list[int] = MISSING  # [H, W] that every picture is resized to; scores and timings refer to it
+    eval_batch_size: int = 8
+    num_workers: int | None = None  # null: chosen from the machine
+    limit: int | None = None  # pictures of each split, evenly spaced; null: all
+    overfit: bool = False  # validation and test see the training pictures
+
+    def __post_init__(self) -> None:
+        _require_size("input_size", self.input_size)
+        _require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "must be at least 1")
+        _require(self.limit is None or self.limit >= 1, "limit", self.limit, "must be null or at least 1")
+        workers = self.num_workers
+        _require(workers is None or workers >= 0, "num_workers", workers, "must be null or at least 0")
+
+
+@dataclass
+class RoadScenesConfig(DataConfig):
+    """The embedded procedural dashcam scenes."""
+
+    seed: int = 0
+    train: int = 480
+    val: int = 143
+    test: int = 143
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for split in ("train", "val", "test"):
+            count = getattr(self, split)
+            _require(count >= 1, split, count, "must be at least 1 scene")
+        _require(self.seed >= 0, "seed", self.seed, "must be at least 0")
+
+
+@dataclass
+class SplitFolders:
+    """Where a split's images and masks lie, relative to `data.root`."""
+
+    images: str = MISSING
+    masks: str = MISSING
+
+
+@dataclass
+class FolderConfig(DataConfig):
+    """Any folder of images beside a folder of masks, paired by stem."""
+
+    root: str = MISSING
+    splits: dict[str, SplitFolders] = field(default_factory=dict)
+    classes: dict[str, Any] = field(default_factory=dict)  # name -> the mask value, or list of values, it owns
+    void: list[int] = field(default_factory=lambda: [255])  # mask values that are ignored
+    palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
+    allow_duplicates: bool = False  # accept an image that occurs in two splits
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require({"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val")
+        unknown = set(self.splits) - {"train", "val", "test"}
+        _require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
+        _require(2 <= len(self.classes) <= 255, "classes", list(self.classes), "must name 2 to 255 classes")
+        owners: dict[int, str] = {}
+        for name, values in {"void": self.void, **{f"classes.{k}": v for k, v in self.classes.items()}}.items():
+            listed = values if isinstance(values, list) else [values]
+            valid = all(isinstance(value, int) and 0 <= value <= 255 for value in listed)
+            allowed = "must be a mask value from 0 to 255, or a list of them"
+            _require(valid and (bool(listed) or name == "void"), name, values, allowed)
+            for value in listed:
+                _require(value not in owners, name, value, f"already belongs to {owners.get(value)}")
+                owners[value] = name
+        for name, colour in self.palette.items():
+            _require(name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")
+            valid = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
+            _require(valid, f"palette.{name}", colour, "must be [R, G, B], each from 0 to 255")
+
+
+@dataclass
+class FitConfig:
+    """One network's training: its budget and its augmentation."""
+
+    max_epochs: int = MISSING
+    batch_size: int = 8
+    crop: list[int] = MISSING  # [H, W]
+    scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random resize before the crop
+    hflip: float = 0.5  # probability
+    jitter: float = 0.3  # brightness, contrast and saturation change by up to this share
+
+    def __post_init__(self) -> None:
+        _require(self.max_epochs >= 1, "max_epochs", self.max_epochs, "must be at least 1")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "must be at least 1")
+        _require_size("crop", self.crop)
+        valid = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[-1] <= 10
+        _require(valid, "scale", self.scale, "must be [low, high] with 0 < low <= high <= 10")
+        _require(0 <= self.hflip <= 1, "hflip", self.hflip, "must be a probability from 0 to 1")
+        _require(0 <= self.jitter <= 1, "jitter", self.jitter, "must be from 0 to 1")
+
+
+@dataclass
+class LossConfig:
+    """The loss against the labels."""
+
+    name: str = "focal"
+    gamma: float = 2.0  # of the focal loss; 0 is cross-entropy
+
+    def __post_init__(self) -> None:
+        _require(self.name in SUPERVISED_LOSSES, "name", self.name, f"must be one of {SUPERVISED_LOSSES}")
+        _require(0 <= self.gamma <= 10, "gamma", self.gamma, "must be a number from 0 to 10")
+
+
+@dataclass
+class ScheduleConfig:
+    """Linear warm-up, then polynomial decay to zero, of the learning rate of every parameter group."""
+
+    warmup: float = 0.05  # share of all steps
+    power: float = 0.9
+    backbone_lr_scale: float = 0.1  # the backbone's learning rate, as a share of the head's
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "must be a share of all steps, from 0 to below 1")
+        _require(self.power > 0, "power", self.power, "must be above 0")
+        _require(self.backbone_lr_scale >= 0, "backbone_lr_scale", self.backbone_lr_scale, "must be at least 0")
+
+
+@dataclass
+class TrainingConfig:
+    """How a network learns: its loss against the labels, optimizer and schedule."""
+
+    loss: LossConfig = MISSING
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: ScheduleConfig = MISSING
+
+
+@dataclass
+class StudentConfig:
+    """The network that is trained to ship."""
+
+    network: dict[str, Any] = field(default_factory=dict)
+    fit: FitConfig = MISSING
+
+    def __post_init__(self) -> None:
+        _require("_target_" in self.network, "network", self.network, "needs a `_target_`, a class or function")
+
+
+@dataclass
+class TeacherConfig(StudentConfig):
+    """The network to learn from; trained by `fit` and `training` where no checkpoint is given."""
+
+    training: TrainingConfig = MISSING
+    checkpoint: str | None = None
+    seed: int = 0  # of its training; students of any seed share one teacher
+    num_classes: int | None = None  # null: as many as the data has; more need a class_map
+    class_map: dict[str, list[int]] = field(default_factory=dict)  # the data's class -> the teacher's ids it merges
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        path = self.checkpoint
+        _require(path is None or Path(path).is_file(), "checkpoint", path, "no such file; null trains the teacher")
+        mapped, count = bool(self.class_map), self.num_classes
+        _require(mapped == (count is not None), "class_map", self.class_map, "goes together with num_classes")
+        _require(count is None or count >= 2, "num_classes", count, "must be at least 2")
+        _require(not mapped or path is not None, "checkpoint", path, "must be given where class_map merges its classes")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
+
+
+def _require_temperature(temperature: float) -> None:
+    _require(0.1 <= temperature <= 100, "temperature", temperature, "must be a number from 0.1 to 100")
+
+
+@dataclass
+class TermConfig:
+    """One distillation term."""
+
+    weight: float = 1.0
+    temperature: float | None = None  # null: distill.temperature
+    student: str | None = None  # of a feature term: the module that is compared, as in named_modules()
+    teacher: str | None = None  # the same of the teacher
+
+    def __post_init__(self) -> None:
+        _require(self.weight > 0, "weight", self.weight, "must be above 0")
+        if self.temperature is not None:
+            _require_temperature(self.temperature)
+
+
+def _term(given: Any, key: str) -> TermConfig:
+    keys = given if isinstance(given, dict | TermConfig) else {"weight": given}
+    try:
+        term = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TermConfig), keys))
+    except ConfigError as error:
+        raise error.under(key) from None
+    except OmegaConfBaseException as error:
+        allowed = f"must be a weight, or some of {[f.name for f in fields(TermConfig)]}"
+        raise ConfigError(key, given, allowed) from error
+    return cast(TermConfig, term)
+
+
+@dataclass
+class DistillConfig:
+    """total = (1 - alpha) * supervised + alpha * distillation; no terms: no distillation, alpha is not used."""
+
+    temperature: float = 2.0
+    alpha: float = 0.5
+    alpha_schedule: str = "constant"  # linear: from 0 to alpha over the training; cosine: from alpha to 0
+    terms: dict[str, Any] = field(default_factory=dict)  # name -> a TermConfig, its keys, or its weight alone
+    teacher_cache: str = "none"  # memory, disk: the teacher's logits of every training picture are computed once
+
+    def __post_init__(self) -> None:
+        _require_temperature(self.temperature)
+        cache = self.teacher_cache
+        _require(cache in TEACHER_CACHES, "teacher_cache", cache, f"must be one of {TEACHER_CACHES}")
+        tapping = [name for name in FEATURE_TERMS if name in self.terms]
+        allowed = f"must be none with {', '.join(tapping)}: it keeps logits, no features"
+        _require(cache == "none" or not tapping, "teacher_cache", cache, allowed)
+        _require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
+        known = self.alpha_schedule in ALPHA_SCHEDULES
+        _require(known, "alpha_schedule", self.alpha_schedule, f"must be one of {ALPHA_SCHEDULES}")
+        for name, given in self.terms.items():
+            known_terms = LOGIT_TERMS + FEATURE_TERMS
+            _require(name in known_terms, f"terms.{name}", given, f"known terms: {known_terms}")
+            term = self.terms[name] = _term(given, f"terms.{name}")
+            for side in ("student", "teacher"):
+                tap, wanted = getattr(term, side), name in FEATURE_TERMS
+                allowed = "must name a module" if wanted else "must be null: this term compares logits"
+                _require((tap is not None) == wanted, f"terms.{name}.{side}", tap, allowed)
+            needless = name in FEATURE_TERMS and term.temperature is not None
+            _require(not needless, f"terms.{name}.temperature", term.temperature, "must be null: there is no softmax")
+
+
+@dataclass
+class TrainerConfig:
+    """The machine that trains."""
+
+    accelerator: str = "auto"
+    precision: str = "auto"  # bf16-mixed where the hardware has it
+    channels_last: bool = True
+    devices: int = 1  # processes on this machine, each with batches of its own; on a CPU they share its cores
+    num_nodes: int = 1  # machines; more than one are started by torchrun or Slurm
+    profiler: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "num_nodes"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        _require(self.profiler in PROFILERS, "profiler", self.profiler, f"must be one of {PROFILERS}")
+        _require(self.accelerator in ACCELERATORS, "accelerator", self.accelerator, f"must be one of {ACCELERATORS}")
+        _require(self.precision in PRECISIONS, "precision", self.precision, f"must be one of {PRECISIONS}")
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    train: str = "student"
+    seed: int = 0
+    resume: str | None = None  # a run directory, or one of its checkpoints
+    cache_dir: str = "cache"
+    trusted_packages: list[str] = field(default_factory=list)  # whose functions and classes may be called, too
+    data: DataConfig = MISSING
+    teacher: TeacherConfig = MISSING
+    student: StudentConfig = MISSING
+    distill: DistillConfig = MISSING
+    loss: LossConfig = MISSING
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: ScheduleConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.train in STAGES, "train", self.train, f"must be one of {STAGES}")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
+        _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
+        stray = self.resume is not None and Path(self.resume).is_dir() and not (Path(self.resume) / ".hydra").is_dir()
+        _require(not stray, "resume", self.resume, "is no run directory; give one, or one of its checkpoints")
+        mode = self.logger.get("mode")
+        _require(mode in WANDB_MODES, "logger.mode", mode, "must be null, online or offline")
+        for name, spec in self.logger.items():
+            upload = spec.get("upload", False) if isinstance(spec, dict) else False
+            _require(isinstance(upload, bool), f"logger.{name}.upload", upload, "must be true or false")
+        checkpoint = self.teacher.checkpoint
+        needless = self.train == "teacher" and checkpoint is not None
+        _require(not needless, "teacher.checkpoint", checkpoint, "must be null where train=teacher trains it")
+        if self.train == "teacher":
+            own = self.teacher.seed
+            _require(own in (0, self.seed), "teacher.seed", own, "must not differ from seed, which seeds train=teacher")
+            self.teacher.seed = self.seed
+        for name, part in self._trained().items():
+            _require_fitting(f"{name}.fit", part.fit, self)
+        if isinstance(self.data, FolderConfig):
+            _require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
+
+    @property
+    def unused(self) -> list[str]:
+        """The networks that this run does not build."""
+        if self.train == "teacher":
+            return ["student"]
+        return [] if self.distill.terms else ["teacher"]
+
+    def _trained(self) -> dict[str, StudentConfig]:
+        """Return the networks that this run trains, or may have to."""
+        if self.train == "teacher":
+            return {"teacher": self.teacher}
+        needed = bool(self.distill.terms) and self.teacher.checkpoint is None
+        return {"student": self.student} | ({"teacher": self.teacher} if needed else {})
+
+    def training(self, role: str) -> TrainingConfig:
+        """Return how the network of a role, "teacher" or "student", is trained."""
+        if role == "teacher":
+            return self.teacher.training
+        return TrainingConfig(self.loss, self.optimizer, self.schedule)
+
+
+def _require_fitting(key: str, fit: FitConfig, config: Config) -> None:
+    """Refuse a crop that no enlargement fills, and a batch that the scenes cannot fill."""
+    size, largest = config.data.input_size, fit.scale[1]
+    fills = all(side <= largest * whole for side, whole in zip(fit.crop, size, strict=True))
+    allowed = f"must be at most data.input_size={size} times {largest}, the largest of {key}.scale"
+    _require(fills, f"{key}.crop", fit.crop, allowed)
+    if isinstance(config.data, RoadScenesConfig):
+        limit = config.data.limit or config.data.train
+        require_batch(key, fit, min(limit, config.data.train), config.trainer)
+
+
+def require_batch(key: str, fit: FitConfig, images: int, trainer: TrainerConfig) -> None:
+    """Refuse a batch that is larger than a process's share of the training split.
+
+    Raises:
+        ConfigError: Names `key`.batch_size.
+    """
+    processes = trainer.devices * trainer.num_nodes
+    shared = f", shared by {processes} processes" if processes > 1 else ""
+    allowed = f"must be at most {images // processes}: the training split has {images} images{shared}"
+    _require(fit.batch_size <= images // processes, f"{key}.batch_size", fit.batch_size, allowed)

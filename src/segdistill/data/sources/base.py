@@ -1,0 +1,82 @@
+"""A data set as the rest of the project sees it: labelled picture files, by split."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segdistill.data.labels import LabelSet
+from segdistill.utils.image import read_ids, read_rgb
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and its mask on disk."""
+
+    image: Path
+    mask: Path
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """Returns uint8 [H, W, 3] RGB, upright.
+
+        Raises:
+            ImageError: If the file cannot be read as such.
+        """
+        return read_rgb(self.image)
+
+    def read_mask_values(self) -> NDArray[np.uint8]:
+        """Returns the file's own values, uint8 [H, W], upright.
+
+        Raises:
+            ImageError: If the file cannot be read, or has more than one channel or more than 8 bits.
+        """
+        return read_ids(self.mask)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked data set.
+
+    Attributes:
+        name: What the data is called in metadata and logs.
+        labels: Its classes.
+        splits: The samples of `train`, `val` and, where there is one, `test`.
+        values: int16 [256], mask value -> class id or VOID.
+        fingerprint: Changes when any picture, mask or class does, as they are decoded.
+    """
+
+    name: str
+    labels: LabelSet
+    splits: dict[str, list[Sample]]
+    values: NDArray[np.int16]
+    fingerprint: str
+
+    @property
+    def report_split(self) -> str:
+        """The split that results are reported on: `test`, or `val` where there is no test split."""
+        return "test" if "test" in self.splits else "val"
+
+    def overfitting(self) -> Source:
+        """Returns the same with the training pictures as every split."""
+        return self._with(dict.fromkeys(self.splits, self.splits["train"]), "overfitting")
+
+    def limited(self, count: int) -> Source:
+        """Returns the same with at most `count` pictures of each split, evenly spaced."""
+        splits = {}
+        for name, samples in self.splits.items():
+            kept = min(count, len(samples))
+            splits[name] = [samples[index * len(samples) // kept] for index in range(kept)]
+        return self._with(splits, str(count))
+
+    def _with(self, splits: dict[str, list[Sample]], change: str) -> Source:
+        fingerprint = hashlib.sha256(f"{self.fingerprint} {change}".encode()).hexdigest()
+        return replace(self, splits=splits, fingerprint=fingerprint)
+
+    def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Returns a sample's picture, uint8 [H, W, 3], and class ids, uint8 [H, W]."""
+        sample = self.splits[split][index]
+        return sample.read_image(), self.values[sample.read_mask_values()].astype(np.uint8)

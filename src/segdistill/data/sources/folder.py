@@ -1,0 +1,65 @@
+"""Any folder of images beside a folder of masks, paired by stem and checked before training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from segdistill.config.schema import FolderConfig
+from segdistill.data.check import check_splits, raise_if_any
+from segdistill.data.labels import label_set, value_table
+from segdistill.data.sources.base import Sample, Source
+from segdistill.utils.errors import UserError
+from segdistill.utils.image import IMAGE_SUFFIXES
+
+MASK_SUFFIXES = (".png", ".bmp")
+
+
+def open_folder(config: FolderConfig, cache_dir: Path) -> Source:
+    """Pairs and checks every file of every split; a check that passed is remembered in `cache_dir`.
+
+    Raises:
+        UserError: Names the first files or splits at fault and what is wrong with them.
+    """
+    root = Path(config.root)
+    splits = {name: pair(root / part.images, root / part.masks) for name, part in config.splits.items()}
+    values = value_table(config.classes, config.void)
+    labels = label_set(tuple(config.classes), config.palette)
+    checksum = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
+    identity = json.dumps([checksum, values.tolist(), labels.names, {k: len(v) for k, v in splits.items()}])
+    return Source(
+        name=root.resolve().name,
+        labels=labels,
+        splits=splits,
+        values=values,
+        fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
+    )
+
+
+def pair(images: Path, masks: Path) -> list[Sample]:
+    """Returns the samples of one split, sorted by stem.
+
+    Raises:
+        UserError: If a folder is missing or empty, or a file has no partner or more than one.
+    """
+    by_stem = [_by_stem(images, IMAGE_SUFFIXES), _by_stem(masks, MASK_SUFFIXES)]
+    faults = [f"{path} has no mask in {masks}" for stem, path in by_stem[0].items() if stem not in by_stem[1]]
+    faults += [f"{path} has no image in {images}" for stem, path in by_stem[1].items() if stem not in by_stem[0]]
+    raise_if_any(faults)
+    return [Sample(path, by_stem[1][stem]) for stem, path in sorted(by_stem[0].items())]
+
+
+def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; see data.root and data.splits")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    if not paths:
+        raise UserError(f"{folder}: holds no {', '.join(suffixes)} file")
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise UserError(f"{path}: has the same stem as {found[path.stem].name}; one of them must go")
+        found[path.stem] = path
+    return found

@@ -1,0 +1,84 @@
+"""RoadScenes: seeded, procedural dashcam scenes, rendered once into a cache folder. The embedded default."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from filelock import FileLock
+from rich.progress import track
+
+from roadscenes.dataset import SceneFile, scene_paths, write_scene
+from segdistill.config.schema import RoadScenesConfig
+from segdistill.data.labels import ROAD_SCENES, value_table
+from segdistill.data.sources.base import Sample, Source
+from segdistill.utils.code import code_digest
+from segdistill.utils.hardware import cpu_count
+from segdistill.utils.interruption import in_one_piece
+from segdistill.utils.io import write_json, written_whole
+
+MANIFEST = "manifest.json"
+log = logging.getLogger(__name__)
+
+
+def open_scenes(config: RoadScenesConfig, cache_dir: Path) -> Source:
+    """Renders every split into `cache_dir`, or takes what an earlier run rendered there, if it is intact."""
+    counts = {"train": config.train, "val": config.val, "test": config.test}
+    folders = {
+        split: _rendered(config.seed, split, count, (config.input_size[0], config.input_size[1]), cache_dir)
+        for split, count in counts.items()
+    }
+    manifests = [(folder / MANIFEST).read_bytes() for folder in folders.values()]
+    return Source(
+        name="RoadScenes",
+        labels=ROAD_SCENES,
+        splits={split: _samples(folder, counts[split]) for split, folder in folders.items()},
+        values=value_table({name: index for index, name in enumerate(ROAD_SCENES.names)}, void=()),
+        fingerprint=hashlib.sha256(b"".join(manifests)).hexdigest(),
+    )
+
+
+def _samples(folder: Path, count: int) -> list[Sample]:
+    return [Sample(*scene_paths(folder, index)) for index in range(count)]
+
+
+def _rendered(seed: int, split: str, count: int, size: tuple[int, int], cache_dir: Path) -> Path:
+    """Returns the folder of one split; parallel runs wait for the first of them to render it."""
+    name = f"{code_digest('roadscenes')}-seed{seed}-{split}{count}-{size[0]}x{size[1]}"
+    folder = cache_dir / "scenes" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if folder.is_dir():
+            if _intact(folder):
+                return folder
+            log.warning("%s is damaged and is rendered again", folder)
+        _render(folder, seed, split, count, size)
+    return folder
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        recorded = json.loads((folder / MANIFEST).read_text())
+        return bool(recorded) and all(zlib.crc32((folder / name).read_bytes()) == recorded[name] for name in recorded)
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _render(folder: Path, seed: int, split: str, count: int, size: tuple[int, int]) -> None:
+    """Renders on every core. Spawned processes, because a fork of a process with threads may hang."""
+    with written_whole(folder) as temporary:
+        scenes = [SceneFile(temporary, seed, split, index, size) for index in range(count)]
+        with ProcessPoolExecutor(min(cpu_count(), count), mp_context=get_context("spawn")) as pool:
+            with in_one_piece():
+                results = pool.map(write_scene, scenes, chunksize=4)
+            description = f"Rendering {count} {split} scenes"
+            try:
+                crcs = dict(entry for pairs in track(results, description, total=count) for entry in pairs)
+            finally:
+                pool.shutdown(cancel_futures=True)  # an interrupted one does not render the rest first
+        write_json(temporary / MANIFEST, crcs)

@@ -1,5 +1,0 @@
-"""What ships. Knows nothing of Lightning or Hydra; `segmenter`, `predict` and `latency` run without torch."""
-
-from segdistill.deploy.segmenter import Segmenter
-
-__all__ = ["Segmenter"]

@@ -1,0 +1,1 @@
+"""One run, and many: objects from a configuration, the teacher, the trainer, sweeps."""

@@ -1,0 +1,129 @@
+"""Loggers that never ask, and never take a run down with them."""
+
+from __future__ import annotations
+
+import logging
+import netrc
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import wandb
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from segdistill.utils.errors import ConfigError, first_line
+
+log = logging.getLogger(__name__)
+Mode = Literal["online", "offline"]
+START_TIMEOUT_S, FINISH_TIMEOUT_S = 30, 600
+
+
+def require(loggers: Mapping[str, Any]) -> None:
+    """Checks before a training what its loggers need.
+
+    Raises:
+        ConfigError: If a login is missing.
+    """
+    if loggers.get("mode") == "online" and not wandb_logged_in():
+        raise ConfigError("logger.mode", "online", "needs a login: wandb login, or WANDB_API_KEY in the environment")
+
+
+def wandb_logged_in(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tells whether W&B could be reached without a prompt: a key in the environment, or in ~/.netrc for its server."""
+    if environment.get("WANDB_API_KEY"):
+        return True
+    server = environment.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+    try:
+        return netrc.netrc(environment.get("NETRC")).authenticators(urlsplit(server).netloc) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+class ConsentedWandbLogger(WandbLogger):
+    """A W&B logger that knows what may leave this machine.
+
+    Attributes:
+        upload: Whether pictures, masks, checkpoints and exported files may.
+    """
+
+    def __init__(self, run: wandb.Run, upload: bool) -> None:
+        super().__init__(experiment=run)
+        self.upload = upload
+
+
+def wandb_logger(*, save_dir: str, mode: Mode | None = None, upload: bool = False, **options: Any) -> WandbLogger:
+    """Starts a W&B run; one that cannot be online, for want of a network or a valid key, is kept offline.
+
+    Args:
+        save_dir: Its files go into `save_dir`/wandb.
+        mode: "online" or "offline"; None is what WANDB_MODE says, or else online where there is a login.
+        upload: Also send pictures, masks, checkpoints and exported files; and what W&B takes by itself of the console,
+            the code and git.
+        options: Passed on to `wandb.init`.
+
+    Raises:
+        ConfigError: If an option sends what `upload` does not allow.
+    """
+    for name in ("save_code", "sync_tensorboard"):
+        if options.get(name) and not upload:
+            raise ConfigError(f"logger.wandb.{name}", options[name], "needs logger.wandb.upload=true")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    settings = wandb.Settings(init_timeout=START_TIMEOUT_S, finish_timeout=FINISH_TIMEOUT_S, finish_timeout_raises=True)
+    chosen = mode
+    if chosen is None and "WANDB_MODE" not in os.environ:
+        chosen = "online" if wandb_logged_in() else "offline"
+    if not upload and (chosen or os.environ["WANDB_MODE"]) != "offline":
+        settings.console, settings.disable_code, settings.disable_git = "off", True, True
+    begin = partial(wandb.init, dir=save_dir, settings=settings, **options)
+    try:
+        run = begin(mode=chosen)
+    except Exception as error:  # whatever its client raises: the training matters more
+        if chosen == "offline":
+            raise
+        run = begin(mode="offline")
+        log.warning("W&B: %s; kept offline", first_line(error))
+    log.info("W&B: %s", what_leaves(run, upload))
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return ConsentedWandbLogger(run, upload)
+
+
+def what_leaves(run: wandb.Run, upload: bool) -> str:
+    """Returns in one line what a run sends, and where to."""
+    numbers = "metrics, result tables, configuration, machine information"
+    private = "images, masks, checkpoints and ONNX files"
+    if run.disabled:
+        return "disabled, nothing is sent or kept"
+    if run.offline:
+        held = f"{numbers}, console output, images and masks"
+        return f"offline, nothing is sent; `wandb sync {Path(run.dir).parent}` would send what it holds: {held}"
+    place = f"{run.entity}/{run.project} on {run.settings.base_url}, {run.url}"
+    if upload:
+        return f"sends {numbers}, console output, code state, {private} to {place}"
+    return f"sends {numbers} to {place}; {private} stay here (logger.wandb.upload=true sends them)"
+
+
+def start(build: Callable[[], Logger], hyperparameters: Mapping[str, Any]) -> Logger | None:
+    """Builds a logger and starts its run now; one that cannot start is left out instead of failing a training."""
+    try:
+        logger = build()
+        _ = logger.experiment  # type: ignore[attr-defined] # every logger has one, the base class does not
+        logger.log_hyperparams(dict(hyperparameters))
+    except Exception as error:  # as above
+        log.warning("a logger is left out: %s: %s", type(error).__name__, error)
+        return None
+    return logger
+
+
+def close(loggers: Sequence[Logger]) -> None:
+    """Ends W&B's run, so that the next job of a sweep starts its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            try:
+                logger.experiment.finish()
+            except Exception as error:  # the results are on disk already
+                cure = f"upload the rest by: wandb sync {logger.experiment.dir}"
+                log.warning("W&B did not finish: %s: %s; %s", type(error).__name__, error, cure)

@@ -1,0 +1,141 @@
+"""The teacher's logits of every training picture, from memory or from the cache folder."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from segdistill.data.datamodule import PictureMaps, SegmentationDataModule
+from segdistill.data.labels import VOID
+from segdistill.losses.functional import pixelwise_kl
+from segdistill.models.frozen_teacher import FrozenTeacher
+from segdistill.models.teacher_logits import LogitFolder, computed, logits_shape, weights_digest
+from segdistill.utils.code import code_digest
+from segdistill.utils.errors import ConfigError
+from segdistill.utils.hardware import available_memory
+from segdistill.utils.interpolate import nearest, on_grid
+
+BYTES_A_LOGIT = 2
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LogitCache:
+    """Keeps logits for one run, or for every run to come.
+
+    Attributes:
+        place: "memory" or "disk".
+        cache_dir: Of all caches.
+    """
+
+    place: str
+    cache_dir: Path
+
+    def require_room(self, pictures: int, shape: Sequence[int]) -> None:
+        """Announces what the logits of so many pictures take.
+
+        Raises:
+            ConfigError: If there is less.
+        """
+        needed = pictures * math.prod(shape) * BYTES_A_LOGIT
+        where = "in memory" if self.place == "memory" else f"on the disk of {self.cache_dir}"
+        free = available_memory() if self.place == "memory" else _free_disk(self.cache_dir)
+        wanted = f"{pictures} pictures of {list(shape)} in float16 take {_readable(needed)}"
+        log.info("teacher's logits: %s %s", wanted, where)
+        if needed > free:
+            allowed = f"{wanted}, {_readable(free)} are free {where}; none runs the teacher at every step"
+            raise ConfigError("distill.teacher_cache", self.place, allowed)
+
+    def logits(
+        self,
+        teacher: FrozenTeacher,
+        data: SegmentationDataModule,
+        device: torch.device,
+        made_from: Mapping[str, Any],
+    ) -> PictureMaps:
+        """Returns the teacher's logits of every training picture at the input size; computes what is not there yet.
+
+        Args:
+            teacher: On `device`.
+            data: Whose training split.
+            device: What computes.
+            made_from: What shaped the teacher besides its weights, as JSON.
+
+        Raises:
+            UserError: If they do not fit, or the folder holds something else.
+        """
+        shape, count = logits_shape(teacher.network, data.input_size), len(data.source.splits["train"])
+        if self.place == "memory":
+            self.require_room(count, shape)
+            kept = torch.empty(count, *shape, dtype=torch.float16)
+            for index, logits in _computed(teacher, data, range(count), device):
+                kept[index] = torch.from_numpy(logits)
+            return kept
+        identity = {
+            "teacher": weights_digest(teacher.network),
+            **made_from,
+            "code": code_digest("segdistill/data", "segdistill/models", "segdistill/utils/interpolate.py"),
+            "data": data.source.fingerprint,
+            "input size": list(data.input_size),
+        }
+        folder = LogitFolder.of(self.cache_dir, identity, count, shape)
+        with FileLock(folder.lock):
+            missing = folder.missing()
+            if missing:
+                self.require_room(len(missing), shape)
+                for index, logits in _computed(teacher, data, missing, device):
+                    folder.keep(index, logits)
+            else:
+                log.info("teacher's logits: reused from %s", folder.folder)
+        return folder
+
+
+def replay_distance(
+    teacher: FrozenTeacher, batches: Iterable[tuple[Tensor, ...]], device: torch.device
+) -> tuple[float, float]:
+    """Compares replayed logits with what the teacher says of the augmented pictures themselves.
+
+    Args:
+        teacher: On `device`.
+        batches: (image, mask, replayed logits [B, C, h, w]).
+        device: What computes.
+
+    Returns:
+        The share of labelled pixels with the same class, and the mean KL divergence from live to replayed, in nats.
+    """
+    same, divergences = [], []
+    for image, mask, replayed in batches:
+        live = teacher(image.to(device))[0].float().cpu()
+        labels, replayed = nearest(mask, live.shape[-2:]), on_grid(replayed, live.shape[-2:])
+        same.append((live.argmax(dim=1) == replayed.argmax(dim=1))[labels != VOID])
+        divergences.append(pixelwise_kl(replayed, live, labels, temperature=1.0))
+    return float(torch.cat(same).float().mean()), float(torch.stack(divergences).mean())
+
+
+def _computed(
+    teacher: FrozenTeacher, data: SegmentationDataModule, pictures: Sequence[int], device: torch.device
+) -> Iterator[tuple[int, NDArray[np.float16]]]:
+    images = (image.to(device) for image, _ in data.plain_train_dataloader(pictures))
+    described = track(computed(teacher, images), "The teacher's logits", total=len(pictures), transient=True)
+    return zip(pictures, described, strict=True)
+
+
+def _free_disk(folder: Path) -> int:
+    existing = next(parent for parent in [folder.resolve(), *folder.resolve().parents] if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _readable(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,137 @@
+"""Networks as the configuration names them: built, tried, and loaded with a checkpoint's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segdistill.config.locate import build
+from segdistill.config.schema import DistillConfig, StudentConfig, TeacherConfig
+from segdistill.data.labels import LabelSet
+from segdistill.export.onnx import try_export
+from segdistill.models.adapters import NO_WEIGHTS
+from segdistill.models.class_remap import MergedClasses
+from segdistill.models.feature_hooks import tap_channels
+from segdistill.models.frozen_teacher import load_network
+from segdistill.models.fusion import folded
+from segdistill.models.output import PROBE_SIZE, check_logits, evaluated
+from segdistill.utils.errors import ConfigError, UserError, first_line
+from segdistill.utils.io import full_disk
+
+_exportable: set[str] = set()
+"""What this process has exported on trial: a network as it prints itself, and a size."""
+
+
+def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.Module:
+    """Builds a network, and tries whether it answers in the form that everything else relies on.
+
+    Raises:
+        UserError: If it does not.
+    """
+    network: nn.Module = build("network", part.network, num_classes=num_classes, _convert_="all", **options)
+    check_logits(network, num_classes, str(part.network["_target_"]))
+    return network
+
+
+def loaded_network(part: StudentConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
+    """Builds a network for a checkpoint's weights; others are not fetched first."""
+    network = build_network(part, len(labels), **without_weights(part))
+    load_network(network, checkpoint, labels.names)
+    return network
+
+
+def given_teacher(part: TeacherConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
+    """Builds a teacher for a checkpoint's weights; one that knows more classes has them merged.
+
+    Raises:
+        UserError: If the checkpoint or the class map does not fit.
+    """
+    if part.num_classes is None:
+        return loaded_network(part, labels, checkpoint)
+    groups = class_groups(part.class_map, part.num_classes, labels.names)
+    network = build_network(part, part.num_classes, **without_weights(part))
+    load_network(network, checkpoint, None)
+    return MergedClasses(network, groups)
+
+
+def class_groups(class_map: Mapping[str, Sequence[int]], count: int, names: Sequence[str]) -> list[list[int]]:
+    """Returns the teacher's class ids that make up each of the data's classes.
+
+    Args:
+        class_map: The data's class -> ids.
+        count: The teacher's classes.
+        names: The data's classes.
+
+    Raises:
+        ConfigError: If a class is missing or unknown, or an id is out of range or given twice.
+    """
+    for name in names:
+        if name not in class_map:
+            raise ConfigError("teacher.class_map", dict(class_map), f"misses the class {name}")
+    owners: dict[int, str] = {}
+    for name, ids in class_map.items():
+        key = f"teacher.class_map.{name}"
+        if name not in names:
+            raise ConfigError(key, list(ids), f"the data has no such class; it has {list(names)}")
+        if not ids or min(ids) < 0 or max(ids) >= count:
+            raise ConfigError(key, list(ids), f"must be one or more of the teacher's class ids, 0 to {count - 1}")
+        for index in ids:
+            if index in owners:
+                raise ConfigError(key, list(ids), f"{index} already belongs to {owners[index]}")
+            owners[index] = name
+    return [list(class_map[name]) for name in names]
+
+
+def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
+    """Tries the ONNX export of a network that is not trained yet; in a sweep, once for all jobs that have it.
+
+    Args:
+        role: "teacher" or "student".
+        network: Left as it is.
+        size: [H, W] of the data.
+
+    Raises:
+        UserError: If it cannot be exported.
+    """
+    known = f"{type(network).__module__}.{type(network).__qualname__} {network} {list(size)}"
+    if known in _exportable:
+        return
+    try:
+        try_export(_quick_to_trace(network), size)
+    except Exception as error:  # whatever the exporter, the checker or a copy of the network raises
+        if (full := full_disk(error)) is not None:
+            raise full from error
+        raise UserError(
+            f"{role}: {type(network).__name__} cannot be exported to ONNX ({first_line(error)}); change the network, "
+            "or train without an export: '~callbacks.onnx_export' or callbacks=none"
+        ) from error
+    _exportable.add(known)
+
+
+def _quick_to_trace(network: nn.Module) -> nn.Module:
+    """Without BatchNorms, which are half of what the exporter would trace, and which it never refuses."""
+    with evaluated(network), suppress(Exception):
+        return folded(network, torch.zeros(1, 3, *PROBE_SIZE))
+    return network
+
+
+def without_weights(part: StudentConfig) -> dict[str, Any]:
+    """Options that spare the weights which a checkpoint is about to replace."""
+    return {key: off for key, off in NO_WEIGHTS.items() if key in part.network}
+
+
+def tapped_channels(distill: DistillConfig, student: nn.Module, teacher: nn.Module) -> dict[str, tuple[int, int]]:
+    """Channels of student and teacher where a feature term taps them; finds out whether it can."""
+    return {
+        name: (
+            tap_channels(student, term.student, f"distill.terms.{name}.student"),
+            tap_channels(teacher, term.teacher, f"distill.terms.{name}.teacher"),
+        )
+        for name, term in distill.terms.items()
+        if term.student is not None and term.teacher is not None
+    }

@@ -1,0 +1,81 @@
+"""The settings that a run directory brings along: configuration, but no orders to Hydra and no trust.
+
+The directory may come from somebody else. What only the person at this command line can decide is left out or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from segdistill.utils.errors import UserError
+
+DECIDED_HERE = re.compile(r"[+~]*(trusted_packages\b|logger\.\w+\.upload\b)")
+VALUES = ("train", "seed", "resume", "cache_dir")
+"""Keys of the top level that are values; every other one chooses a file of conf/."""
+OPTION = re.compile(r"[\w-]+")
+
+
+def saved_overrides(path: Path, given: Collection[str]) -> list[str]:
+    """Returns the overrides that a run was started with, as far as this command line does not give them again.
+
+    Whom to trust and whether to upload is decided on this command line alone: what was saved of it is left out.
+
+    Args:
+        path: `.hydra/overrides.yaml` of the run.
+        given: Keys of this command line.
+
+    Raises:
+        UserError: If one of them would do more than set a value or choose a file of conf/.
+    """
+    try:
+        saved = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # not YAML, or YAML that OmegaConf does not take
+        raise UserError(f"{path}: cannot be read as a list of overrides") from error
+    if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
+        raise UserError(f"{path}: is no list of overrides")
+    kept = [text for text in map(str, saved) if _key(text) not in given and not DECIDED_HERE.match(text)]
+    for text in kept:
+        reason = _objection(text)
+        if reason is not None:
+            line = " ".join(text.split())
+            raise UserError(f"{path}: {line}: {reason}; if you trust it, give it again on this command line")
+    return kept
+
+
+def _key(text: str) -> str:
+    return text.lstrip("+~").partition("=")[0]
+
+
+def _objection(text: str) -> str | None:
+    key = _key(text)
+    if "hydra" in re.split(r"\W+", key):
+        return "a run directory may not give orders to Hydra"
+    if re.search(r"\$\{.*:", text, re.DOTALL):
+        return "a run directory may not read the environment"
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        return "is no override"
+    if ".." in key or not _chooses_from_conf(override):
+        return "a run directory may choose files of conf/ alone"
+    composed = isinstance(override.value(), dict | list) or "${" in text
+    if key.startswith("logger.") and (key.endswith("._target_") or composed):
+        return "a run directory may not start another logger"
+    return None
+
+
+def _chooses_from_conf(override: Override) -> bool:
+    """Tells whether an override leads to no other file than those that come with the project."""
+    if "." in override.key_or_group or override.key_or_group in VALUES or override.value() is None:
+        return True
+    value = override.value()
+    if isinstance(value, dict):  # values of a group's keys
+        return override.key_or_group != "logger"
+    return all(OPTION.fullmatch(str(option)) for option in (value if isinstance(value, list) else [value]))

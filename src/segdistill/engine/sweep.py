@@ -1,0 +1,104 @@
+"""Hydra's multirun: jobs that cannot take each other down, that are not run twice, and a summary at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from segdistill.config.parse import parse
+from segdistill.engine.sweep_plan import UNSHAPING, differing_keys, planned_jobs, settings_of
+from segdistill.reporting.sweep.jobs import SCORE, STATUS
+from segdistill.utils.errors import UserError, first_line
+from segdistill.utils.io import read_object, write_json
+
+log = logging.getLogger(__name__)
+
+
+def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: bool = False) -> float:
+    """Run one job of a sweep, unless it was finished before; an interrupted one goes on.
+
+    Args:
+        cfg: Composed for the job.
+        job_dir: Where it leaves everything.
+        overrides: Those of the job, which its record keeps.
+        alone: Resumed by itself: a finished job is measured anew, and an error is raised.
+
+    Returns:
+        The score; NaN where the job failed, which is logged and noted in the job's directory.
+
+    Raises:
+        UserError: If it is resumed with other settings, which its record could not tell.
+    """
+    identity, noted = job_identity(cfg), read_object(job_dir / STATUS)
+    same = noted.get("config") == identity
+    if noted and not same and (alone or noted.get("status") != "failed"):
+        changed = next(differing_keys(noted.get("config"), identity), "?")
+        error = UserError(f"{job_dir}: holds a job of a sweep with another {changed}; give another folder")
+        if alone:
+            raise error
+        log.error("%s", error)
+        return math.nan
+    if noted.get("status") == "finished" and not alone:
+        log.info("finished before")
+        score = noted["tested"][SCORE]
+        return math.nan if score is None else float(score)
+    kept = {"overrides": noted["overrides"], "task": noted["task"]} if alone else {}
+    record = {"overrides": settings_of(overrides), "task": list(overrides), "config": identity} | kept
+
+    def note(status: str, **more: Any) -> None:
+        write_json(job_dir / STATUS, {"status": status, **more, **record})
+
+    note("started")
+    try:
+        config = parse(cfg)
+        if same and config.resume is None and (job_dir / "checkpoints" / "last.ckpt").is_file():
+            log.info("interrupted before, goes on")
+            config = replace(config, resume=str(job_dir))
+        from segdistill.engine.pipeline import run  # torch is imported here, after the configuration was checked
+
+        result = run(config, job_dir)
+    except UserError as error:
+        note("failed", error=str(error))
+        if alone:
+            raise
+        log.error("%s", error)
+        return math.nan
+    except Exception as error:  # a defect of one job, told in full, leaves the others theirs
+        note("failed", error=f"{type(error).__name__}: {first_line(error)}")
+        if alone:
+            raise
+        log.exception("the job failed")
+        return math.nan
+    tested = {name: None if math.isnan(value) else value for name, value in result.scores.items()}
+    note("finished", tested=tested, split=result.split, selected_on=result.selected_on)
+    return result.scores[SCORE]
+
+
+def job_identity(cfg: DictConfig) -> dict[str, Any]:
+    """Return what makes a job another one: its whole configuration, but for where it lies."""
+    shaping = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in (*UNSHAPING, "hydra")])
+    identity: dict[str, Any] = json.loads(json.dumps(OmegaConf.to_container(shaping, resolve=True)))
+    return identity
+
+
+class SummariseSweep(Callback):
+    """Writes the summary of a multirun at its end, and names the jobs that failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Ends the process with exit code 1 if a job failed; Hydra would turn an exception into a warning."""
+        from segdistill.reporting.sweep.summary import summarise
+
+        jobs, planned = summarise(Path(config.hydra.sweep.dir)), planned_jobs(config)
+        failed = [job for job in jobs.jobs if job.error and (planned is None or job.settings in planned)]
+        if failed:
+            listed = "\n".join(f"  {job.name} ({jobs.described(job)}): {job.error}" for job in failed)
+            sys.exit(f"error: {len(failed)} jobs failed:\n{listed}")

@@ -1,0 +1,134 @@
+"""What a multirun is about to do: its jobs, their folders' names, and whether a folder may take them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from segdistill.reporting.sweep.jobs import STATUS
+from segdistill.utils.errors import UserError
+from segdistill.utils.io import read_object
+
+MAX_NAME = 120  # characters of a folder's name; file systems take 255 bytes
+UNSHAPING = ("resume", "cache_dir")
+"""Keys of a configuration that may differ between two runs of the same job."""
+Choices = dict[str, list[str]]
+
+
+def swept_choices(config: DictConfig) -> Choices:
+    """Return every override of a multirun with the values it takes, in the order of Hydra's own sweeper.
+
+    Ranges that another sweeper draws from have no values yet, and are left out.
+    """
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    overrides = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    return {
+        override.get_key_element(): list(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else [override.get_value_element_as_str()]
+        for override in overrides
+        if not override.is_delete() and (not override.is_sweep_override() or override.is_discrete_sweep())
+    }
+
+
+def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
+    """Yield the overrides of jobs in which every swept value comes up once, not in every combination."""
+    choices, deleted = swept_choices(config), _deletions(config)
+    first = {key: values[0] for key, values in choices.items()}
+    yield [*(f"{key}={value}" for key, value in first.items()), *deleted]
+    for key, values in choices.items():
+        for value in values[1:]:
+            yield [*(f"{k}={v}" for k, v in (first | {key: value}).items()), *deleted]
+
+
+def planned_jobs(config: DictConfig) -> list[dict[str, str]] | None:
+    """Return the settings of every job of Hydra's own sweeper; None of another one, whose jobs nobody knows yet."""
+    if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+        return None
+    choices, deleted = swept_choices(config), settings_of(_deletions(config))
+    keys = [key.lstrip("+") for key in choices]
+    return [dict(zip(keys, values, strict=True)) | deleted for values in product(*choices.values())]
+
+
+def _deletions(config: DictConfig) -> list[str]:
+    return [text for text in config.hydra.overrides.task if text.startswith("~")]
+
+
+def settings_of(overrides: Sequence[str]) -> dict[str, str]:
+    """Return overrides as key -> value, both text; a deleted key has an empty value."""
+    pairs = [override.lstrip("+").partition("=") for override in overrides]
+    return {key: value for key, _, value in pairs}
+
+
+def name_by_swept_keys(config: DictConfig) -> None:
+    """Let Hydra name each job after the keys that differ between jobs, and those alone."""
+    choices = swept_choices(config)
+    swept = {_group(key) for key, values in choices.items() if len(values) > 1}
+    constant = {_group(key) for key in [*choices, *settings_of(_deletions(config))]} - swept
+    if swept and constant:
+        listed = ",".join(f"'{key}'" for key in sorted(constant))
+        with open_dict(config.hydra.overrides):
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{listed}]")
+
+
+def _group(key: str) -> str:
+    """Return the key as Hydra compares it: without prefix and without the package that a group goes to."""
+    return key.lstrip("+~").partition("@")[0]
+
+
+def folder_name(overrides: str) -> str:
+    """Return a file name for a job's overrides; what a name cannot hold is told apart by a digest."""
+    name = "".join(c if c.isalnum() or c in "=,.-+_" else "_" for c in overrides)[:MAX_NAME] or "job"
+    if name == overrides:
+        return name
+    return f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # at import: a Ray worker composes, too
+
+
+def require_own_folder(
+    sweep_dir: Path, planned: Sequence[dict[str, str]], compose: Callable[[list[str]], dict[str, Any]]
+) -> None:
+    """Refuse a folder that holds jobs of another sweep; jobs of this one, finished or not, are welcome.
+
+    Args:
+        sweep_dir: Need not exist.
+        planned: Settings of every job of the sweep.
+        compose: Returns the identity of a job's configuration for its recorded overrides.
+
+    Raises:
+        UserError: Names a job that the sweep does not have, or has with other settings.
+    """
+    for record in sorted(sweep_dir.glob(f"*/{STATUS}")):
+        noted = read_object(record)
+        if not noted or noted.get("status") == "failed":
+            continue
+        cure = "give another hydra.sweep.dir"
+        settings = noted.get("overrides")
+        if settings is None:
+            raise UserError(f"{record.parent}: was written by an older version of segdistill; {cure}")
+        if settings not in planned:
+            listed = ", ".join(f"{key}={value}" for key, value in settings.items())
+            raise UserError(
+                f"{record.parent}: holds a job that this sweep has not ({listed}); {cure}, or sweep it, too"
+            )
+        now, then = compose(noted["task"]), noted["config"]
+        if now != then:
+            raise UserError(f"{record.parent}: holds a job with another {next(differing_keys(then, now))}; {cure}")
+
+
+def differing_keys(one: Any, other: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys in which two configurations differ."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        if one != other:
+            yield prefix
+        return
+    for key in {**one, **other}:
+        yield from differing_keys(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))

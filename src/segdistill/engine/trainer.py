@@ -1,0 +1,150 @@
+"""One fit: a Lightning Trainer whose settings are chosen for the machine."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from pytorch_lightning.callbacks import LearningRateMonitor, RichProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from pytorch_lightning.strategies import Strategy
+
+from segdistill.callbacks import EpochLog, EpochSeed, RelocatableCheckpoint, RestoreBest, StopOnNonFinite
+from segdistill.config.schema import FitConfig, TrainerConfig
+from segdistill.engine.distributed import ExactDDP, launched_outside
+from segdistill.tasks import SegmentationTask
+from segdistill.utils.errors import ConfigError
+from segdistill.utils.hardware import cpu_multiplies_bf16
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=7)  # others wait while the first process exports and times, or waits for a teacher itself
+PROFILER_CLASSES: dict[str, type[Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def build_trainer(
+    task: SegmentationTask,
+    fit: FitConfig,
+    machine: TrainerConfig,
+    folder: Path,
+    *,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[pl.Callback] = (),
+    seed: int = 0,
+) -> pl.Trainer:
+    """Builds a trainer that keeps `best.ckpt` (by val/miou) and `last.ckpt` in `folder`/checkpoints.
+
+    Args:
+        task: What will be trained.
+        fit: Its budget.
+        machine: Accelerator and precision; "auto" is decided here.
+        folder: Of everything the fit leaves.
+        loggers: Where metrics go.
+        callbacks: What else runs; at the end of the fit they see the best weights.
+        seed: Of each epoch's randomness.
+    """
+    place: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
+    best = RelocatableCheckpoint(filename="best", monitor="val/miou", mode="max", **place)
+    last = RelocatableCheckpoint(filename="last", **place)  # `save_last` would keep the last best epoch
+    progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
+    rates = [LearningRateMonitor(logging_interval="step")] if loggers else []
+    always = [EpochSeed(seed), *rates, EpochLog(task.role), *progress, RestoreBest()]
+    return pl.Trainer(
+        **_placement(machine),
+        max_epochs=fit.max_epochs,
+        profiler=_profiler(machine, folder),
+        precision=choose_precision(machine),
+        default_root_dir=folder,
+        logger=list(loggers),
+        callbacks=[StopOnNonFinite(task.role), best, last, *always, *callbacks],
+        enable_progress_bar=bool(progress),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+
+
+def require_accelerator(machine: TrainerConfig) -> None:
+    """Check that the machine has what trainer.accelerator and trainer.devices ask for.
+
+    Raises:
+        ConfigError: If it has not.
+    """
+    wanted = machine.accelerator
+    if wanted in ("gpu", "cuda", "mps"):
+        there = torch.cuda.device_count() if wanted != "mps" else 0
+        there += int(torch.backends.mps.is_available()) if wanted != "cuda" else 0
+        if not there:
+            raise ConfigError("trainer.accelerator", wanted, "torch finds none on this machine; auto takes what it has")
+        if machine.devices > there:
+            raise ConfigError("trainer.devices", machine.devices, f"this machine has {there}")
+
+
+def root_device(machine: TrainerConfig) -> torch.device:
+    """Returns the device that a trainer computes on, in this process."""
+    return _strategy(machine).root_device
+
+
+def agreed(machine: TrainerConfig, said: T) -> T:
+    """Returns, in every process of a training, what the first one says; a barrier, too."""
+    strategy = _strategy(machine)
+    strategy.setup_environment()
+    return strategy.broadcast(said)
+
+
+def _strategy(machine: TrainerConfig) -> Strategy:
+    return pl.Trainer(**_placement(machine), logger=False, enable_checkpointing=False).strategy
+
+
+def _placement(machine: TrainerConfig) -> dict[str, Any]:
+    place = {"accelerator": machine.accelerator, "devices": machine.devices, "num_nodes": machine.num_nodes}
+    if machine.devices * machine.num_nodes == 1:
+        return place
+    plugins = [] if launched_outside() else [LightningEnvironment()]
+    return {**place, "strategy": ExactDDP(timeout=PATIENCE), "plugins": plugins}
+
+
+def _profiler(machine: TrainerConfig, folder: Path) -> Profiler | None:
+    """Writes what it has seen into `folder`: fit-profile.txt and the like."""
+    if machine.profiler is None:
+        return None
+    return PROFILER_CLASSES[machine.profiler](dirpath=folder, filename="profile")
+
+
+def best_checkpoint(trainer: pl.Trainer) -> Path:
+    """Returns the checkpoint with the highest val/miou of a finished fit."""
+    return Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
+
+
+def choose_precision(machine: TrainerConfig) -> Precision:
+    """Returns bf16 where the hardware multiplies it, else fp16 on CUDA, else float32; unless it is set."""
+    if machine.precision != "auto":
+        return cast(Precision, machine.precision)  # one of PRECISIONS
+    if machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if machine.accelerator in ("auto", "cpu") and cpu_multiplies_bf16() else "32-true"
+
+
+def calm_libraries() -> None:
+    """Takes out what Lightning says of things that are chosen on purpose; warnings on anything else stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for reason in (
+        ".*does not have many workers.*",  # half the cores load, because the other half computes
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own directory
+        ".*Grad strides do not match bucket view strides.*",  # depthwise layers, channels-last, in several processes
+        ".*isinstance.*LeafSpec.*",  # between Lightning and torch, nothing a user can change
+    ):
+        warnings.filterwarnings("ignore", reason)

@@ -1,0 +1,1 @@
+"""A trained network as ONNX files. Knows nothing of Lightning or Hydra."""

@@ -1,0 +1,212 @@
+"""A trained network as one self-explaining ONNX file, kept only if it agrees with the original."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from torch import Tensor, nn
+
+from segdistill.inference.metadata import MOST_CLASSES
+from segdistill.inference.segmenter import Segmenter
+from segdistill.utils.errors import UserError, first_line
+from segdistill.utils.io import written_whole
+
+LEAST_AGREEMENT = 0.999  # share of pixels with the same class
+LARGEST_LOGIT_ERROR = 1e-3
+LEAST_HALF_AGREEMENT = 0.99
+
+
+class Deployable(nn.Module):
+    """A network with the interface that ships: pictures in, masks and logits out.
+
+    Args:
+        network: `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [N, H, W, 3] RGB -> (mask uint8 [N, H, W], logits float32 [N, C, H, W])."""
+        logits = self.network(image.permute(0, 3, 1, 2).float() / 255)
+        return logits.argmax(dim=1).to(torch.uint8), logits
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near an exported file is to its original.
+
+    Attributes:
+        pixels: Share of pixels with the same class.
+        logit_error: Largest absolute difference of a logit.
+    """
+
+    pixels: float
+    logit_error: float
+
+
+def deployable(network: nn.Module) -> Deployable:
+    """Returns a copy of a network as it ships: on the CPU, float32, eval."""
+    module = Deployable(copy.deepcopy(network)).cpu().float().eval()
+    for layer in module.modules():
+        if isinstance(getattr(layer, "inplace", None), bool):
+            layer.inplace = False  # type: ignore[assignment] # the exporter undoes in-place operations, slowly
+    return module
+
+
+def export_onnx(network: nn.Module, path: Path, pictures: NDArray[np.uint8], metadata: Mapping[str, str]) -> Agreement:
+    """Exports a network, and keeps the file only if ONNX Runtime agrees with PyTorch on `pictures`.
+
+    Args:
+        network: `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`, at most 256 classes.
+        path: The file to write; batch, height and width of its input are free.
+        pictures: uint8 [N, H, W, 3] RGB to compare on; real ones, because noise has no clear classes.
+        metadata: Written into the file.
+
+    Raises:
+        UserError: If the exporter fails, if they disagree, or if there are too many classes for uint8 masks; nothing
+            is left at `path`.
+    """
+    original = deployable(network).to(memory_format=torch.channels_last)
+    expected_mask, expected_logits = _run(original, pictures)
+    if expected_logits.shape[1] > MOST_CLASSES:
+        raise UserError(f"{path}: {expected_logits.shape[1]} classes do not fit into a mask of 8 bits")
+    with written_whole(path) as temporary:
+        _write(deployable(network), temporary, pictures.shape[1:3], metadata)
+        exported = Segmenter(temporary)
+        agreement = Agreement(
+            pixels=float(np.mean(exported.masks(pictures) == expected_mask)),
+            logit_error=float(np.abs(exported.logits(pictures) - expected_logits).max()),
+        )
+        if not (agreement.pixels >= LEAST_AGREEMENT and agreement.logit_error <= LARGEST_LOGIT_ERROR):
+            raise UserError(
+                f"{path}: not kept; ONNX Runtime and PyTorch agree on {agreement.pixels:.3%} of the pixels (at "
+                f"least {LEAST_AGREEMENT:.1%}) with a logit error of {agreement.logit_error:.1e} (at most "
+                f"{LARGEST_LOGIT_ERROR:.0e})"
+            )
+    return agreement
+
+
+def write_half(source: Path, path: Path, pictures: NDArray[np.uint8]) -> float:
+    """Writes a copy of an exported file that computes in float16, which GPUs do faster; inputs and outputs stay.
+
+    Args:
+        source: The float32 file.
+        path: The file to write.
+        pictures: uint8 [N, H, W, 3] RGB to compare on.
+
+    Returns:
+        The share of pixels that both files classify alike.
+
+    Raises:
+        UserError: If that is too few; nothing is left at `path`.
+    """
+    model = onnx.load(source)
+    with _quiet():
+        half = convert_float_to_float16(model, keep_io_types=True)
+    with written_whole(path) as temporary:
+        onnx.checker.check_model(half, full_check=True)
+        onnx.save(half, temporary)
+        agreement = float(np.mean(Segmenter(temporary).masks(pictures) == Segmenter(source).masks(pictures)))
+        if not agreement >= LEAST_HALF_AGREEMENT:
+            raise UserError(f"{path}: not kept; in float16 {agreement:.3%} of the pixels keep their class")
+    return agreement
+
+
+@torch.no_grad()
+def _run(module: Deployable, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    mask, logits = module(torch.tensor(pictures))
+    return mask.numpy(), logits.numpy()
+
+
+def try_export(network: nn.Module, size: Sequence[int]) -> None:
+    """Exports a network and drops the file, so that a training does not end with what cannot be exported.
+
+    Args:
+        network: As of `export_onnx`; its weights do not matter.
+        size: [H, W] of the example that it is traced with.
+
+    Raises:
+        UserError: If the exporter fails, or ONNX Runtime does not open the file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trial.onnx"
+        _write(deployable(network), path, size, {}, optimize=False)
+        Segmenter(path)
+
+
+def _write(
+    module: Deployable, path: Path, size: Sequence[int], metadata: Mapping[str, str], *, optimize: bool = True
+) -> None:
+    example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch of one could be taken for a constant
+    free = torch.export.Dim.DYNAMIC
+    try:
+        with _quiet():
+            torch.onnx.export(
+                module,
+                (example,),
+                path,
+                input_names=["image"],
+                output_names=["mask", "logits"],
+                dynamic_shapes={"image": {0: free, 1: free, 2: free}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                optimize=optimize,
+            )
+    except torch.onnx.OnnxExporterError as error:  # a page of advice, raised from what is wrong
+        raise UserError(f"torch.onnx.export fails: {first_line(error.__cause__ or error)}") from error
+    model = onnx.load(path)
+    _name_dimensions(model.graph)
+    _forget_sources(model.graph)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _name_dimensions(graph: onnx.GraphProto) -> None:
+    """Replaces the exporter's symbols for the free dimensions by N, H and W, also where they stand in a formula."""
+    free = graph.input[0].type.tensor_type.shape.dim[:3]
+    names = {dim.dim_param: name for dim, name in zip(free, "NHW", strict=True)}
+    symbol = re.compile("|".join(rf"\b{re.escape(old)}\b" for old in names))
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = symbol.sub(lambda match: names[match[0]], dim.dim_param)
+
+
+def _forget_sources(graph: onnx.GraphProto) -> None:
+    """Takes out in which Python file each node was written, which is a tenth of a small file."""
+    for part in [*graph.node, *graph.initializer, *graph.value_info, graph]:
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back the exporter's progress lines and its notes on itself; what it raises still gets out."""
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

@@ -1,0 +1,62 @@
+"""What runs a network or its exported file, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+def _pytorch(path: Path, threads: int) -> Predict:
+    import torch
+
+    torch.set_num_threads(threads)
+    module = torch.load(path, weights_only=False).to(memory_format=torch.channels_last)  # this run wrote the file
+
+    def predict(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        with torch.inference_mode():
+            mask: NDArray[np.uint8] = module(torch.from_numpy(pictures))[0].numpy()
+        return mask
+
+    return predict
+
+
+def _onnxruntime(path: Path, threads: int) -> Predict:
+    from segdistill.inference.segmenter import Segmenter
+
+    return Segmenter(path, threads=threads).masks
+
+
+def _openvino(path: Path, threads: int) -> Predict:
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 on processors that multiply it
+    }
+    model = openvino.Core().compile_model(path, "CPU", settings)
+
+    def predict(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        mask: NDArray[np.uint8] = model([pictures])["mask"]
+        return mask
+
+    return predict
+
+
+RUNTIMES: dict[str, Callable[[Path, int], Predict]] = {
+    "pytorch": _pytorch,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}
+"""(path, threads) -> a function from pictures uint8 [N, H, W, 3] to masks uint8 [N, H, W], by name."""
+
+
+def installed_runtimes() -> list[str]:
+    """Returns the names of the runtimes for exported files that can be imported here."""
+    return [name for name in ("onnxruntime", "openvino") if find_spec(name) is not None]

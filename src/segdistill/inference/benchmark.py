@@ -1,0 +1,228 @@
+"""Times and scores engines over the same images: each alone in its process, all of them taking turns.
+
+Engines that share a process slow each other down, because idle threads spin. Engines timed one after the other meet
+different machines, because clocks and neighbours drift. So every engine gets a process of its own, and a few images
+at a time, in turn. The clock runs from a decoded image to its mask, and around nothing else. A round's images and
+masks make room for the next round's, so that memory does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from segdistill.inference.backends import RUNTIMES
+from segdistill.inference.round_buffer import Images, RoundBuffer
+from segdistill.inference.scoring import MaskScores
+from segdistill.utils.image import read_rgb, resized_rgb
+from segdistill.utils.worker import Serve, Worker, WorkerError
+
+WARM_UP = 5  # untimed images before the first turn
+TURN = 8  # timed images a turn
+BATCHES = 5  # timed batches
+PAUSE_S = 0.05  # before a turn, for the last engine's threads to fall asleep
+HANGS_AFTER_S = 1800  # without an answer; a batch of a large network may well take minutes
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something that turns pictures into masks.
+
+    Attributes:
+        model: Whose weights it runs: "teacher", "student".
+        name: How: one of RUNTIMES, and after a dash the precision: "pytorch", "onnxruntime-int8".
+        path: An exported `.onnx`, or a `Deployable` saved whole by `torch.save`.
+        decodes: Begins with the picture's file, not with decoded pixels.
+    """
+
+    model: str
+    name: str
+    path: Path
+    decodes: bool = False
+
+
+@dataclass
+class Measurement:
+    """What one engine did.
+
+    Attributes:
+        engine: Which.
+        latencies_ms: One entry a picture, float64.
+        batches_ms: One entry a batch; empty where the engine decodes.
+        error: Why it was given up, in one line; None where it went all the way.
+    """
+
+    engine: Engine
+    latencies_ms: list[float] = field(default_factory=list)
+    batches_ms: list[float] = field(default_factory=list)
+    error: str | None = None
+
+    def percentile_ms(self, share: float) -> float:
+        """Returns the latency that `share` percent of the pictures stay below."""
+        return float(np.percentile(self.latencies_ms, share))
+
+    @property
+    def images_per_s(self) -> float:
+        """Pictures over the sum of their latencies."""
+        return 1000 * len(self.latencies_ms) / sum(self.latencies_ms)
+
+    @property
+    def batch_ms(self) -> float | None:
+        """Median of a batch; None where none was timed."""
+        return float(np.median(self.batches_ms)) if self.batches_ms else None
+
+
+class _Runner:
+    """An engine in its process, which is asked nothing more once it has failed."""
+
+    def __init__(self, engine: Engine, worker: Worker) -> None:
+        self.measurement, self._worker = Measurement(engine), worker
+
+    @property
+    def runs(self) -> bool:
+        return self.measurement.error is None
+
+    def open(self) -> None:
+        self._attempt(self._worker.wait_until_ready)
+
+    def take_turn(self, indices: range) -> None:
+        self.measurement.latencies_ms += self._ask((indices.start, indices.stop)) or []
+
+    def time_batch(self, size: int) -> float | None:
+        spent: float | None = self._ask(size)
+        return spent
+
+    def masks(self) -> NDArray[np.uint8] | None:
+        masks: NDArray[np.uint8] | None = self._ask(None)
+        return masks
+
+    def _ask(self, request: tuple[int, int] | int | None) -> Any:
+        return self._attempt(lambda: self._worker.ask(request))
+
+    def _attempt(self, step: Callable[[], Any]) -> Any:
+        if not self.runs:
+            return None
+        try:
+            return step()
+        except WorkerError as error:
+            self.measurement.error = error.reason.partition("\n")[0]
+            return None
+
+
+def measure(
+    engines: Sequence[Engine], images: Images, scores: MaskScores, *, threads: int, batch_size: int = 1
+) -> list[Measurement]:
+    """Runs every engine over every image, one at a time, and then over some batches.
+
+    An engine that fails, dies or hangs is given up, and the others go on.
+
+    Args:
+        engines: What to measure.
+        images: What on.
+        scores: Adds up the masks, the engines being in the same places.
+        threads: Cores each engine may use.
+        batch_size: Images of a batch; 1 leaves the batches out.
+    """
+    rounds = [range(start, min(start + TURN, len(images))) for start in range(0, len(images), TURN)]
+    first_batch = range(min(batch_size, len(images)))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        buffer = RoundBuffer(folder / "images.npy", images, max(len(rounds[0]), len(first_batch)))
+        buffer.load(rounds[0])
+        runners = []
+        for engine in engines:
+            serving = (f"{engine.model} {engine.name}", _serve, engine, buffer.path, images.files, threads)
+            runners.append(_Runner(engine, stack.enter_context(Worker(*serving, timeout_s=HANGS_AFTER_S))))
+        for runner in runners:
+            runner.open()
+        progress = stack.enter_context(Progress(*columns, transient=True))
+        bar = progress.add_task("Timing and scoring", total=len(engines) * len(images))
+        for number, indices in enumerate(rounds):
+            truth = buffer.load(indices)
+            for runner in _taking_turns(runners, number):
+                runner.take_turn(indices)
+                progress.advance(bar, len(indices))
+            _add_up(scores, runners, truth)
+        if len(first_batch) > 1:
+            buffer.load(first_batch)
+            _time_batches([runner for runner in runners if not runner.measurement.engine.decodes], len(first_batch))
+    return [runner.measurement for runner in runners]
+
+
+def _taking_turns(runners: Sequence[_Runner], number: int) -> Iterator[_Runner]:
+    """Those that still run, each round another one first, so that no engine always follows the same one."""
+    for offset in range(len(runners)):
+        runner = runners[(number + offset) % len(runners)]
+        if runner.runs:
+            time.sleep(PAUSE_S)
+            yield runner
+
+
+def _add_up(scores: MaskScores, runners: Sequence[_Runner], truth: NDArray[np.uint8]) -> None:
+    """Fetches the masks of a round, one engine's at a time, once nobody's clock runs."""
+    for place in scores.order:
+        masks = runners[place].masks()
+        if masks is not None:
+            scores.add(place, masks, truth)
+    scores.end_round()
+
+
+def _time_batches(runners: Sequence[_Runner], size: int) -> None:
+    for number in range(1 + BATCHES):
+        for runner in _taking_turns(runners, number):
+            spent = runner.time_batch(size)
+            if number and spent is not None:  # the first one warms up
+                runner.measurement.batches_ms.append(spent)
+
+
+def _serve(engine: Engine, buffer: Path, files: Sequence[Path], threads: int) -> Serve:
+    """Opens and warms an engine.
+
+    A range of images is answered with latencies, a batch size with the milliseconds of a batch, None with the masks
+    of the last range.
+    """
+    decoded = np.load(buffer, mmap_mode="r")
+    predict = RUNTIMES[engine.name.partition("-")[0]](engine.path, threads)
+    masks = np.zeros((0, *decoded.shape[1:3]), np.uint8)
+
+    def given(index: int, slot: int) -> Any:
+        return files[index] if engine.decodes else np.array(decoded[slot : slot + 1])
+
+    def run(given: Any) -> NDArray[np.uint8]:
+        if engine.decodes:
+            given = resized_rgb(read_rgb(given), decoded.shape[1:3])[None]
+        return predict(given)
+
+    def timed(given: Any) -> tuple[float, NDArray[np.uint8]]:
+        begin = time.perf_counter()
+        mask = run(given)
+        return 1000 * (time.perf_counter() - begin), mask
+
+    def serve(request: tuple[int, int] | int | None) -> list[float] | float | NDArray[np.uint8]:
+        nonlocal masks
+        if request is None:
+            return masks
+        if isinstance(request, int):
+            return timed(np.array(decoded[:request]))[0]
+        start, stop = request
+        run(given(start, 0))  # wakes threads and caches
+        masks, latencies = np.zeros((stop - start, *decoded.shape[1:3]), np.uint8), []
+        for slot, index in enumerate(range(start, stop)):
+            spent, mask = timed(given(index, slot))
+            latencies.append(spent)
+            masks[slot] = mask[0]
+        return latencies
+
+    for _ in range(WARM_UP):
+        run(given(0, 0))
+    return serve

@@ -1,0 +1,238 @@
+"""Segments pictures with an exported file: `python -m segdistill.inference.predict MODEL.onnx PATH -o OUT`.
+
+Needs onnxruntime, numpy and Pillow alone; videos take `pip install av`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segdistill.inference.segmenter import Segmenter
+from segdistill.inference.video import VIDEO_SUFFIXES, read_frames
+from segdistill.utils.errors import UserError
+from segdistill.utils.image import IMAGE_SUFFIXES, ImageError, read_rgb
+from segdistill.utils.io import written_whole
+
+EXIT_USER_ERROR, EXIT_SKIPPED = 1, 3
+FRAME_MASK = re.compile(r"(.+)_\d{6,}\.png")
+BAR_WIDTH = 40
+Frame = tuple[str, NDArray[np.uint8]]
+
+
+@dataclass
+class Summary:
+    """What was done.
+
+    Attributes:
+        pictures: How many were segmented.
+        skipped: How many could not be decoded.
+        seconds: Spent in the network, resizing included, without decoding and writing.
+        pixels: int64 [256], by class id.
+    """
+
+    pictures: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+
+    def lines(self, classes: Sequence[str]) -> list[str]:
+        """Returns the summary as text."""
+        each = f", {1000 * self.seconds / self.pictures:.1f} ms each" if self.pictures else ""
+        lines = [f"{self.pictures} pictures{each}; {self.skipped} skipped"]
+        width = max(map(len, classes), default=0)
+        for index, name in enumerate(classes):
+            lines.append(f"  {name:<{width}}  {self.pixels[index] / max(1, self.pixels.sum()):7.2%} of all pixels")
+        return lines
+
+
+def predict(
+    segmenter: Segmenter, path: str, out: Path, *, overlay: float | None = None, overwrite: bool = False
+) -> Summary:
+    """Writes a mask, a PNG with the file's palette, for every picture or frame.
+
+    Args:
+        segmenter: The network.
+        path: A picture, a folder of them, a glob pattern, or a video.
+        out: The folder to write to.
+        overlay: Opacity from 0 to 1 of the colours in `<name>.overlay.jpg`; None writes masks alone.
+        overwrite: Replace what an earlier call wrote.
+
+    Raises:
+        UserError: If there is nothing to read, or the folder cannot be written, or holds such files already.
+    """
+    sources = found(path)
+    names = _names(sources)
+    _require_free(_writable(out), sources, names, overlay=overlay is not None, overwrite=overwrite)
+    summary, palette = Summary(), _palette(segmenter)
+    for done, (source, name) in enumerate(zip(sources, names, strict=True)):
+        _show_progress(done, len(sources))
+        frames = _frames(source, name)
+        while True:
+            try:
+                frame = next(frames, None)
+            except ImageError as error:
+                summary.skipped += 1
+                sys.stderr.write(f"\rwarning: {error}; skipped\n")
+                break
+            if frame is None:
+                break
+            frame_name, picture = frame
+            begin = time.perf_counter()
+            mask = segmenter(picture)
+            summary.seconds += time.perf_counter() - begin
+            summary.pictures += 1
+            summary.pixels += np.bincount(mask.ravel(), minlength=256)
+            _write(out, frame_name, picture, mask, palette, overlay)
+    _show_progress(len(sources), len(sources))
+    return summary
+
+
+def found(path: str) -> list[Path]:
+    """Returns the pictures and videos that a path stands for, sorted by name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if Path(path).is_file():
+        return [Path(path)]
+    candidates = Path(path).iterdir() if Path(path).is_dir() else map(Path, glob.glob(path, recursive=True))  # noqa: PTH207 # absolute patterns, too
+    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+    paths = sorted(each for each in candidates if each.suffix.lower() in suffixes and each.is_file())
+    if not paths:
+        raise UserError(f"{path}: holds, or matches, no file of {', '.join(suffixes)}")
+    return paths
+
+
+def _names(sources: Sequence[Path]) -> list[str]:
+    """One name a source: its stem, or its whole name where two have the same stem."""
+    stems = Counter(source.stem for source in sources)
+    names = [source.stem if stems[source.stem] == 1 else source.name for source in sources]
+    counts = Counter(names)
+    for name, source in zip(names, sources, strict=True):
+        if counts[name] > 1:
+            raise UserError(f"{source}: another picture has the same name; segment one folder at a time")
+    return names
+
+
+def _writable(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written to ({error.strerror})") from error
+    return out
+
+
+def _require_free(out: Path, sources: Sequence[Path], names: Sequence[str], *, overlay: bool, overwrite: bool) -> None:
+    """Refuses to write over the pictures themselves, and over earlier files unless that is wanted.
+
+    The folder is listed once: it may hold as many files as there are sources.
+    """
+    existing = {path.name for path in out.iterdir()}
+    earlier_frames = {found[1]: name for name in existing if (found := FRAME_MASK.fullmatch(name))}
+    given = {source.resolve() for source in sources}
+    for source, name in zip(sources, names, strict=True):
+        if source.suffix.lower() in VIDEO_SUFFIXES:
+            taken = [earlier_frames[name]] if name in earlier_frames else []
+        else:
+            written = [f"{name}.png", f"{name}.overlay.jpg"] if overlay else [f"{name}.png"]
+            taken = [each for each in written if each in existing]
+        for path in (out / each for each in taken):
+            if path.resolve() in given:
+                raise UserError(f"{path}: is a picture to be segmented; give another folder with -o")
+            if not overwrite:
+                raise UserError(f"{path}: exists; --overwrite replaces it")
+
+
+def _frames(source: Path, name: str) -> Iterator[Frame]:
+    if source.suffix.lower() not in VIDEO_SUFFIXES:
+        yield name, read_rgb(source)
+        return
+    for index, frame in enumerate(read_frames(source)):
+        yield f"{name}_{index:06d}", frame
+
+
+def _write(
+    out: Path,
+    name: str,
+    picture: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    overlay: float | None,
+) -> None:
+    image = Image.fromarray(mask, "P")
+    image.putpalette(palette.tobytes())
+    with written_whole(out / f"{name}.png") as temporary:
+        image.save(temporary, "PNG")
+    if overlay is not None:
+        blend = (1 - overlay) * picture + overlay * palette[mask]
+        with written_whole(out / f"{name}.overlay.jpg") as temporary:
+            Image.fromarray(blend.round().astype(np.uint8)).save(temporary, "JPEG", quality=92, subsampling=0)
+
+
+def _palette(segmenter: Segmenter) -> NDArray[np.uint8]:
+    table = np.zeros((256, 3), np.uint8)
+    if segmenter.palette:
+        table[: len(segmenter.palette)] = segmenter.palette
+    return table
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        filled = BAR_WIDTH * done // total
+        end = "\n" if done == total else ""
+        sys.stderr.write(f"\r[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {done}/{total}{end}")
+        sys.stderr.flush()
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 1")
+    return value
+
+
+def main() -> int:
+    """Parses the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m segdistill.inference.predict",
+        description="Segments pictures with an exported file; masks are PNG files with the file's palette.",
+        epilog=f"Exit code {EXIT_USER_ERROR}: an error; {EXIT_SKIPPED}: some files could not be decoded.",
+    )
+    parser.add_argument("model", type=Path, help="an exported .onnx file")
+    parser.add_argument("path", help="a picture, a folder, a quoted glob pattern, or a video")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the masks")
+    parser.add_argument(
+        "--overlay", type=_share, nargs="?", const=0.5, metavar="OPACITY", help="also blend the mask over the picture"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument("--threads", type=int, default=0, help="cores to use; 0: all")
+    arguments = parser.parse_args()
+    try:
+        segmenter = Segmenter(arguments.model, threads=arguments.threads)
+        summary = predict(
+            segmenter, arguments.path, arguments.out, overlay=arguments.overlay, overwrite=arguments.overwrite
+        )
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_USER_ERROR
+    sys.stdout.write("\n".join(summary.lines(segmenter.classes)) + "\n")
+    return EXIT_SKIPPED if summary.skipped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Segmenter: an exported file as a function from picture to mask. Needs onnxruntime, numpy and Pillow alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from segdistill.inference.metadata import read_classes, read_input_size, read_palette
+from segdistill.utils.errors import UserError, first_line
+from segdistill.utils.image import resized_ids, resized_rgb
+
+INPUTS = [("image", "tensor(uint8)", 4)]  # [N, H, W, 3] RGB
+OUTPUTS = [("mask", "tensor(uint8)", 3), ("logits", "tensor(float)", 4)]  # [N, H, W] and [N, C, H, W]
+
+
+class Segmenter:
+    """Runs an exported file with ONNX Runtime.
+
+    Args:
+        path: A file written by `segdistill.export.onnx`.
+        threads: Cores it may use; 0 takes all of them.
+
+    Attributes:
+        metadata: What the file says of itself, as text: classes, palette, input size, origin.
+        classes: Names by class id; empty where the file does not tell.
+        palette: Colours [R, G, B] by class id; empty where the file does not tell.
+        input_size: [H, W] that the network was trained for; None where the file does not tell.
+
+    Raises:
+        UserError: If the file cannot be loaded, is another kind of model, or has malformed metadata.
+
+    Example:
+        >>> segmenter = Segmenter("student.int8.onnx")  # doctest: +SKIP
+        >>> mask = segmenter(read_rgb(Path("frame.jpg")))  # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path | str, *, threads: int = 0) -> None:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file")
+        self._path = path
+        try:
+            self._session = _session(path, threads)
+            inputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_inputs()]
+            outputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_outputs()]
+            self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        except Exception as error:  # ONNX Runtime has a class of its own for every kind of failure
+            raise UserError(f"{path}: cannot be loaded as an ONNX file ({first_line(error)})") from error
+        if inputs != INPUTS or not set(OUTPUTS) <= set(outputs):
+            raise UserError(
+                f"{path}: is no exported segmentation network: it takes {inputs} and gives {outputs}, "
+                f"instead of {INPUTS} and {OUTPUTS}"
+            )
+        try:
+            self.classes = read_classes(self.metadata)
+            self.palette = read_palette(self.metadata)
+            self.input_size = read_input_size(self.metadata)
+        except ValueError as error:
+            raise UserError(f"{path}: malformed metadata: {error}; export the network again") from error
+
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Segments a picture of any size, uint8 [H, W, 3] RGB, into class ids [H, W].
+
+        The network sees it at the size it was trained for.
+        """
+        own = picture.shape[0], picture.shape[1]
+        shown = resized_rgb(picture, self.input_size or own)
+        return resized_ids(self.masks(shown[None])[0], own)
+
+    def masks(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Segments pictures, uint8 [N, H, W, 3] RGB, at the size they have, into class ids [N, H, W].
+
+        Raises:
+            UserError: If the network cannot take them.
+        """
+        mask: NDArray[np.uint8] = self._run("mask", pictures)
+        if mask.shape != pictures.shape[:3]:
+            raise UserError(f"{self._path}: gives masks {mask.shape} of images {pictures.shape}")
+        return mask
+
+    def logits(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Returns the logits, float32 [N, C, H, W], of pictures uint8 [N, H, W, 3] RGB.
+
+        Raises:
+            UserError: If the network cannot take them.
+        """
+        logits: NDArray[np.float32] = self._run("logits", pictures)
+        return logits
+
+    def _run(self, output: str, pictures: NDArray[np.uint8]) -> Any:
+        try:
+            return self._session.run([output], {"image": pictures})[0]
+        except Exception as error:
+            raise UserError(f"{self._path}: cannot segment images {pictures.shape} ({first_line(error)})") from error
+
+
+def _session(path: Path | str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # errors are raised, and told in one line
+    # A fallback to other providers would print what went wrong, and try the only one again.
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)

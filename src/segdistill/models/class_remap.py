@@ -1,0 +1,37 @@
+"""A teacher that knows more classes than its student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from segdistill.models.output import native_logits
+
+
+class MergedClasses(nn.Module):
+    """A network whose classes are merged into fewer.
+
+    The logit of a merged class is the logarithm of the sum of its members' exponentials, so that probabilities add up;
+    classes that no group has are left out, and the others share their probability in proportion.
+
+    Args:
+        network: `forward(image) -> logits [B, N, H, W]`.
+        groups: The network's class ids, below N, that become class 0, 1, ...
+    """
+
+    def __init__(self, network: nn.Module, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.network, self.groups = network, [list(group) for group in groups]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns logits [B, len(groups), H, W] of float32 [B, 3, H, W]."""
+        return self._merged(self.network(image))
+
+    def native_logits(self, image: Tensor) -> Tensor:
+        """Returns logits [B, len(groups), h, w] at the network's own stride."""
+        return self._merged(native_logits(self.network, image))
+
+    def _merged(self, logits: Tensor) -> Tensor:
+        return torch.stack([logits[:, group].float().logsumexp(dim=1) for group in self.groups], dim=1)

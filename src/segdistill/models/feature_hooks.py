@@ -1,0 +1,66 @@
+"""Reads what the inner modules of a network return."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segdistill.models.output import PROBE_SIZE, evaluated, native_logits
+from segdistill.utils.errors import UserError
+
+
+@contextmanager
+def tapped(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Collects what the named modules return, for as long as the context lasts.
+
+    Args:
+        network: Its modules are named as in `named_modules()`.
+        names: Which of them.
+
+    Yields:
+        The latest output of each, by name; empty until the network has run.
+    """
+    seen: dict[str, Any] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            # A copy: what follows may change it in place.
+            seen[name] = output.clone() if isinstance(output, Tensor) else output
+
+        return hook
+
+    hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def tap_channels(network: nn.Module, name: str, key: str) -> int:
+    """Returns the channels of the feature map that a module gives, after trying it on a small picture.
+
+    Args:
+        network: Left as it is.
+        name: Of the module.
+        key: The configuration's, for errors.
+
+    Raises:
+        UserError: If there is no such module, or it gives no feature map [B, C, H, W].
+    """
+    known = [module for module, _ in network.named_modules() if module]
+    if name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.4)) or ", ".join(known[:5])
+        raise UserError(f"{key}={name}: {type(network).__name__} has no such module; near: {near}")
+    with evaluated(network), tapped(network, [name]) as seen:
+        native_logits(network, torch.zeros(1, 3, *PROBE_SIZE))
+    output = seen.get(name)
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        raise UserError(f"{key}={name}: gives no feature map [B, C, H, W]; take a module inside it, or after it")
+    return output.shape[1]

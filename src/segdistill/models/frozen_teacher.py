@@ -1,0 +1,139 @@
+"""The frozen teacher: what keeps it frozen, its checkpoint, its place in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segdistill.models.feature_hooks import tapped
+from segdistill.models.fusion import folded
+from segdistill.models.output import native_logits
+from segdistill.utils.errors import UserError, first_line
+
+NETWORK_PREFIX = "network."
+"""Where a task's checkpoint keeps the network's own weights."""
+
+
+class FrozenTeacher:
+    """A network in eval mode, without gradients, its BatchNorm folded.
+
+    Not an `nn.Module`: a task that holds one neither trains it, nor switches its mode, nor saves it.
+
+    Args:
+        network: `forward(image) -> logits`.
+        taps: Names of modules whose outputs are wanted, too.
+
+    Attributes:
+        network: The same, as it was given.
+    """
+
+    def __init__(self, network: nn.Module, taps: Sequence[str] = ()) -> None:
+        self.network, self.taps = network.eval().requires_grad_(False), list(taps)
+        self._quick: nn.Module | None = None
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns native logits [B, C, h, w] of float32 [B, 3, H, W], and what the taps saw, by name."""
+        if self._quick is None:
+            self._quick = folded(self.network, image, keep=self.taps)
+        with tapped(self._quick, self.taps) as features:
+            return native_logits(self._quick, image), features
+
+    def to(self, device: torch.device, memory_format: torch.memory_format) -> None:
+        """Moves the network in place."""
+        self.network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload] # a valid pair
+        self._quick = None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint without running any code in it.
+
+    Raises:
+        UserError: If the file cannot be read as one.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in as many ways as pickle and zip have
+        raise UserError(f"{path}: cannot be read as a checkpoint of weights ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint or a state_dict")
+    return content
+
+
+def load_network(network: nn.Module, path: Path, class_names: Sequence[str] | None) -> None:
+    """Loads the weights of a task's checkpoint, or of a plain state_dict, into `network`.
+
+    Args:
+        network: Gets the weights.
+        path: The checkpoint.
+        class_names: What the network is to predict; None takes any.
+
+    Raises:
+        UserError: If the checkpoint holds other classes or another architecture.
+    """
+    checkpoint = load_checkpoint(path)
+    trained_on = checkpoint.get("class_names") if class_names is not None else None
+    class_names = class_names or ()
+    if trained_on is not None and len(trained_on) != len(class_names):
+        raise UserError(f"{path}: predicts {len(trained_on)} classes, this data has {len(class_names)}")
+    if trained_on is not None and list(trained_on) != list(class_names):
+        raise UserError(f"{path}: predicts the classes {list(trained_on)}, this data has {list(class_names)}")
+    expected = network.state_dict()
+    weights = _network_weights(checkpoint, expected.keys())
+    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    if missing or unexpected:
+        example = sorted(missing or unexpected)[0]
+        raise UserError(
+            f"{path}: is of another architecture than {type(network).__name__}: {len(missing)} tensors are "
+            f"missing and {len(unexpected)} are unknown, for example {example}"
+        )
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
+            shapes = f"{list(weights[name].shape)}, this network needs {list(tensor.shape)}"
+            raise UserError(f"{path}: {name} has shape {shapes}; another architecture or number of classes")
+    network.load_state_dict(weights)
+
+
+def _network_weights(checkpoint: Mapping[str, Any], expected: Set[str]) -> dict[str, Tensor]:
+    """The weights by the network's own names, which may begin like those of a task."""
+    content = checkpoint.get("state_dict", checkpoint)
+    content = content if isinstance(content, Mapping) else {}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors.keys() == expected:
+        return tensors
+    ours = {k.removeprefix(NETWORK_PREFIX): v for k, v in tensors.items() if k.startswith(NETWORK_PREFIX)}
+    return ours or tensors
+
+
+@dataclass(frozen=True)
+class TeacherCache:
+    """Where the teacher with one fingerprint is trained and kept, for every run and sweep job to come.
+
+    Attributes:
+        folder: Holds `teacher.ckpt` once the training is done, `last.ckpt` while it goes on.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, cache_dir: Path, shaped_by: Mapping[str, Any]) -> TeacherCache:
+        """Returns the place for everything that shaped the teacher: network, data, budget, loss, seed."""
+        canonical = json.dumps(shaped_by, sort_keys=True)
+        return cls(cache_dir / "teachers" / hashlib.sha256(canonical.encode()).hexdigest()[:16])
+
+    @property
+    def checkpoint(self) -> Path:
+        """The trained teacher; written when its training is complete."""
+        return self.folder / "teacher.ckpt"
+
+    @property
+    def lock(self) -> Path:
+        """Held while the teacher is trained."""
+        return self.folder.with_suffix(".lock")

@@ -1,0 +1,75 @@
+"""Logits at a network's own stride."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from segdistill.utils.errors import UserError, first_line
+
+PROBE_SIZE = (75, 98)
+
+
+@runtime_checkable
+class HasNativeLogits(Protocol):
+    """A network that can give its logits before they are resized to the image."""
+
+    def native_logits(self, image: Tensor) -> Tensor:
+        """Returns logits [B, C, h, w] of float32 [B, 3, H, W]."""
+
+
+def native_logits(network: nn.Module, image: Tensor) -> Tensor:
+    """Returns logits [B, C, h, w]: at the network's own stride where it can tell, otherwise at the image's size.
+
+    Args:
+        network: `forward(image) -> logits [B, C, H, W]`.
+        image: float32 [B, 3, H, W].
+    """
+    logits: Tensor = network.native_logits(image) if isinstance(network, HasNativeLogits) else network(image)
+    return logits
+
+
+@contextmanager
+def evaluated(network: nn.Module) -> Iterator[None]:
+    """Puts a network into eval mode, and each of its modules back into its own mode afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@torch.no_grad()
+def check_logits(network: nn.Module, num_classes: int, name: str) -> None:
+    """Tries a network on a small picture whose sides are no powers of two.
+
+    Args:
+        network: Left as it is.
+        num_classes: C, of the data.
+        name: Of the network, for the error.
+
+    Raises:
+        UserError: If its logits are not [1, C, H, W].
+    """
+    size = f"{PROBE_SIZE[0]} x {PROBE_SIZE[1]}"
+    with evaluated(network):
+        try:
+            logits = network(torch.zeros(1, 3, *PROBE_SIZE))
+        except Exception as error:  # a network may refuse a size in any way
+            raise UserError(
+                f"{name}: fails on a picture of {size} ({first_line(error)}); networks that take multiples "
+                "of 32 alone need `multiple_of: 32` of segdistill.models.External"
+            ) from error
+    found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != [1, num_classes, *PROBE_SIZE]:
+        wanted = f"[1, {num_classes}, {PROBE_SIZE[0]}, {PROBE_SIZE[1]}]"
+        raise UserError(
+            f"{name}: of a picture of {size} it gives {found}, not logits {wanted}; "
+            "segdistill.models.External adapts networks that were written elsewhere"
+        )

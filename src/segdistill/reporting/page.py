@@ -1,0 +1,162 @@
+"""report.html: one run on one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import onnx
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+from PIL import Image
+
+from segdistill import __version__
+from segdistill.reporting.curves import read_curves
+from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy, training_curves
+from segdistill.reporting.findings import count_of, failures, run_warnings, scored_classes, selected_on, split_label
+from segdistill.reporting.results import Row, read_confusions, read_failures, read_results, yardstick
+from segdistill.utils.image import read_rgb
+from segdistill.utils.io import written_whole
+
+PICTURE_WIDTH, PICTURES = 1400, 8
+DPI = 160
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of results beside the one it is compared with.
+
+    Attributes:
+        row: The row.
+        classes: Over how many its mean IoU goes.
+        faster: How many times.
+        points: Of mean IoU that it is ahead; None where one of the two is unknown.
+    """
+
+    row: Row
+    classes: str
+    faster: float
+    points: float | None
+
+
+def write_report(run_dir: Path) -> Path:
+    """Writes `report.html` and `figures/*.png` from what a run has left; returns the page.
+
+    Args:
+        run_dir: Holds `results.json`, of which every row may have failed; what else there is, is shown as well.
+    """
+    rows, failed = read_results(run_dir / "results.json"), read_failures(run_dir / "results.json")
+    split = next(iter([row.split for row in rows] + [row.split for row in failed]), "test")
+    label = split_label(split, selected_on(split))
+    figures = _figures(run_dir, rows, label)
+    for name, figure in figures.items():
+        with written_whole(run_dir / "figures" / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+    overrides = _overrides(run_dir)
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            name=run_dir.resolve().name,
+            reference=yardstick(rows) if rows else None,
+            split=label,
+            images=split_label(split, selected_on(split), "images"),
+            warnings=[*run_warnings(rows), *failures(failed)],
+            scored=scored_classes(rows),
+            scored_differ=len({(row.classes_scored, len(row.class_iou)) for row in rows}) > 1,
+            failed=failed,
+            batch_size=next((row.batch_size for row in rows if row.batch_size), None),
+            lines=_lines(rows),
+            models={row.model: row for row in rows},
+            figures={name: drawn(figure) for name, figure in figures.items()},
+            pictures=list(_pictures(run_dir)),
+            quantization=_quantization(run_dir),
+            command=None if overrides is None else shlex.join(["python", "train.py", *overrides]),
+            configuration=_text(run_dir / ".hydra" / "config.yaml"),
+            version=__version__,
+        )
+    )
+    path = run_dir / "report.html"
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _lines(rows: Sequence[Row]) -> list[Line]:
+    return [_line(row, yardstick(rows)) for row in rows]
+
+
+def _line(row: Row, reference: Row) -> Line:
+    known = row.miou is not None and reference.miou is not None
+    return Line(
+        row,
+        classes=count_of(row.classes_scored, len(row.class_iou)),
+        faster=reference.latency_ms_p50 / row.latency_ms_p50,
+        points=100 * ((row.miou or 0.0) - (reference.miou or 0.0)) if known else None,
+    )
+
+
+def _figures(run_dir: Path, rows: Sequence[Row], split: str) -> dict[str, Figure]:
+    figures = {"speed_accuracy": speed_accuracy(rows), "per_class_iou": per_class_iou(rows)} if rows else {}
+    losses, scores = read_curves(run_dir)
+    if losses or scores:
+        figures["training_curves"] = training_curves(losses, {_on(split, name): scores[name] for name in scores})
+    for role, matrix in read_confusions(run_dir).items() if rows else ():
+        figures[f"confusion_{role}"] = confusion_matrix(matrix, list(rows[0].class_iou), f"{role} on {split}")
+    return figures
+
+
+def _on(split: str, name: str) -> str:
+    """What a curve is called: Lightning logs as test/miou what may have been scored on another split."""
+    return f"{name}, on {split}" if name == "test/miou" and split != "test" else name
+
+
+def environment() -> Environment:
+    """Returns what renders the pages: values are escaped, a missing one is an error."""
+    return Environment(loader=PackageLoader("segdistill.reporting"), autoescape=True, undefined=StrictUndefined)
+
+
+def drawn(figure: Figure) -> Markup:
+    """Returns a figure as an element of a page; its letters are drawn, so that no font is needed."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    return Markup(svg[svg.index("<svg") :])  # drawn by matplotlib, which escapes what it is given
+
+
+def _pictures(run_dir: Path) -> Iterator[tuple[str, str]]:
+    """Name and data URL of the pictures where teacher and student differ most, or of any."""
+    folder = run_dir / "predictions"
+    for path in islice(sorted((folder / "differing").glob("*.png")) or sorted(folder.glob("*.png")), PICTURES):
+        shown = Image.fromarray(read_rgb(path))
+        shown.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
+        buffer = io.BytesIO()
+        shown.save(buffer, "JPEG", quality=85)
+        yield path.stem, f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _quantization(run_dir: Path) -> dict[str, Mapping[str, object]]:
+    """How each INT8 file came to be, by model, as the file itself says."""
+    found = {}
+    for path in sorted((run_dir / "onnx").glob("*.int8.onnx")):
+        metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        found[path.name.removesuffix(".int8.onnx")] = json.loads(metadata["quantization"])
+    return found
+
+
+def _overrides(run_dir: Path) -> list[str] | None:
+    """What was given on the command line; None where Hydra left no note of it."""
+    path = run_dir / ".hydra" / "overrides.yaml"
+    return [str(override) for override in OmegaConf.load(path)] if path.is_file() else None
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None

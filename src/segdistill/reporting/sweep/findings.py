@@ -1,0 +1,33 @@
+"""What a reader must be told beside the scores of a sweep."""
+
+from __future__ import annotations
+
+from segdistill.reporting.findings import count_of, optimism
+from segdistill.reporting.sweep.comparison import refusal
+from segdistill.reporting.sweep.jobs import Jobs
+
+
+def sweep_warnings(jobs: Jobs) -> list[str]:
+    """Return a sentence for each thing that makes the scores of a sweep mean less than they seem to."""
+    scored = [job for job in jobs.jobs if job.score is not None]
+    refused = refusal(jobs)
+    collapsed = [job.name for job in scored if job.collapsed]
+    return [
+        *map(optimism, sorted({job.split for job in scored if job.selected_on})),
+        *([refused] if refused else []),
+        *([f"a single class is predicted everywhere by job {', '.join(collapsed)}"] if collapsed else []),
+    ]
+
+
+def score_label(jobs: Jobs) -> str:
+    """Return what the scores of all jobs are called."""
+    return " or ".join(jobs.score_labels) or "mean IoU"
+
+
+def scored_classes(jobs: Jobs) -> str:
+    """Return over how many classes the means go; empty where no job notes it."""
+    counts = sorted({job.classes for job in jobs.jobs if job.score is not None and job.classes[1]})
+    if not counts:
+        return ""
+    differ = "" if len(counts) == 1 else ", depending on the job: their means are of different things"
+    return f"mean IoU over {' or '.join(count_of(*count) for count in counts)}{differ}"

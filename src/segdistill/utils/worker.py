@@ -1,0 +1,118 @@
+"""Functions in processes of their own, which take turns.
+
+What shares a process with something timed slows it down: idle threads spin, and memory is laid out by the other one.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from segdistill.utils.interruption import in_one_piece
+
+STOP_TIMEOUT_S = 10
+Serve = Callable[[Any], Any]
+
+
+class WorkerError(RuntimeError):
+    """A worker that failed, died or hangs; its message begins with the worker's name.
+
+    Attributes:
+        reason: What happened, without the name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.reason = reason
+
+
+class Worker:
+    """The caller's end of a process that answers requests; a context manager.
+
+    Args:
+        name: For its errors.
+        build: Called once in the process with `args`; returns the function that answers. Importable, not a closure.
+        args: Picklable.
+        timeout_s: Seconds without an answer after which the process counts as hung and is killed; None waits forever.
+    """
+
+    def __init__(self, name: str, build: Callable[..., Serve], *args: Any, timeout_s: float | None = None) -> None:
+        self.name, self.timeout_s = name, timeout_s
+        context = get_context("spawn")
+        self._connection, child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child, build, args))
+
+    def __enter__(self) -> Worker:
+        try:
+            with in_one_piece():
+                self._process.start()
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._connection.close()  # the process ends when nobody asks any more
+            self._process.join(STOP_TIMEOUT_S)
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process.pid is not None:
+            self._process.kill()
+        self._connection.close()
+
+    def wait_until_ready(self) -> None:
+        """Returns when the function is built.
+
+        Raises:
+            WorkerError: If that fails.
+        """
+        self._receive()
+
+    def ask(self, request: Any) -> Any:
+        """Returns the answer to a request.
+
+        Raises:
+            WorkerError: If the function fails, or its process dies or hangs; it is not to be asked again.
+        """
+        with self._alive():
+            self._connection.send(request)
+        return self._receive()
+
+    def _receive(self) -> Any:
+        with self._alive():
+            if not self._connection.poll(self.timeout_s):
+                self._process.kill()
+                raise WorkerError(self.name, f"gave no answer within {self.timeout_s:g} s")
+            answer = self._connection.recv()
+        if isinstance(answer, Exception):
+            raise WorkerError(self.name, str(answer)) from answer
+        return answer
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):  # its end of the connection is gone
+            self._process.join(STOP_TIMEOUT_S)
+            code = self._process.exitcode
+            ended = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"
+            raise WorkerError(self.name, f"its process {ended}") from None
+
+
+def _serve(connection: Connection, build: Callable[..., Serve], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to answer
+    try:
+        serve = build(*args)
+        connection.send("ready")
+        while True:
+            connection.send(serve(connection.recv()))
+    except EOFError:  # the caller is gone
+        return
+    except Exception as error:
+        connection.send(RuntimeError(f"{type(error).__name__}: {error}"))

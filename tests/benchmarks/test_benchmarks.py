@@ -1,0 +1,119 @@
+"""The benchmark command: every kind of step runs, and its table and file say the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from segdistill.benchmarks import __main__ as command
+from segdistill.benchmarks import inference, training
+from segdistill.export.onnx import export_onnx
+
+
+@pytest.mark.slow
+def test_training_times_every_kind_of_step_with_every_teacher_and_the_loader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "steps.json"
+    options = ["--batch-size", "1", "--size", "33", "49", "--rounds", "1", "--output", str(output)]
+    monkeypatch.setattr(training, "TEACHERS", ("efficientnet_lite0", "resnet18"))
+    monkeypatch.setattr(sys, "argv", ["benchmark", "training", *options, "--cache", str(tmp_path)])
+    command.main()
+    pairs = json.loads(output.read_text())["pairs"]
+    printed = capsys.readouterr().out
+    assert [pair["teacher"] for pair in pairs] == ["efficientnet_lite0", "resnet18"]
+    for pair in pairs:
+        seconds = {name: figures["seconds"] for name, figures in pair["steps"].items()}
+        assert set(seconds) == set(training.STEPS)
+        for name, figures in pair["steps"].items():
+            assert figures["times_faster"] == pytest.approx(seconds["the original's way"] / figures["seconds"])
+            assert figures["of_student_alone"] == pytest.approx(figures["seconds"] / seconds["student alone"])
+            assert name in printed
+    loader = pairs[0]["loader"]
+    assert loader["student_images_per_second"] == pytest.approx(1 / pairs[0]["steps"]["student alone"]["seconds"])
+    assert f"The loader gives {loader['images_per_second']:.1f} images/s" in printed
+
+
+@pytest.mark.parametrize("name", sorted(training.STEPS))
+def test_a_step_moves_the_student_and_never_the_teacher(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, student = training._teacher("efficientnet_lite0"), training._student()
+    before = [[parameter.detach().clone() for parameter in network.parameters()] for network in (teacher, student)]
+    monkeypatch.setattr(training, "_teacher", lambda _: teacher)
+    monkeypatch.setattr(training, "_student", lambda: student)
+    training.STEPS[name]("any", torch.rand(2, 3, 33, 49), torch.randint(0, 5, (2, 33, 49)))()
+    stayed, moved = (
+        all(torch.equal(old, new) for old, new in zip(olds, network.parameters(), strict=True))
+        for olds, network in zip(before, (teacher, student), strict=True)
+    )
+    assert stayed
+    assert not moved
+    reached = any(parameter.grad is not None and parameter.grad.any() for parameter in teacher.parameters())
+    assert reached == (name == training.REFERENCE)
+
+
+class Brightest(nn.Module):
+    """Classifies a pixel by its brightest channel."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image * 2
+
+
+@pytest.mark.slow
+def test_inference_times_every_file_in_every_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 36, 3), np.uint8)
+    for name in ("one", "two"):
+        export_onnx(Brightest(), tmp_path / f"{name}.onnx", pixels, {"preprocessing": '{"resize": [24, 36]}'})
+    Image.fromarray(pixels[0].repeat(2, axis=0)).save(tmp_path / "picture.png")
+    output = tmp_path / "times.json"
+    files = [str(tmp_path / name) for name in ("one.onnx", "two.onnx")]
+    options = ["--count", "3", "--batch-size", "2", "--threads", "1", "--output", str(output)]
+    for pictures, count in ([], 3), (["--pictures", str(tmp_path / "*.png")], 1):
+        monkeypatch.setattr(sys, "argv", ["benchmark", "inference", *files, *options, *pictures])
+        command.main()
+        written = json.loads(output.read_text())
+        assert written["size"] == [24, 36]
+        runtimes = ("onnxruntime", "openvino")
+        assert [(r["file"], r["runtime"]) for r in written["rows"]] == [
+            (Path(f).name, r) for f in files for r in runtimes
+        ]
+        first = written["rows"][0]["latency_ms_p50"]
+        for row in written["rows"]:
+            assert row["times_faster"] == pytest.approx(first / row["latency_ms_p50"])
+            assert row["agreement"] == 1.0
+            assert (row["batch_ms_p50"] is None) == (count == 1)
+        assert f"{count} pictures of 24 x 36" in capsys.readouterr().out
+
+
+def test_inference_goes_on_where_a_runtime_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 36, 3), np.uint8)
+    model, output = tmp_path / "m.onnx", tmp_path / "times.json"
+    export_onnx(Brightest(), model, pixels, {})
+    options = ["--size", "24", "36", "--count", "3", "--batch-size", "1", "--threads", "1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["benchmark", "inference", str(model), *options])
+    monkeypatch.setattr(inference, "installed_runtimes", lambda: ["absent", "onnxruntime"])
+    command.main()
+    written = json.loads(output.read_text())
+    (row,) = written["rows"]
+    assert (row["runtime"], row["times_faster"], row["agreement"]) == ("onnxruntime", None, None)
+    assert written["failed"] == [{"file": "m.onnx", "runtime": "absent", "error": "KeyError: 'absent'"}]
+    assert "m.onnx in absent failed: KeyError: 'absent'" in capsys.readouterr().out
+    monkeypatch.setattr(inference, "installed_runtimes", lambda: ["absent"])
+    with pytest.raises(SystemExit, match=r"error: m\.onnx in absent: KeyError: 'absent'"):
+        command.main()
+
+
+def test_inference_without_a_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", "inference", str(tmp_path / "absent.onnx")])
+    with pytest.raises(SystemExit, match=r"error: .*absent\.onnx: no such file"):
+        command.main()

@@ -1,0 +1,274 @@
+"""The configuration: what composes, what is refused and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from segdistill.config.parse import parse, register
+from segdistill.config.schema import Config, FolderConfig, RoadScenesConfig, ScheduleConfig, TermConfig
+from segdistill.config.suggest import near_keys
+from segdistill.utils.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def hydra_with_the_schema() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def parsed(*overrides: str) -> Config:
+    return parse(compose("config", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_into_the_typed_schema(experiment: str, tmp_path: Path) -> None:
+    overrides = [f"experiment={experiment}"] + [f"data.root={tmp_path}"] * ("camvid" in experiment)
+    assert isinstance(parsed(*overrides), Config)
+
+
+def test_the_promised_experiments_are_there() -> None:
+    assert {"kd_deeplab", "kd_camvid", "teacher", "student_baseline", "smoke"} <= set(EXPERIMENTS)
+
+
+def test_defaults_that_users_rely_on() -> None:
+    default = parsed()
+    assert (default.distill.temperature, default.loss.gamma, ScheduleConfig().backbone_lr_scale) == (2.0, 2.0, 0.1)
+    assert default.schedule.backbone_lr_scale == 1.0  # its training is short
+    assert isinstance(default.data, RoadScenesConfig)
+    assert default.data.val == 143
+    assert default.distill.terms == {"kl": TermConfig(1.0)}
+    assert parsed("experiment=teacher").train == "teacher"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_gives_another_network_no_key_that_it_did_not_ask_for(experiment: str, tmp_path: Path) -> None:
+    overrides = [f"experiment={experiment}", "student=torchvision", "teacher=torchvision"]
+    composed = parsed(*overrides, *(["data.root=" + str(tmp_path)] if "camvid" in experiment else []))
+    keys = {"_target_", "factory", "weights", "weights_backbone"}
+    assert set(composed.student.network) == set(composed.teacher.network) == keys
+
+
+def test_a_term_can_be_added_by_its_weight_or_by_its_keys() -> None:
+    added = parsed("+distill.terms.cwd=5", "+distill.terms.dist={weight: 2, temperature: 1}").distill.terms
+    assert added == {"kl": TermConfig(1.0), "cwd": TermConfig(5.0), "dist": TermConfig(2.0, temperature=1.0)}
+
+
+def test_the_baseline_differs_from_the_distilled_student_in_its_terms_alone() -> None:
+    assert parsed("experiment=student_baseline") == replace(parsed(), distill=replace(parsed().distill, terms={}))
+
+
+def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: Path) -> None:
+    data = parsed("data=camvid", f"data.root={tmp_path}").data
+    assert isinstance(data, FolderConfig)
+    assert list(data.classes.values()) == list(range(11))
+    assert data.void == [11]
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "allowed"),
+    [
+        ("distill.temperature=-1", "distill.temperature", "0.1 to 100"),
+        ("distill.temperature=0", "distill.temperature", "0.1 to 100"),
+        ("distill.temperature=0.01", "distill.temperature", "0.1 to 100"),
+        ("distill.temperature=nan", "distill.temperature", "0.1 to 100"),
+        ("distill.alpha=1.5", "distill.alpha", "0 to 1"),
+        ("distill.terms.kl.weight=-1", "distill.terms.kl.weight", "above 0"),
+        ("+distill.terms.kl.temperature=0", "distill.terms.kl.temperature", "0.1 to 100"),
+        ("+distill.terms.kl.student=head", "distill.terms.kl.student", "compares logits"),
+        ("+distill.terms.features={teacher: head}", "distill.terms.features.student", "must name a module"),
+        ("+distill.terms.foo={weight: 1}", "distill.terms.foo", "kl"),
+        ("+distill.terms.cwd={wieght: 1}", "distill.terms.cwd", "must be a weight, or some of .*'temperature'"),
+        ("distill.terms.kl=much", "distill.terms.kl", "must be a weight"),
+        ("distill.terms.kl=0", "distill.terms.kl.weight", "above 0"),
+        ("distill.teacher_cache=ram", "distill.teacher_cache", "'none', 'memory', 'disk'"),
+        ("distill.alpha_schedule=step", "distill.alpha_schedule", "cosine"),
+        ("teacher.num_classes=19", "teacher.class_map", "goes together with num_classes"),
+        ("+teacher.class_map.car=[1]", "teacher.class_map", "goes together with num_classes"),
+        ("loss.name=dice", "loss.name", "focal"),
+        ("loss.gamma=-1", "loss.gamma", "0 to 10"),
+        ("train=everything", "train", "student"),
+        ("seed=-1", "seed", "2\\*\\*32"),
+        ("student.fit.max_epochs=0", "student.fit.max_epochs", "at least 1"),
+        ("teacher.fit.batch_size=0", "teacher.fit.batch_size", "at least 1"),
+        ("student.fit.crop=[240]", "student.fit.crop", "height, width"),
+        ("student.fit.scale=[2,1]", "student.fit.scale", "low <= high"),
+        ("student.fit.hflip=2", "student.fit.hflip", "0 to 1"),
+        ("student.fit.jitter=2", "student.fit.jitter", "0 to 1"),
+        ("data.input_size=[4,4]", "data.input_size", "at least 16"),
+        ("data.eval_batch_size=0", "data.eval_batch_size", "at least 1"),
+        ("data.num_workers=-1", "data.num_workers", "at least 0"),
+        ("data.train=0", "data.train", "at least 1"),
+        ("data.seed=-1", "data.seed", "at least 0"),
+        ("schedule.warmup=1", "schedule.warmup", "below 1"),
+        ("schedule.power=0", "schedule.power", "above 0"),
+        ("schedule.backbone_lr_scale=-1", "schedule.backbone_lr_scale", "at least 0"),
+        ("trainer.accelerator=tpu", "trainer.accelerator", "cuda"),
+        ("teacher.seed=-1", "teacher.seed", "2\\*\\*32"),
+        ("trainer.precision=8", "trainer.precision", "bf16-mixed"),
+        ("teacher.checkpoint=/no/such.ckpt", "teacher.checkpoint", "no such file"),
+        ("resume=/no/such/run", "resume", "no such file or folder"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_full_key(override: str, key: str, allowed: str) -> None:
+    with pytest.raises(ConfigError, match=allowed) as caught:
+        parsed(override)
+    assert str(caught.value).startswith(f"{key}=")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.root=/no/such/folder"], "data.root=/no/such/folder: no such folder"),
+        (["data.void=[300]"], "data.void=[300]: must be a mask value from 0 to 255"),
+        (["data.void=[3]"], "data.classes.road=3: already belongs to void"),
+        (["data.classes.sky=1"], "data.classes.building=1: already belongs to classes.sky"),
+        (["data.classes.sky=[]"], "data.classes.sky=[]: must be a mask value from 0 to 255, or a list of them"),
+        (["data.classes.sky=red"], "data.classes.sky=red: must be a mask value"),
+        (["data.palette.sky=[1,2]"], "data.palette.sky=[1, 2]: must be [R, G, B]"),
+        (["+data.palette.moon=[1,2,3]"], "data.palette.moon=[1, 2, 3]: no such class"),
+        (["~data.splits.val"], "data.splits=['test', 'train']: must name train and val"),
+    ],
+)
+def test_a_folder_that_cannot_work_is_refused(overrides: list[str], message: str, tmp_path: Path) -> None:
+    root = [] if overrides[0].startswith("data.root") else [f"data.root={tmp_path}"]
+    with pytest.raises(ConfigError) as caught:
+        parsed("data=camvid", *root, *overrides)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["features", "attention", "combined"])
+def test_features_need_the_live_teacher(method: str) -> None:
+    with pytest.raises(ConfigError, match=r"distill\.teacher_cache=disk: must be none with (features|attention)"):
+        parsed(f"distill={method}", "distill.teacher_cache=disk")
+
+
+def test_a_folder_that_is_no_run_directory_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no run directory; give one, or one of its checkpoints"):
+        parsed(f"resume={tmp_path}")
+    (tmp_path / ".hydra").mkdir()
+    assert parsed(f"resume={tmp_path}").resume == str(tmp_path)
+
+
+@pytest.mark.parametrize("upload", ["'no'", "1", "null"])
+def test_uploading_is_a_plain_yes_or_no(upload: str) -> None:
+    with pytest.raises(ConfigError, match=r"logger\.wandb\.upload=.*: must be true or false"):
+        parsed(f"logger.wandb.upload={upload}")
+
+
+def test_a_teacher_that_is_to_be_trained_takes_no_checkpoint(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "teacher.ckpt"
+    checkpoint.touch()
+    with pytest.raises(ConfigError, match="must be null where train=teacher"):
+        parsed("experiment=teacher", f"teacher.checkpoint={checkpoint}")
+
+
+@pytest.mark.parametrize("override", ["train=teacher", "experiment=teacher"])
+def test_a_teacher_that_is_trained_alone_follows_the_seed(override: str) -> None:
+    assert [parsed(override, f"seed={seed}").teacher.seed for seed in range(3)] == [0, 1, 2]
+    assert parsed("seed=3").teacher.seed == 0
+    with pytest.raises(ConfigError, match=r"teacher.seed=5: must not differ from seed"):
+        parsed(override, "seed=3", "teacher.seed=5")
+
+
+def test_a_teachers_training_is_its_own() -> None:
+    default = parsed()
+    changed = parsed("optimizer.lr=5", "loss.gamma=5", "schedule.power=5", "optimizer=sgd")
+    assert changed.teacher.training == default.teacher.training
+    assert changed.training("student").loss.gamma == 5
+    own = parsed("optimizer@teacher.training.optimizer=sgd", "teacher.training.loss.name=cross_entropy")
+    assert own.training("teacher").optimizer["_target_"] == "torch.optim.SGD"
+    assert own.training("student") == default.training("student")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["student.fit.crop=[500,288]"],
+            "student.fit.crop=[500, 288]: must be at most data.input_size=[269, 484] times",
+        ),
+        (
+            ["teacher.fit.crop=[176,800]"],
+            "teacher.fit.crop=[176, 800]: must be at most data.input_size=[269, 484] times",
+        ),
+        (["student.fit.batch_size=481"], "student.fit.batch_size=481: must be at most 480: the training split has 480"),
+        (["data.limit=3"], "student.fit.batch_size=4: must be at most 3: the training split has 3 images"),
+        (
+            ["trainer=ddp", "student.fit.batch_size=300"],
+            "must be at most 240: the training split has 480 images, shared",
+        ),
+    ],
+)
+def test_a_crop_or_a_batch_that_the_data_cannot_fill_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed(*overrides)
+    assert message in str(caught.value)
+
+
+def test_a_teacher_that_is_not_trained_may_have_any_crop() -> None:
+    assert parsed("distill=none", "teacher.fit.crop=[900,900]").teacher.fit.crop == [900, 900]
+
+
+def test_a_key_without_a_value_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"data\.root=\?\?\?: needs a value"):
+        parsed("data=camvid")
+
+
+def test_a_network_needs_a_target() -> None:
+    with pytest.raises(ConfigError, match="_target_"):
+        parsed("~student.network._target_")
+
+
+def test_the_parsed_configuration_does_not_change_what_it_was_parsed_from() -> None:
+    composed = compose("config")
+    before = OmegaConf.to_yaml(composed)
+    parse(composed)
+    assert OmegaConf.to_yaml(composed) == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        ("distill.tempratur", "distill.temperature"),
+        ("trainer.max_epochs", "student.fit.max_epochs"),
+        ("data.rooot", "data.root"),
+        ("batch_size", "student.fit.batch_size"),
+    ],
+)
+def test_a_misspelt_key_brings_near_ones(wrong: str, near: str) -> None:
+    assert near in near_keys(wrong)
+
+
+@pytest.mark.parametrize("experiment", ["kd_deeplab", "student_baseline", "smoke"])
+def test_debugging_makes_any_experiment_small(experiment: str) -> None:
+    fast, overfit, profile = (parsed(f"experiment={experiment}", f"debug={d}") for d in ("fast", "overfit", "profile"))
+    assert (fast.data.limit, fast.student.fit.max_epochs, fast.teacher.fit.max_epochs) == (8, 1, 1)
+    assert overfit.data.overfit
+    assert not overfit.distill.terms
+    assert overfit.student.fit.crop == overfit.data.input_size
+    assert profile.trainer.profiler == "simple"
+
+
+def test_several_processes_are_one_word() -> None:
+    assert parsed("trainer=ddp").trainer.devices == 2
+    assert parsed("trainer=ddp", "trainer.devices=4").trainer.devices == 4
+    with pytest.raises(ConfigError, match=r"trainer.devices=0: must be at least 1"):
+        parsed("trainer.devices=0")
+
+
+def test_a_study_sweeps_methods_over_seeds() -> None:
+    composed = compose("config", overrides=["experiment=study"], return_hydra_config=True)
+    assert dict(composed.hydra.sweeper.params) == {"seed": "0,1,2", "distill": "none,kl,cwd,dist"}
+    assert composed.hydra.mode.name == "MULTIRUN"

@@ -1,0 +1,37 @@
+"""Real dashcam frames, where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from segdistill.config.parse import parse, register
+from segdistill.config.schema import FolderConfig
+from segdistill.data.labels import VOID
+from segdistill.data.sources.folder import open_folder
+
+ROOT = Path(__file__).parents[2]
+CAMVID = Path(os.environ.get("SEGDISTILL_CAMVID", ROOT.parent / "shared" / "camvid"))
+
+
+@pytest.mark.camvid
+@pytest.mark.skipif(not CAMVID.is_dir(), reason=f"no CamVid frames in {CAMVID}; set SEGDISTILL_CAMVID")
+def test_camvid_opens_with_its_published_splits_and_classes(tmp_path: Path) -> None:
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        data = parse(compose("config", ["data=camvid", f"data.root={CAMVID}"])).data
+    assert isinstance(data, FolderConfig)
+    source = open_folder(data, tmp_path)
+    assert {split: len(samples) for split, samples in source.splits.items()} == {"train": 367, "val": 101, "test": 233}
+    assert len(source.labels) == 11
+    picture, mask = source.read("test", 0)
+    assert picture.shape == (360, 480, 3)
+    assert set(np.unique(mask)) <= {*range(11), VOID}
+    road = source.labels.names.index("road")
+    assert np.bincount(mask[300:].ravel(), minlength=256).argmax() == road  # what lies in front of the car

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+from segdistill.data.geometry import View, replayed
+from segdistill.data.labels import VOID
+from segdistill.data.transforms import train_pipeline
+from segdistill.utils.interpolate import nearest
+
+INPUT_SIZE = (96, 144)
+
+
+def smooth(height: int, width: int) -> Tensor:
+    """A picture of slow waves, different along both axes and in every corner."""
+    down, across = torch.meshgrid(torch.linspace(0, 3, height), torch.linspace(0, 4, width), indexing="ij")
+    waves = torch.stack([torch.sin(down + across), torch.cos(down * across / 2), torch.sin(2 * across - down)])
+    return (127 + 120 * waves).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("file_size", [INPUT_SIZE, (193, 251)])
+@pytest.mark.parametrize("crop", [(64, 80), (120, 160)])
+def test_replayed_maps_show_what_the_transformed_picture_shows(
+    seed: int, file_size: tuple[int, int], crop: tuple[int, int]
+) -> None:
+    picture = smooth(*file_size)
+    pipeline = train_pipeline(INPUT_SIZE, crop, scale=(0.6, 1.6), hflip=0.5, jitter=0)
+    torch.manual_seed(seed)
+    image, mask, view = pipeline(
+        tv_tensors.Image(picture), tv_tensors.Mask(torch.zeros(file_size, dtype=torch.uint8)), View.whole(*file_size)
+    )
+    maps = F.resize(picture.float() / 255, [INPUT_SIZE[0] // 4, INPUT_SIZE[1] // 4], antialias=True)
+    size = crop[0] // 4, crop[1] // 4
+    shown = F.resize(image.as_subclass(Tensor), list(size), antialias=True)
+    labelled = nearest(mask.as_subclass(Tensor)[None], size)[0] != VOID
+    labelled[1:-1, 1:-1] &= labelled[:-2, 1:-1] & labelled[2:, 1:-1] & labelled[1:-1, :-2] & labelled[1:-1, 2:]
+    difference = (replayed(maps, view, size) - shown).abs()[:, 1:-1, 1:-1][:, labelled[1:-1, 1:-1]]
+    assert difference.numel() > 100
+    assert difference.max() < 0.06
+    assert difference.mean() < 0.01
+
+
+def test_the_view_of_a_scaled_cropped_flipped_picture_is_what_a_ruler_says() -> None:
+    view = F.resize(View.whole(10, 20), [20, 30])  # 2 down, 1.5 across
+    view = F.crop(F.pad(view, [1, 2, 3, 4]), 5, 6, 7, 8)
+    assert view.tolist() == [1 - 6, 31 - 6, 2 - 5, 22 - 5, 8, 7]
+    assert F.horizontal_flip(view).tolist() == [8 + 5, 8 - 25, -3, 17, 8, 7]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_sampling_agrees_with_scipy(flip: bool) -> None:
+    maps = torch.rand(2, 9, 13, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    left, right, top, bottom, width, height = 30.0, -70.0, -20.0, 60.0, 24.0, 18.0
+    if not flip:
+        left, right = width - left, width - right
+    result = replayed(maps, View([left, right, top, bottom, width, height]), (5, 7))
+    y = ((np.arange(5) + 0.5) / 5 * height - top) / (bottom - top) * 9 - 0.5
+    x = ((np.arange(7) + 0.5) / 7 * width - left) / (right - left) * 13 - 0.5
+    places = np.meshgrid(y, x, indexing="ij")
+    expected = [map_coordinates(channel, places, order=1, mode="nearest") for channel in maps.numpy()]
+    assert result.dtype == torch.float64
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
+
+
+def test_what_changes_colours_leaves_the_view_alone() -> None:
+    picture = tv_tensors.Image(smooth(*INPUT_SIZE)), tv_tensors.Mask(torch.zeros(INPUT_SIZE, dtype=torch.uint8))
+    views = []
+    for jitter in (0.0, 0.5):
+        torch.manual_seed(0)
+        _, _, view = train_pipeline(INPUT_SIZE, (64, 80), (0.6, 1.6), 0.5, jitter)(*picture, View.whole(*INPUT_SIZE))
+        assert isinstance(view, View)
+        views.append(view.tolist())
+    assert views[0] == views[1]
+
+
+def test_maps_keep_half_precision() -> None:
+    maps = torch.rand(3, 6, 8).half()
+    result = replayed(maps, View.whole(24, 32), (6, 8))
+    assert result.dtype == torch.float16
+    torch.testing.assert_close(result, maps)

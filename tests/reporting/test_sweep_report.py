@@ -1,0 +1,157 @@
+"""The summary of a sweep names the split, and compares nothing across splits."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from segdistill.reporting.sweep.comparison import refusal, study
+from segdistill.reporting.sweep.jobs import STATUS, read_jobs
+from segdistill.reporting.sweep.summary import summarise, sweep_figure
+from segdistill.utils.io import write_json
+
+STUDY = {
+    "none": {"0": 0.360, "1": 0.372, "2": 0.366},
+    "cwd": {"0": 0.390, "1": 0.400, "2": 0.397},
+    "kl": {"0": 0.350, "1": 0.380, "2": 0.360},
+}
+ON_VAL = {"split": "val", "selected_on": True}
+
+
+def job(sweep_dir: Path, name: str, overrides: dict[str, str], **noted: Any) -> None:
+    folder = sweep_dir / name
+    (folder / ".hydra").mkdir(parents=True)
+    listed = [f"{key}={value}" for key, value in overrides.items()]
+    (folder / ".hydra" / "overrides.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(listed)))
+    write_json(folder / STATUS, {"status": "finished", "overrides": overrides, **noted})
+
+
+def make_study(sweep_dir: Path, noted: dict[str, dict[str, Any]], teachers: tuple[float, ...] = (0.46,)) -> Path:
+    """Three seeds of each method; `noted` by method, and the teachers' scores in turn."""
+    for method, by_seed in STUDY.items():
+        for seed, score in by_seed.items():
+            teacher = {} if method == "none" else {"test/teacher_miou": teachers[int(seed) % len(teachers)]}
+            tested = {"test/miou": score, **teacher}
+            job(sweep_dir, f"{method}{seed}", {"seed": seed, "distill": method}, tested=tested, **noted.get(method, {}))
+    return sweep_dir
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_sweep_on_val_says_so_wherever_it_names_its_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = summarise(make_study(tmp_path, dict.fromkeys(STUDY, ON_VAL)))
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 100
+    assert words(output).startswith("val mean IoU (selected on) in %, best first")
+    assert "warning: the scores are optimistic: the checkpoint was chosen on val" in words(output)
+    page = (tmp_path / "summary.html").read_text()
+    assert "test mean IoU" not in page
+    for text in ("9 jobs; val mean IoU (selected on) in %", "points of val mean IoU (selected on)", "are optimistic"):
+        assert text in page
+    records = json.loads((tmp_path / "summary.json").read_text())
+    assert {(record["split"], record["selected_on"], record["verdict"]) for record in records} == {
+        ("val", True, "better"),
+        ("val", True, "within the noise"),
+        ("val", True, None),
+    }
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        assert {(row["split"], row["selected_on"]) for row in csv.DictReader(file)} == {("val", "True")}
+    line = sweep_figure(jobs.by_setting(), jobs.swept)
+    assert line is not None
+    assert line.axes[0].get_ylabel() == "val mean IoU (selected on), %"
+
+
+def test_jobs_without_a_split_were_tested_on_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summarise(make_study(tmp_path, {}))
+    output = words(capsys.readouterr().out)
+    assert output.startswith("test mean IoU in %, best first")
+    assert "warning" not in output
+
+
+def test_scores_of_different_splits_are_shown_apart_and_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "summary.png").touch()  # of a time when all jobs were of one split
+    jobs = summarise(make_study(tmp_path, {"cwd": ON_VAL}))
+    reason = "nothing is compared: some jobs report test mean IoU and some val mean IoU (selected on)"
+    assert refusal(jobs) == reason
+    assert study(jobs) is None
+    output = capsys.readouterr().out
+    assert f"warning: {reason}" in words(output)
+    rows = [line.split()[:2] for line in output.splitlines() if line.startswith((" none", " kl", " cwd"))]
+    assert rows == [["none", "test"], ["kl", "test"], ["cwd", "val"]]
+    page = (tmp_path / "summary.html").read_text()
+    assert f"N{reason[1:]}." in page
+    assert "Against the student alone" not in page
+    assert "verdict" not in json.loads((tmp_path / "summary.json").read_text())[0]
+    assert not (tmp_path / "summary.png").exists()
+
+
+def test_a_seed_on_another_split_is_no_repetition(tmp_path: Path) -> None:
+    job(tmp_path, "0", {"seed": "0"}, tested={"test/miou": 0.3})
+    job(tmp_path, "1", {"seed": "1"}, tested={"test/miou": 0.5}, **ON_VAL)
+    found = [(setting.score_label, setting.scores) for setting in read_jobs(tmp_path).by_setting()]
+    assert found == [("test mean IoU", [0.3]), ("val mean IoU (selected on)", [0.5])]
+
+
+def test_a_failed_job_does_not_make_a_sweep_mixed(tmp_path: Path) -> None:
+    make_study(tmp_path, dict.fromkeys(STUDY, ON_VAL))
+    write_json(tmp_path / "kl0" / STATUS, {"status": "failed", "error": "disk full", "overrides": {"distill": "kl"}})
+    assert refusal(read_jobs(tmp_path)) is None
+
+
+def test_two_baselines_leave_gains_out_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for lr in ("1", "2"):
+        job(tmp_path, lr, {"distill": "none", "optimizer.lr": lr}, tested={"test/miou": 0.3})
+    job(tmp_path, "3", {"distill": "kl", "optimizer.lr": "1"}, tested={"test/miou": 0.4})
+    summarise(tmp_path)
+    assert "warning: no gains: 2 settings have distill=none, sweep one" in words(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("teachers", "whose"),
+    [((0.46,), "one teacher"), ((0.46, 0.460001), "one teacher"), ((0.46, 0.47, 0.48), "the 3 teachers of these jobs")],
+)
+def test_a_study_says_that_its_intervals_cover_seeds_of_the_student(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], teachers: tuple[float, ...], whose: str
+) -> None:
+    summarise(make_study(tmp_path, {}, teachers))
+    coverage = f"he intervals cover seeds of the student, for {whose}; another teacher may change the verdict"
+    assert f"t{coverage}" in words(capsys.readouterr().out)
+    assert f"T{coverage}." in (tmp_path / "summary.html").read_text()
+
+
+def test_a_collapsed_job_is_marked_and_the_classes_of_the_means_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ious = {"test/iou_road": 0.9, "test/iou_car": 0.0, "test/iou_lane": None}
+    job(tmp_path, "a", {"x": "1"}, tested={"test/miou": 0.45, "test/classes_predicted": 1.0, **ious})
+    job(tmp_path, "b", {"x": "2"}, tested={"test/miou": 0.5, "test/classes_predicted": 2.0, **ious})
+    assert [each.collapsed for each in read_jobs(tmp_path).jobs] == [True, False]
+    summarise(tmp_path)
+    output = words(capsys.readouterr().out)
+    assert "mean IoU over 2 of 3 classes" in output
+    assert "warning: a single class is predicted everywhere by job a" in output
+    page = (tmp_path / "summary.html").read_text()
+    assert page.count("predicts a single class") == 1
+    job(tmp_path, "c", {"x": "3"}, tested={"test/miou": 0.5, **ious, "test/iou_lane": 0.0})
+    summarise(tmp_path)
+    assert "mean IoU over 2 of 3 classes or 3 classes, depending on the job" in words(capsys.readouterr().out)
+
+
+def test_swept_values_are_not_taken_for_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("0", "[bold]"), ("1", "[a,b]")):
+        job(tmp_path, name, {"x": value}, tested={"test/miou": 0.5})
+    summarise(tmp_path)
+    output = capsys.readouterr().out
+    assert "[bold]" in output
+    assert "[a,b]" in output

@@ -1,0 +1,196 @@
+"""What a fit is made of: learning rates, logged names, precision."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from helpers.networks import Tiny
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from segdistill.config.schema import DistillConfig, FitConfig, ScheduleConfig, TermConfig, TrainerConfig
+from segdistill.engine import trainer as fitting
+from segdistill.engine.trainer import best_checkpoint, build_trainer, choose_precision
+from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.metrics import SegmentationMetrics
+from segdistill.models import FrozenTeacher
+from segdistill.tasks import DistillationTask
+from segdistill.tasks.segmentation import warmup_then_polynomial
+
+
+def distillation_task(kind: type[DistillationTask] = DistillationTask) -> DistillationTask:
+    torch.manual_seed(0)
+    loss = DistillationLoss(supervised_loss("focal", 2.0), DistillConfig(2.0, 0.5, terms={"kl": TermConfig()}))
+    return kind(
+        Tiny(),
+        FrozenTeacher(Tiny()),
+        loss,
+        class_names=["off", "on"],
+        optimizer=partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1),
+        schedule=ScheduleConfig(),
+    )
+
+
+def loader() -> DataLoader[tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    images = torch.rand(6, 3, 16, 20)
+    return DataLoader(TensorDataset(images, (images[:, 0] > 0.5).long()), batch_size=2)
+
+
+def test_warmup_then_polynomial_by_hand() -> None:
+    factor = partial(warmup_then_polynomial, steps=100, warmup=0.1, power=0.9)
+    assert [factor(step) for step in (0, 9)] == pytest.approx([1 / 11, 10 / 11])
+    assert factor(10) == 1.0
+    assert factor(55) == pytest.approx(0.5**0.9)
+    assert factor(100) == 0.0
+    assert factor(101) == 0.0
+    assert warmup_then_polynomial(0, steps=1, warmup=0.05, power=0.9) == 1.0
+
+
+def test_backbone_learns_slower_and_only_weights_of_convolutions_decay() -> None:
+    task = distillation_task()
+    task.trainer = Mock(spec=pl.Trainer, estimated_stepping_batches=10)
+    optimizer = task.configure_optimizers()["optimizer"]
+    found = {
+        name: (group["initial_lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for name, parameter in task.network.named_parameters()
+        if any(parameter is member for member in group["params"])
+    }
+    assert found == {
+        "backbone.0.weight": (pytest.approx(1e-3), 0.1),
+        "backbone.0.bias": (pytest.approx(1e-3), 0.0),
+        "backbone.1.weight": (pytest.approx(1e-3), 0.0),
+        "backbone.1.bias": (pytest.approx(1e-3), 0.0),
+        "head.weight": (pytest.approx(1e-2), 0.1),
+        "head.bias": (pytest.approx(1e-2), 0.0),
+    }
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.Trainer, DistillationTask, dict[str, Tensor]]:
+    task = distillation_task()
+    teacher_before = {name: value.clone() for name, value in task.teacher.network.state_dict().items()}
+    fit = FitConfig(max_epochs=3, crop=[16, 20])
+    folder = tmp_path_factory.mktemp("fit")
+    trainer = build_trainer(task, fit, TrainerConfig(accelerator="cpu", precision="32-true"), folder, loggers=[])
+    trainer.fit(task, loader(), loader())
+    return trainer, task, teacher_before
+
+
+Fitted = tuple[pl.Trainer, DistillationTask, dict[str, Tensor]]
+
+
+def test_a_fit_moves_the_student_and_not_the_teacher(fitted: Fitted) -> None:
+    _, task, teacher_before = fitted
+    before = distillation_task().network.get_parameter("head.weight")
+    assert not torch.equal(task.network.get_parameter("head.weight"), before)
+    for name, value in task.teacher.network.state_dict().items():
+        torch.testing.assert_close(value, teacher_before[name], rtol=0, atol=0)
+    assert not task.teacher.network.training
+
+
+def test_every_term_and_score_is_logged_by_its_name(fitted: Fitted) -> None:
+    logged = set(fitted[0].callback_metrics)
+    losses = {"train/loss", "train/loss_supervised", "train/loss_kl", "train/alpha", "val/loss"}
+    scores = {f"val/{name}" for name in ("overall_acc", "mean_acc", "freqw_acc", "miou", "iou_off", "iou_on")}
+    assert losses | scores <= logged
+
+
+def test_the_logged_total_is_the_weighted_sum_of_the_logged_terms(fitted: Fitted) -> None:
+    logged = fitted[0].callback_metrics
+    expected = 0.5 * logged["train/loss_supervised"] + 0.5 * logged["train/loss_kl"]
+    torch.testing.assert_close(logged["train/loss"], expected)
+
+
+def test_checkpoints_hold_the_student_alone_and_load_without_running_code(fitted: Fitted) -> None:
+    trainer, task, _ = fitted
+    for name in ("best.ckpt", "last.ckpt"):
+        checkpoint = torch.load(best_checkpoint(trainer).with_name(name), weights_only=True)
+        assert set(checkpoint["state_dict"]) == {f"network.{key}" for key in task.network.state_dict()}
+        assert checkpoint["class_names"] == ["off", "on"]
+
+
+class Worsening(DistillationTask):
+    """Its validation score falls from epoch to epoch."""
+
+    def on_validation_epoch_end(self) -> None:
+        self.val_metrics.reset()
+        self.log_dict({"val/loss": 1.0, "val/miou": 1.0 / (1 + self.current_epoch)})
+
+
+def test_last_is_the_last_epoch_and_best_the_best_which_is_what_the_fit_ends_with(tmp_path: Path) -> None:
+    task = distillation_task(kind=Worsening)
+    machine = TrainerConfig(accelerator="cpu", precision="32-true")
+    trainer = build_trainer(task, FitConfig(max_epochs=3, crop=[16, 20]), machine, tmp_path, loggers=[])
+    trainer.fit(task, loader(), loader())
+    saved = {
+        name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+    }
+    assert {name: checkpoint["epoch"] for name, checkpoint in saved.items()} == {"best": 0, "last": 2}
+    assert best_checkpoint(trainer) == tmp_path / "checkpoints" / "best.ckpt"
+    now = task.network.get_parameter("head.weight")
+    assert torch.equal(now, saved["best"]["state_dict"]["network.head.weight"])
+    assert not torch.equal(now, saved["last"]["state_dict"]["network.head.weight"])
+    assert not task.training
+
+
+def test_a_resumed_fit_keeps_a_better_checkpoint_of_before(tmp_path: Path) -> None:
+    machine = TrainerConfig(accelerator="cpu", precision="32-true")
+    for epochs in (2, 4):
+        task = distillation_task(kind=Worsening)
+        trainer = build_trainer(task, FitConfig(max_epochs=epochs, crop=[16, 20]), machine, tmp_path, loggers=[])
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        trainer.fit(task, loader(), loader(), ckpt_path=last if last.is_file() else None, weights_only=True)
+    assert torch.load(last, weights_only=True)["epoch"] == 3
+    assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "cpu_bf16", "expected"),
+    [("auto", True, "bf16-mixed"), ("auto", False, "32-true"), ("32-true", True, "32-true")],
+)
+def test_precision_follows_the_processor_unless_it_is_set(
+    setting: str, cpu_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "cpu_multiplies_bf16", lambda: cpu_bf16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_precision(TrainerConfig(precision=setting)) == expected
+
+
+@pytest.mark.parametrize(("gpu_bf16", "expected"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_precision_follows_the_gpu_where_there_is_one(
+    gpu_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: gpu_bf16)
+    assert choose_precision(TrainerConfig()) == expected
+
+
+def test_a_single_picture_trains(tmp_path: Path) -> None:
+    task = distillation_task()
+    single = DataLoader(TensorDataset(torch.rand(1, 3, 17, 19), torch.full((1, 17, 19), 255)), batch_size=1)
+    machine = TrainerConfig(accelerator="cpu", precision="32-true")
+    trainer = build_trainer(task, FitConfig(max_epochs=1, crop=[17, 19]), machine, tmp_path, loggers=[])
+    trainer.fit(task, single, single)
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in task.parameters())
+
+
+def test_the_test_scores_the_teacher_beside_the_student(tmp_path: Path) -> None:
+    task = distillation_task()
+    trainer = build_trainer(task, FitConfig(1, 2, [16, 16]), TrainerConfig("cpu", "32-true"), tmp_path, loggers=[])
+    (scores,) = trainer.test(task, loader(), verbose=False)
+    for prefix, network in (("test/", task.network), ("test/teacher_", task.teacher.network)):
+        metrics = SegmentationMetrics(2)
+        for image, target in loader():
+            metrics.update(network.eval()(image).detach(), target)
+        expected = metrics.compute()
+        assert scores[f"{prefix}miou"] == pytest.approx(float(expected["miou"]))
+        assert scores[f"{prefix}iou_on"] == pytest.approx(float(expected["class_iou"][1]))
+    assert scores["test/miou"] != scores["test/teacher_miou"]
+    assert not [name for name in task.state_dict() if "teacher" in name]
