@@ -218,14 +218,14 @@ def test_an_error_inside_what_hydra_instantiates_is_told_in_its_own_words() -> N
         ("optimizer=sgd", "set optimizer@teacher.training.optimizer=sgd"),
         ("loss.gamma=1", "set teacher.training.loss.gamma=1"),
         ("schedule.power=1", "set teacher.training.schedule.power=1"),
-        ("student.fit.max_epochs=2", "has no effect where train=teacher"),
-        ("distill=cwd", "has no effect where train=teacher"),
+        ("student.fit.max_epochs=2", "has no effect where stage=teacher"),
+        ("distill=cwd", "has no effect where stage=teacher"),
     ],
 )
 def test_settings_of_the_student_are_refused_where_a_teacher_is_trained(override: str, complaint: str) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(override)}: .*{re.escape(complaint)}"):
-        refuse_unused(Mock(train="teacher"), ["seed=1", override])
-    refuse_unused(Mock(train="student"), [override])
+        refuse_unused(Mock(stage="teacher"), ["seed=1", override])
+    refuse_unused(Mock(stage="student"), [override])
 
 
 @pytest.mark.parametrize(

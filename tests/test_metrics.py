@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import spawn
 
 from segdistill.metrics import SegmentationMetrics, collapsed_to, never_predicted, scores
 
-VOID, CLASSES = 255, 5
+IGNORE_INDEX, CLASSES = 255, 5
 SCALARS = ("overall_acc", "mean_acc", "freqw_acc", "miou")
 Ids = NDArray[np.int64]
 
@@ -24,13 +24,13 @@ def random_batch(shape: tuple[int, ...], seed: int, present: int = CLASSES) -> t
     rng = np.random.default_rng(seed)
     truth, noise = rng.integers(0, present, shape), rng.integers(0, present, shape)
     predicted = np.where(rng.random(shape) < 0.5, truth, noise)
-    truth[rng.random(shape) < 0.2] = VOID
+    truth[rng.random(shape) < 0.2] = IGNORE_INDEX
     return predicted, truth
 
 
 def evaluator(predicted: Ids, truth: Ids, classes: int = CLASSES) -> dict[str, float | list[float]]:
     """The original system's evaluator: one histogram, four accuracies."""
-    mask = truth != VOID
+    mask = truth != IGNORE_INDEX
     cells = classes * truth[mask] + predicted[mask]
     hist = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
@@ -81,7 +81,7 @@ def test_absent_classes_are_skipped_and_not_counted_as_zero() -> None:
 
 def test_scores_by_hand() -> None:
     # Truth 0 0 0 1, prediction 0 0 1 1, and one void pixel that was called 1.
-    predicted, truth = np.array([[[0, 0, 1, 1, 1]]]), np.array([[[0, 0, 0, 1, VOID]]])
+    predicted, truth = np.array([[[0, 0, 1, 1, 1]]]), np.array([[[0, 0, 0, 1, IGNORE_INDEX]]])
     assert_same(
         measured((predicted, truth), classes=3),
         {
@@ -102,7 +102,7 @@ def test_a_class_that_is_only_predicted_has_an_iou_of_zero_and_no_recall() -> No
 
 
 def test_all_void_scores_nan() -> None:
-    values = measured((np.zeros((2, 3, 4), np.int64), np.full((2, 3, 4), VOID)))
+    values = measured((np.zeros((2, 3, 4), np.int64), np.full((2, 3, 4), IGNORE_INDEX)))
     assert_same(values, {**dict.fromkeys(SCALARS, math.nan), "class_iou": [math.nan] * CLASSES})
 
 
@@ -204,4 +204,4 @@ def test_two_processes_with_uneven_shares_score_the_whole_set(tmp_path: Path) ->
     for rank in range(2):
         values = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert_same(plain(values), evaluator(*whole))
-        assert values["confusion"].sum() == (whole[1] != VOID).sum()
+        assert values["confusion"].sum() == (whole[1] != IGNORE_INDEX).sum()

@@ -76,16 +76,16 @@ def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
     Raises:
         UserError: Names the key, and the one to set instead.
     """
-    if config.train != "teacher":
+    if config.stage != "teacher":
         return
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         room, _, rest = key.partition(".")
         if room in ("optimizer", "loss", "schedule"):
             own = f"teacher.training.{key}" if rest else f"{room}@teacher.training.{room}"
-            raise UserError(f"{key}={value}: has no effect where train=teacher; set {own}={value}")
+            raise UserError(f"{key}={value}: has no effect where stage=teacher; set {own}={value}")
         if room in ("student", "distill"):
-            raise UserError(f"{key}={value}: has no effect where train=teacher")
+            raise UserError(f"{key}={value}: has no effect where stage=teacher")
 
 
 def explain(error: Exception) -> str | None:

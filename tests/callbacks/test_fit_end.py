@@ -198,7 +198,7 @@ def test_where_nothing_can_be_timed_every_engine_has_a_failed_row(
     def unreadable(*_: object) -> None:
         raise OSError("image file is truncated")
 
-    monkeypatch.setattr(SegmentationDataModule, "report_picture", unreadable)
+    monkeypatch.setattr(SegmentationDataModule, "eval_image", unreadable)
     fit(Latency(threads=1))
     failures = read_failures(run_dir / "results.json")
     assert [(row.model, row.engine) for row in failures] == [("teacher", "pytorch"), ("student", "pytorch")]

@@ -15,7 +15,7 @@ from segdistill.callbacks.stop_on_non_finite import batch_images
 from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig, TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
-from segdistill.engine.distributed import companions
+from segdistill.engine.distributed import launch_ranks
 from segdistill.engine.trainer import build_trainer
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import UserError
@@ -30,8 +30,8 @@ class Breaking(SegmentationTask):
     breaks: tuple[str, int, int] = ("loss", 0, 0)
     value = float("nan")
 
-    def losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        terms = super().losses(image, target)
+    def compute_losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        terms = super().compute_losses(image, target)
         what, step, rank = self.breaks
         if (self.global_step, self.global_rank) != (step, rank):
             return terms
@@ -79,10 +79,12 @@ def parts(folder: FolderConfig, cache_dir: Path, workers: int = 0) -> tuple[Brea
     return task, SegmentationDataModule(source, FIT, input_size=folder.input_size, num_workers=workers)
 
 
-def fit(folder: FolderConfig, out: Path, machine: TrainerConfig, breaks: tuple[str, int, int], value: float) -> None:
+def fit(
+    folder: FolderConfig, out: Path, trainer_config: TrainerConfig, breaks: tuple[str, int, int], value: float
+) -> None:
     task, data = parts(folder, out / "cache")
     task.breaks, task.value = breaks, value
-    build_trainer(task, FIT, machine, out, loggers=[]).fit(task, data)
+    build_trainer(task, FIT, trainer_config, out, loggers=[]).fit(task, data)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -148,5 +150,5 @@ def test_two_processes_stop_at_the_same_step_and_say_the_same(
     folder_config: FolderConfig, tmp_path: Path, rank: int
 ) -> None:
     breaking = (folder_config, tmp_path, TWO, ("loss", 1, rank), float("nan"))
-    with pytest.raises(UserError, match=SAID), companions(2, fit_and_fail, *breaking):
+    with pytest.raises(UserError, match=SAID), launch_ranks(2, fit_and_fail, *breaking):
         fit(*breaking)

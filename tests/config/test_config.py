@@ -49,7 +49,7 @@ def test_defaults_that_users_rely_on() -> None:
     assert isinstance(default.data, RoadScenesConfig)
     assert default.data.val == 143
     assert default.distill.terms == {"kl": TermConfig(1.0)}
-    assert parsed("experiment=teacher").train == "teacher"
+    assert parsed("experiment=teacher").stage == "teacher"
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -98,7 +98,7 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("+teacher.class_map.car=[1]", "teacher.class_map", "goes together with num_classes"),
         ("loss.name=dice", "loss.name", "focal"),
         ("loss.gamma=-1", "loss.gamma", "0 to 10"),
-        ("train=everything", "train", "student"),
+        ("stage=everything", "stage", "student"),
         ("seed=-1", "seed", "2\\*\\*32"),
         ("student.fit.max_epochs=0", "student.fit.max_epochs", "at least 1"),
         ("teacher.fit.batch_size=0", "teacher.fit.batch_size", "at least 1"),
@@ -170,11 +170,11 @@ def test_uploading_is_a_plain_yes_or_no(upload: str) -> None:
 def test_a_teacher_that_is_to_be_trained_takes_no_checkpoint(tmp_path: Path) -> None:
     checkpoint = tmp_path / "teacher.ckpt"
     checkpoint.touch()
-    with pytest.raises(ConfigError, match="must be null where train=teacher"):
+    with pytest.raises(ConfigError, match="must be null where stage=teacher"):
         parsed("experiment=teacher", f"teacher.checkpoint={checkpoint}")
 
 
-@pytest.mark.parametrize("override", ["train=teacher", "experiment=teacher"])
+@pytest.mark.parametrize("override", ["stage=teacher", "experiment=teacher"])
 def test_a_teacher_that_is_trained_alone_follows_the_seed(override: str) -> None:
     assert [parsed(override, f"seed={seed}").teacher.seed for seed in range(3)] == [0, 1, 2]
     assert parsed("seed=3").teacher.seed == 0

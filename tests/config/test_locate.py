@@ -65,7 +65,7 @@ def test_every_option_of_conf_may_be_called(option: str, monkeypatch: pytest.Mon
         ("+student.network.inner={_target_: subprocess.run}", "student.network.inner._target_=subprocess.run"),
         ("+student.network.x=[{y: {_target_: os.system}}]", "student.network.x.0.y._target_=os.system"),
         (
-            "+student.network.x={_target_: segdistill.models.External, factory: os.system}",
+            "+student.network.x={_target_: segdistill.models.SegmentationModelAdapter, factory: os.system}",
             "student.network.x.factory=os.system",
         ),
         ("optimizer._target_=subprocess.run", "optimizer._target_=subprocess.run"),
@@ -100,7 +100,7 @@ def test_a_target_where_nothing_is_called_is_refused() -> None:
         ("torch.nn.init.normal_", "network", "torch.nn.init.normal_"),
         ("torch.optim.lr_scheduler.LambdaLR", "optimizer", "torch.optim.lr_scheduler.LambdaLR"),
         ("segdistill.engine.loggers.start", "logger", "segdistill.engine.loggers.start"),
-        ("segdistill.callbacks.inputs.spread", "callback", "segdistill.callbacks.inputs.spread"),
+        ("segdistill.callbacks.inputs.evenly_spaced", "callback", "segdistill.callbacks.inputs.evenly_spaced"),
     ],
 )
 def test_what_a_name_turns_out_to_be_is_checked_too(path: str, role: Role, found: str) -> None:
@@ -156,10 +156,12 @@ def test_building_locates_what_is_nested_before_anything_is_called(tmp_path: Pat
 
 
 def test_every_dotted_path_is_found_at_any_depth() -> None:
-    node = {"a": [{"_target_": "x.Y", "b": {"_target_": "segdistill.models.External", "factory": "p.q"}}]}
+    node = {
+        "a": [{"_target_": "x.Y", "b": {"_target_": "segdistill.models.SegmentationModelAdapter", "factory": "p.q"}}]
+    }
     assert [(t.key, t.path) for t in targets(node)] == [
         ("a.0._target_", "x.Y"),
-        ("a.0.b._target_", "segdistill.models.External"),
+        ("a.0.b._target_", "segdistill.models.SegmentationModelAdapter"),
         ("a.0.b.factory", "p.q"),
     ]
 

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from segdistill.config.parse import parse, register
 from segdistill.config.schema import FolderConfig
-from segdistill.data.labels import VOID
+from segdistill.data.labels import IGNORE_INDEX
 from segdistill.data.sources.folder import open_folder
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,6 @@ def test_camvid_opens_with_its_published_splits_and_classes(tmp_path: Path) -> N
     assert len(source.labels) == 11
     picture, mask = source.read("test", 0)
     assert picture.shape == (360, 480, 3)
-    assert set(np.unique(mask)) <= {*range(11), VOID}
+    assert set(np.unique(mask)) <= {*range(11), IGNORE_INDEX}
     road = source.labels.names.index("road")
     assert np.bincount(mask[300:].ravel(), minlength=256).argmax() == road  # what lies in front of the car

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from segdistill.config.schema import FitConfig, FolderConfig
 from segdistill.data.datamodule import Batch, SegmentationDataModule, default_workers, quiet_when_abandoned
 from segdistill.data.sampling import SeededSampler
-from segdistill.data.sources.base import Source
+from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.folder import open_folder
 
 INPUT_SIZE, CROP = (24, 36), [16, 20]
@@ -21,12 +21,17 @@ CLASS_IDS = {0, 1, 2, 255}
 
 
 @pytest.fixture
-def source(folder_config: FolderConfig, cache_dir: Path) -> Source:
+def source(folder_config: FolderConfig, cache_dir: Path) -> DatasetIndex:
     return open_folder(folder_config, cache_dir)
 
 
 def data_module(
-    source: Source, *, batch_size: int = 2, input_size: tuple[int, int] = INPUT_SIZE, workers: int = 0, seed: int = 0
+    source: DatasetIndex,
+    *,
+    batch_size: int = 2,
+    input_size: tuple[int, int] = INPUT_SIZE,
+    workers: int = 0,
+    seed: int = 0,
 ) -> SegmentationDataModule:
     fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=CROP)
     return SegmentationDataModule(source, fit, input_size=input_size, eval_batch_size=2, num_workers=workers, seed=seed)
@@ -39,7 +44,7 @@ def epoch_of(loader: DataLoader[Batch], epoch: int) -> Tensor:
     return torch.cat([image for image, _ in loader])
 
 
-def test_training_batches_keep_the_contract(source: Source) -> None:
+def test_training_batches_keep_the_contract(source: DatasetIndex) -> None:
     for image, mask in data_module(source).train_dataloader():
         assert (image.shape, image.dtype) == ((2, 3, *CROP), torch.float32)
         assert (mask.shape, mask.dtype) == ((2, *CROP), torch.int64)
@@ -51,7 +56,7 @@ def test_training_batches_keep_the_contract(source: Source) -> None:
 @pytest.mark.parametrize("input_size", [INPUT_SIZE, (33, 47)])
 @pytest.mark.parametrize(("split", "sizes"), [("val", [2, 1]), ("test", [2])])
 def test_evaluation_sees_every_picture_once_in_order(
-    source: Source, split: str, sizes: list[int], input_size: tuple[int, int]
+    source: DatasetIndex, split: str, sizes: list[int], input_size: tuple[int, int]
 ) -> None:
     data = data_module(source, input_size=input_size)
     batches = list(data.val_dataloader() if split == "val" else data.test_dataloader())
@@ -78,14 +83,14 @@ def test_evaluation_sees_every_picture_once_in_order(
     ],
 )
 def test_a_partial_training_batch_is_left_out_unless_it_is_the_only_one(
-    source: Source, batch_size: int, sizes: list[int]
+    source: DatasetIndex, batch_size: int, sizes: list[int]
 ) -> None:
     loader = data_module(source, batch_size=batch_size).train_dataloader()
     assert [len(image) for image, _ in loader] == sizes
     assert len(loader) == len(sizes)
 
 
-def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source: Source) -> None:
+def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source: DatasetIndex) -> None:
     as_it_is = FitConfig(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
     loader = SegmentationDataModule(source, as_it_is, input_size=INPUT_SIZE, num_workers=0).train_dataloader()
     truth = [source.read("train", index)[1].tolist() for index in range(5)]
@@ -97,7 +102,7 @@ def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source
     assert len({tuple(order) for order in orders}) > 1
 
 
-def test_an_epoch_depends_on_its_seed_and_number_alone(source: Source) -> None:
+def test_an_epoch_depends_on_its_seed_and_number_alone(source: DatasetIndex) -> None:
     first = data_module(source, seed=1).train_dataloader()
     epochs = [epoch_of(first, number) for number in range(3)]
     torch.rand(7)  # the caller's random state has no part in it
@@ -106,7 +111,7 @@ def test_an_epoch_depends_on_its_seed_and_number_alone(source: Source) -> None:
     assert not torch.equal(epoch_of(data_module(source, seed=2).train_dataloader(), 0), epochs[0])
 
 
-def test_augmentation_leaves_the_random_state_of_the_process_alone(source: Source) -> None:
+def test_augmentation_leaves_the_random_state_of_the_process_alone(source: DatasetIndex) -> None:
     torch.manual_seed(3)
     before, dataset = torch.random.get_rng_state(), data_module(source).train_dataloader().dataset
     first, again, other = dataset[0, 5], dataset[0, 5], dataset[0, 6]
@@ -117,14 +122,14 @@ def test_augmentation_leaves_the_random_state_of_the_process_alone(source: Sourc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_does_not_change_an_epoch(source: Source, workers: int) -> None:
+def test_the_number_of_workers_does_not_change_an_epoch(source: DatasetIndex, workers: int) -> None:
     alone = data_module(source).train_dataloader()
     shared = data_module(source, workers=workers).train_dataloader()
     for number in range(2):
         assert torch.equal(epoch_of(shared, number), epoch_of(alone, number))
 
 
-def test_processes_share_an_epoch_without_overlap(source: Source) -> None:
+def test_processes_share_an_epoch_without_overlap(source: DatasetIndex) -> None:
     shares = [list(SeededSampler(range(6), 0, rank=rank, processes=2)) for rank in (0, 1)]  # type: ignore[arg-type]
     alone = list(SeededSampler(range(6), 0))  # type: ignore[arg-type] # it has a length
     assert sorted(shares[0] + shares[1]) == sorted(alone)
@@ -135,25 +140,25 @@ def test_without_a_test_split_the_report_is_on_val(folder_config: FolderConfig, 
     splits = {name: folder_config.splits[name] for name in ("train", "val")}
     source = open_folder(replace(folder_config, splits=splits), cache_dir)
     data = data_module(source)
-    assert (source.report_split, len(source.splits["val"])) == ("val", 3)
+    assert (source.eval_split, len(source.splits["val"])) == ("val", 3)
     for tested, validated in zip(data.test_dataloader(), data.val_dataloader(), strict=True):
         assert torch.equal(tested[0], validated[0])
         assert torch.equal(tested[1], validated[1])
 
 
 @pytest.mark.parametrize("input_size", [INPUT_SIZE, (33, 47), (13, 19)])
-def test_a_report_picture_is_the_eval_batch_in_bytes(source: Source, input_size: tuple[int, int]) -> None:
+def test_a_report_picture_is_the_eval_batch_in_bytes(source: DatasetIndex, input_size: tuple[int, int]) -> None:
     data = data_module(source, input_size=input_size)
     images, masks = next(iter(data.test_dataloader()))
     for index in range(2):
-        image, mask = data.report_picture(index)
+        image, mask = data.eval_image(index)
         assert {image.dtype, mask.dtype} == {np.dtype(np.uint8)}
         expected = np.round(images[index].permute(1, 2, 0).numpy() * 255)
         np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(mask, masks[index].numpy())
 
 
-def test_loader_processes_are_chosen_within_bounds_and_may_be_set(source: Source) -> None:
+def test_loader_processes_are_chosen_within_bounds_and_may_be_set(source: DatasetIndex) -> None:
     fit = FitConfig(max_epochs=1, crop=CROP)
     chosen = SegmentationDataModule(source, fit, input_size=INPUT_SIZE)
     assert chosen.num_workers == default_workers()
@@ -161,7 +166,7 @@ def test_loader_processes_are_chosen_within_bounds_and_may_be_set(source: Source
     assert data_module(source).train_dataloader().num_workers == 0
 
 
-def test_a_limit_keeps_pictures_of_the_whole_split_and_makes_other_data_of_them(source: Source) -> None:
+def test_a_limit_keeps_pictures_of_the_whole_split_and_makes_other_data_of_them(source: DatasetIndex) -> None:
     limited = source.limited(2)
     assert [sample.image.stem for sample in limited.splits["train"]] == ["000", "002"]  # of five
     assert {name: len(samples) for name, samples in limited.splits.items()} == {"train": 2, "val": 2, "test": 2}
@@ -169,7 +174,7 @@ def test_a_limit_keeps_pictures_of_the_whole_split_and_makes_other_data_of_them(
     assert len({source.fingerprint, limited.fingerprint, source.limited(3).fingerprint}) == 3
 
 
-def test_overfitting_shows_the_training_pictures_everywhere(source: Source) -> None:
+def test_overfitting_shows_the_training_pictures_everywhere(source: DatasetIndex) -> None:
     overfitting = source.overfitting()
     assert all(samples == source.splits["train"] for samples in overfitting.splits.values())
     assert overfitting.fingerprint != source.fingerprint

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segdistill.config.schema import FolderConfig
-from segdistill.data.labels import VOID
+from segdistill.data.labels import IGNORE_INDEX
 from segdistill.data.sources.folder import open_folder
 from segdistill.utils.errors import UserError
 
@@ -64,7 +64,7 @@ def test_mask_values_become_class_ids(folder_config: FolderConfig, cache_dir: Pa
     with Image.open(Path(folder_config.root) / IMAGE) as picture:
         pixels = np.array(picture)
     image, ids = open_folder(folder_config, cache_dir).read("train", 1)
-    expected = np.select([values == 0, (values == 1) | (values == 2), values == 7], [0, 1, 2], VOID)
+    expected = np.select([values == 0, (values == 1) | (values == 2), values == 7], [0, 1, 2], IGNORE_INDEX)
     assert {image.dtype, ids.dtype} == {np.dtype(np.uint8)}
     np.testing.assert_array_equal(ids, expected)
     np.testing.assert_array_equal(image, pixels)
@@ -228,4 +228,4 @@ def test_results_are_reported_on_test_or_else_on_val(
     folder_config: FolderConfig, cache_dir: Path, splits: tuple[str, ...], expected: str
 ) -> None:
     config = replace(folder_config, splits={name: folder_config.splits[name] for name in splits})
-    assert open_folder(config, cache_dir).report_split == expected
+    assert open_folder(config, cache_dir).eval_split == expected

@@ -8,10 +8,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from segdistill.data.geometry import View, replayed
-from segdistill.data.labels import VOID
+from segdistill.data.geometry import GeometryRecord, apply_geometry
+from segdistill.data.labels import IGNORE_INDEX
 from segdistill.data.transforms import train_pipeline
-from segdistill.utils.interpolate import nearest
+from segdistill.utils.interpolate import interpolate_labels
 
 INPUT_SIZE = (96, 144)
 
@@ -33,21 +33,23 @@ def test_replayed_maps_show_what_the_transformed_picture_shows(
     pipeline = train_pipeline(INPUT_SIZE, crop, scale=(0.6, 1.6), hflip=0.5, jitter=0)
     torch.manual_seed(seed)
     image, mask, view = pipeline(
-        tv_tensors.Image(picture), tv_tensors.Mask(torch.zeros(file_size, dtype=torch.uint8)), View.whole(*file_size)
+        tv_tensors.Image(picture),
+        tv_tensors.Mask(torch.zeros(file_size, dtype=torch.uint8)),
+        GeometryRecord.whole(*file_size),
     )
     maps = F.resize(picture.float() / 255, [INPUT_SIZE[0] // 4, INPUT_SIZE[1] // 4], antialias=True)
     size = crop[0] // 4, crop[1] // 4
     shown = F.resize(image.as_subclass(Tensor), list(size), antialias=True)
-    labelled = nearest(mask.as_subclass(Tensor)[None], size)[0] != VOID
+    labelled = interpolate_labels(mask.as_subclass(Tensor)[None], size)[0] != IGNORE_INDEX
     labelled[1:-1, 1:-1] &= labelled[:-2, 1:-1] & labelled[2:, 1:-1] & labelled[1:-1, :-2] & labelled[1:-1, 2:]
-    difference = (replayed(maps, view, size) - shown).abs()[:, 1:-1, 1:-1][:, labelled[1:-1, 1:-1]]
+    difference = (apply_geometry(maps, view, size) - shown).abs()[:, 1:-1, 1:-1][:, labelled[1:-1, 1:-1]]
     assert difference.numel() > 100
     assert difference.max() < 0.06
     assert difference.mean() < 0.01
 
 
 def test_the_view_of_a_scaled_cropped_flipped_picture_is_what_a_ruler_says() -> None:
-    view = F.resize(View.whole(10, 20), [20, 30])  # 2 down, 1.5 across
+    view = F.resize(GeometryRecord.whole(10, 20), [20, 30])  # 2 down, 1.5 across
     view = F.crop(F.pad(view, [1, 2, 3, 4]), 5, 6, 7, 8)
     assert view.tolist() == [1 - 6, 31 - 6, 2 - 5, 22 - 5, 8, 7]
     assert F.horizontal_flip(view).tolist() == [8 + 5, 8 - 25, -3, 17, 8, 7]
@@ -59,7 +61,7 @@ def test_sampling_agrees_with_scipy(flip: bool) -> None:
     left, right, top, bottom, width, height = 30.0, -70.0, -20.0, 60.0, 24.0, 18.0
     if not flip:
         left, right = width - left, width - right
-    result = replayed(maps, View([left, right, top, bottom, width, height]), (5, 7))
+    result = apply_geometry(maps, GeometryRecord([left, right, top, bottom, width, height]), (5, 7))
     y = ((np.arange(5) + 0.5) / 5 * height - top) / (bottom - top) * 9 - 0.5
     x = ((np.arange(7) + 0.5) / 7 * width - left) / (right - left) * 13 - 0.5
     places = np.meshgrid(y, x, indexing="ij")
@@ -73,14 +75,16 @@ def test_what_changes_colours_leaves_the_view_alone() -> None:
     views = []
     for jitter in (0.0, 0.5):
         torch.manual_seed(0)
-        _, _, view = train_pipeline(INPUT_SIZE, (64, 80), (0.6, 1.6), 0.5, jitter)(*picture, View.whole(*INPUT_SIZE))
-        assert isinstance(view, View)
+        _, _, view = train_pipeline(INPUT_SIZE, (64, 80), (0.6, 1.6), 0.5, jitter)(
+            *picture, GeometryRecord.whole(*INPUT_SIZE)
+        )
+        assert isinstance(view, GeometryRecord)
         views.append(view.tolist())
     assert views[0] == views[1]
 
 
 def test_maps_keep_half_precision() -> None:
     maps = torch.rand(3, 6, 8).half()
-    result = replayed(maps, View.whole(24, 32), (6, 8))
+    result = apply_geometry(maps, GeometryRecord.whole(24, 32), (6, 8))
     assert result.dtype == torch.float16
     torch.testing.assert_close(result, maps)

@@ -3,42 +3,42 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segdistill.data.labels import ROAD_SCENES, UNOWNED, VOID, LabelSet, label_set, value_table
+from segdistill.data.labels import IGNORE_INDEX, ROAD_SCENES, UNMAPPED, LabelSet, label_lut, label_set
 
 
 def test_colourise_paints_each_class_and_leaves_void_black() -> None:
     labels = LabelSet(("road", "sky"), ((10, 20, 30), (40, 50, 60)))
-    picture = labels.colourise(np.array([[0, 1, VOID]]))
+    picture = labels.colourise(np.array([[0, 1, IGNORE_INDEX]]))
     assert picture.dtype == np.uint8
     assert picture.tolist() == [[[10, 20, 30], [40, 50, 60], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_colourise_takes_any_integer_type_and_odd_sizes(dtype: type[np.integer]) -> None:
-    mask = np.random.default_rng(0).choice([0, 1, 2, 3, 4, VOID], (7, 13)).astype(dtype)
+    mask = np.random.default_rng(0).choice([0, 1, 2, 3, 4, IGNORE_INDEX], (7, 13)).astype(dtype)
     picture = ROAD_SCENES.colourise(mask)
     assert picture.shape == (7, 13, 3)
-    colours = dict(enumerate(ROAD_SCENES.palette)) | {VOID: (0, 0, 0)}
+    colours = dict(enumerate(ROAD_SCENES.palette)) | {IGNORE_INDEX: (0, 0, 0)}
     for (row, column), index in np.ndenumerate(mask):
         assert tuple(picture[row, column]) == colours[int(index)]
 
 
 def test_value_table_maps_values_and_lists_of_values_in_the_order_of_the_classes() -> None:
-    table = value_table({"road": 7, "car": [1, 2], "sky": 0}, void=[255, 9])
-    expected = {7: 0, 1: 1, 2: 1, 0: 2, 255: VOID, 9: VOID}
+    table = label_lut({"road": 7, "car": [1, 2], "sky": 0}, void=[255, 9])
+    expected = {7: 0, 1: 1, 2: 1, 0: 2, 255: IGNORE_INDEX, 9: IGNORE_INDEX}
     assert table.dtype == np.int16
-    assert table.tolist() == [expected.get(value, UNOWNED) for value in range(256)]
+    assert table.tolist() == [expected.get(value, UNMAPPED) for value in range(256)]
 
 
 def test_unowned_differs_from_void_and_from_every_class() -> None:
-    assert UNOWNED not in range(256)
-    assert value_table({"road": 0, "car": 1}, void=[])[VOID] == UNOWNED
+    assert UNMAPPED not in range(256)
+    assert label_lut({"road": 0, "car": 1}, void=[])[IGNORE_INDEX] == UNMAPPED
 
 
 def test_a_mask_through_the_table_keeps_its_shape() -> None:
-    table = value_table({"road": 7, "car": [1, 2]}, void=[255])
+    table = label_lut({"road": 7, "car": [1, 2]}, void=[255])
     mask = np.array([[7, 1, 255], [2, 7, 7]], np.uint8)
-    assert table[mask].tolist() == [[0, 1, VOID], [1, 0, 0]]
+    assert table[mask].tolist() == [[0, 1, IGNORE_INDEX], [1, 0, 0]]
 
 
 def test_label_set_keeps_given_colours_and_chooses_the_others() -> None:

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from segdistill.data.transforms import RandomScale, eval_geometry, to_tensors, train_pipeline
 
-VOID, GREY = 255, 127
+IGNORE_INDEX, GREY = 255, 127
 BLOCK = 12
 SEEDS = range(8)
 
@@ -35,7 +35,7 @@ def inside(mask: Tensor, margin: int = 3) -> Tensor:
     highest = F.max_pool2d(values, window, stride=1, padding=margin)[0]
     lowest = -F.max_pool2d(-values, window, stride=1, padding=margin)[0]
     in_view = F.pad(torch.ones_like(mask)[margin:-margin, margin:-margin], (margin,) * 4).bool()
-    return (highest == lowest) & (mask != VOID) & in_view
+    return (highest == lowest) & (mask != IGNORE_INDEX) & in_view
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -58,7 +58,7 @@ def test_a_scaled_mask_invents_no_class(scale: tuple[float, float], seed: int) -
     # Bilinear resizing would put every value from 0 to 200 between these two.
     ids = torch.where(torch.rand(40, 56) < 0.5, 0, 200).to(torch.uint8)
     _, mask = train_pipeline((40, 56), (33, 47), scale, hflip=0.5, jitter=0.3)(*pictured(ids))
-    assert set(mask.unique().tolist()) <= {0, 200, VOID}
+    assert set(mask.unique().tolist()) <= {0, 200, IGNORE_INDEX}
     assert {0, 200} <= set(mask.unique().tolist())
 
 
@@ -94,9 +94,9 @@ def test_padding_is_void_in_the_mask_and_grey_in_the_image() -> None:
     torch.manual_seed(0)
     ids = torch.full((20, 30), 4, dtype=torch.uint8)
     image, mask = train_pipeline((20, 30), (40, 50), (1, 1), hflip=0.5, jitter=0.0)(*pictured(ids))
-    padded = mask == VOID
+    padded = mask == IGNORE_INDEX
     assert (~padded).sum() == 20 * 30
-    assert set(mask.unique().tolist()) == {4, VOID}
+    assert set(mask.unique().tolist()) == {4, IGNORE_INDEX}
     grey = torch.tensor(GREY / 255).expand(3, int(padded.sum()))
     torch.testing.assert_close(image[:, padded].as_subclass(Tensor), grey)
     # The picture stays whole within the padding.
@@ -115,10 +115,10 @@ def test_images_leave_as_float32_in_0_to_1_and_masks_as_int64(jitter: float) -> 
 def test_to_tensors_divides_by_255_and_leaves_ids_alone() -> None:
     image, mask = to_tensors()(
         tv_tensors.Image(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1)),
-        tv_tensors.Mask(torch.tensor([[7, VOID]], dtype=torch.uint8)),
+        tv_tensors.Mask(torch.tensor([[7, IGNORE_INDEX]], dtype=torch.uint8)),
     )
     torch.testing.assert_close(image.flatten().as_subclass(Tensor), torch.tensor([0.0, 0.2, 1.0]))
-    assert mask.tolist() == [[7, VOID]]
+    assert mask.tolist() == [[7, IGNORE_INDEX]]
 
 
 def test_eval_geometry_keeps_bytes_and_leaves_a_picture_of_the_right_size_alone() -> None:

@@ -17,8 +17,8 @@ from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig, Tr
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine import distributed as processes
-from segdistill.engine.distributed import companions, is_first, launched_outside
-from segdistill.engine.trainer import agreed, build_trainer
+from segdistill.engine.distributed import is_externally_launched, is_rank_zero, launch_ranks
+from segdistill.engine.trainer import broadcast_from_rank_zero, build_trainer
 from segdistill.losses import supervised_loss
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import UserError
@@ -57,7 +57,7 @@ def test_two_processes_validate_like_one_also_where_the_set_does_not_divide_even
     folder_config: FolderConfig, tmp_path: Path, eval_batch_size: int
 ) -> None:
     folder = replace(folder_config, eval_batch_size=eval_batch_size)  # 3 pictures: 2 and 1 for each
-    with companions(2, fit, folder, tmp_path):
+    with launch_ranks(2, fit, folder, tmp_path):
         together = fit(folder, tmp_path)
     assert not {"LOCAL_RANK", "MASTER_PORT"} & os.environ.keys()
     task, data = parts(folder, tmp_path / "cache")
@@ -70,16 +70,16 @@ def test_two_processes_validate_like_one_also_where_the_set_does_not_divide_even
 
 
 def say(path: Path) -> None:
-    if not is_first():
-        path.write_text(json.dumps(agreed(TWO, "second")))
+    if not is_rank_zero():
+        path.write_text(json.dumps(broadcast_from_rank_zero(TWO, "second")))
 
 
 @pytest.mark.slow
 def test_all_processes_hear_what_the_first_one_says(tmp_path: Path) -> None:
-    with companions(2, say, tmp_path / "heard"):
-        assert agreed(TWO, "first") == "first"
+    with launch_ranks(2, say, tmp_path / "heard"):
+        assert broadcast_from_rank_zero(TWO, "first") == "first"
     assert json.loads((tmp_path / "heard").read_text()) == "first"
-    assert agreed(replace(TWO, devices=1), "alone") == "alone"
+    assert broadcast_from_rank_zero(replace(TWO, devices=1), "alone") == "alone"
 
 
 def stay(path: Path) -> None:
@@ -90,7 +90,7 @@ def stay(path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_failure_of_the_first_process_ends_its_companions(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="mine"), companions(2, stay, tmp_path / "there"):  # noqa: PT012 # waits
+    with pytest.raises(RuntimeError, match="mine"), launch_ranks(2, stay, tmp_path / "there"):  # noqa: PT012 # waits
         while not (tmp_path / "there").exists():
             pass
         raise RuntimeError("mine")
@@ -108,15 +108,15 @@ def test_a_failed_companion_ends_a_process_that_does_not_notice(
     ended = Event()
     monkeypatch.setattr(processes, "GRACE_S", 0)
     monkeypatch.setattr(os, "_exit", lambda code: ended.set())
-    with companions(2, fail):
+    with launch_ranks(2, fail):
         assert ended.wait(60)
     assert "another process of this training ended with code 3" in caplog.text
 
 
 def test_torchrun_and_slurm_start_every_process_themselves() -> None:
-    assert launched_outside({"TORCHELASTIC_RUN_ID": "1"})
-    assert launched_outside({"SLURM_STEP_NUM_TASKS": "2"})
-    assert not launched_outside({"SLURM_NTASKS": "2"})  # allocated, but not started by srun
+    assert is_externally_launched({"TORCHELASTIC_RUN_ID": "1"})
+    assert is_externally_launched({"SLURM_STEP_NUM_TASKS": "2"})
+    assert not is_externally_launched({"SLURM_NTASKS": "2"})  # allocated, but not started by srun
 
 
 def test_fewer_pictures_than_processes_are_refused(folder_config: FolderConfig, cache_dir: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_export_is_tried_before_the_data_is_opened(
 ) -> None:
     built = {"student": Pixelwise(), "teacher": Pixelwise()} | {role: Branching()}
     monkeypatch.setattr(run_module, "build_network", lambda *_: built["student"])
-    monkeypatch.setattr(run_module, "tried_teacher", lambda *_: built["teacher"])
+    monkeypatch.setattr(run_module, "build_probe_teacher", lambda *_: built["teacher"])
     monkeypatch.setattr(run_module, "open_source", lambda _: pytest.fail("the data was opened"))
     with pytest.raises(UserError, match=rf"^{role}: Branching cannot be exported .*'~callbacks\.onnx_export'"):
         run_module.run(composed(), tmp_path)
@@ -107,7 +107,7 @@ def test_without_the_callback_no_export_is_tried(tmp_path: Path, monkeypatch: py
         raise UserError("the data was opened")
 
     monkeypatch.setattr(run_module, "build_network", lambda *_: Branching())
-    monkeypatch.setattr(run_module, "tried_teacher", lambda *_: Branching())
+    monkeypatch.setattr(run_module, "build_probe_teacher", lambda *_: Branching())
     monkeypatch.setattr(run_module, "open_source", opened)
     for overrides in (["callbacks=none"], ["~callbacks.onnx_export"]):
         with pytest.raises(UserError, match="the data was opened"):
@@ -132,7 +132,7 @@ def test_an_engine_that_is_killed_costs_its_row_alone(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     places = [f"hydra.run.dir={run_dir}", f"cache_dir={tmp_path / 'cache'}"]
     data = ["data.input_size=[67,98]", "data.train=4", "data.val=2", "data.test=5", "teacher.fit.crop=[64,64]"]
-    less = ["train=teacher", "logger=csv", "~callbacks.quantize", "~callbacks.dashboard", "~callbacks.predictions"]
+    less = ["stage=teacher", "logger=csv", "~callbacks.quantize", "~callbacks.dashboard", "~callbacks.predictions"]
     command = [sys.executable, str(ROOT / "train.py"), "experiment=smoke", *data, *less, *places]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 300

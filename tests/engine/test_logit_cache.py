@@ -20,8 +20,8 @@ from segdistill.engine.logit_cache import LogitCache, replay_distance
 from segdistill.losses import DistillationLoss
 from segdistill.losses.functional import cross_entropy
 from segdistill.models import FrozenTeacher
-from segdistill.models.output import native_logits
-from segdistill.models.teacher_logits import LogitFolder, computed, logits_shape, weights_digest
+from segdistill.models.output import lowres_logits
+from segdistill.models.teacher_logits import DiskLogitStore, logits_shape, predict_logits, weights_digest
 from segdistill.tasks import DistillationTask
 from segdistill.utils.errors import ConfigError, UserError
 
@@ -38,12 +38,12 @@ class Strided(nn.Module):
         self.convolution = nn.Conv2d(3, CLASSES, STRIDE, stride=STRIDE)
         self.norm = nn.BatchNorm2d(CLASSES)
 
-    def native_logits(self, image: Tensor) -> Tensor:
+    def lowres_logits(self, image: Tensor) -> Tensor:
         logits: Tensor = self.norm(self.convolution(image))
         return logits
 
     def forward(self, image: Tensor) -> Tensor:
-        return nn.functional.interpolate(self.native_logits(image), size=image.shape[-2:])
+        return nn.functional.interpolate(self.lowres_logits(image), size=image.shape[-2:])
 
 
 class Counting(FrozenTeacher):
@@ -80,7 +80,7 @@ def test_memory_and_disk_hold_the_teachers_own_logits_in_the_order_of_the_pictur
 ) -> None:
     frozen = teacher()
     images = torch.cat([image for image, _ in data.plain_train_dataloader(range(5))])
-    expected = native_logits(frozen.network, images)
+    expected = lowres_logits(frozen.network, images)
     for place in ("memory", "disk"):
         kept = logits_of(LogitCache(place, cache_dir).logits(frozen, data, CPU, MADE_FROM))
         assert (kept.dtype, kept.shape) == (torch.float16, (5, CLASSES, 6, 9))
@@ -108,7 +108,7 @@ def test_an_interrupted_computation_goes_on_where_it_was(data: SegmentationDataM
 
 @pytest.mark.parametrize("left", [0, 8, -1])
 def test_a_file_that_is_cut_short_is_computed_again(left: int, tmp_path: Path) -> None:
-    folder = LogitFolder.of(tmp_path, {"teacher": "a"}, count=2, shape=(2, 3, 4))
+    folder = DiskLogitStore.of(tmp_path, {"teacher": "a"}, count=2, shape=(2, 3, 4))
     logits = np.ones((2, 3, 4), np.float16)
     folder.keep(0, logits)
     folder.keep(1, logits)
@@ -182,11 +182,11 @@ def test_known_logits_give_the_loss_of_the_live_teacher_without_running_it() -> 
     options: dict[str, Any] = {"class_names": ["a", "b", "c"], "optimizer": None, "schedule": ScheduleConfig()}
     task = DistillationTask(student, frozen, loss, **options).eval()
     image, target = torch.rand(2, 3, 16, 20), torch.randint(0, CLASSES, (2, 16, 20))
-    live = task.losses(image, target)
+    live = task.compute_losses(image, target)
     seen, known = frozen.pictures, frozen(image)[0]
     frozen.pictures = 0
     assert seen == 2
-    for name, value in task.losses(image, target, known).items():
+    for name, value in task.compute_losses(image, target, known).items():
         torch.testing.assert_close(value, live[name])
     assert frozen.pictures == 0
 
@@ -219,6 +219,6 @@ def test_the_shape_is_told_without_changing_the_network() -> None:
 def test_logits_beyond_float16_are_clamped(sizes: Sequence[int]) -> None:
     network = Strided().eval()
     nn.init.constant_(network.get_parameter("convolution.bias"), 1e6)
-    results = list(computed(FrozenTeacher(network), (torch.rand(size, 3, 8, 8) for size in sizes)))
+    results = list(predict_logits(FrozenTeacher(network), (torch.rand(size, 3, 8, 8) for size in sizes)))
     assert len(results) == sum(sizes)
     assert all(np.isfinite(one).all() and one.max() == 65504 for one in results)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from segdistill.export.input_quantization import BytesIn
+from segdistill.export.input_quantization import InputQuantization
 from segdistill.export.onnx import export_onnx
 from segdistill.export.quantize import Target, quantize_int8
 from segdistill.inference.segmenter import Segmenter
@@ -80,14 +80,14 @@ def clipping_logits(path: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float
     zero, bias = int(values["div_1_zero_point"]), values["network.conv.bias_quantized"]
     padded = np.pad(pictures, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=zero)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
-    bytes_in = windows.reshape(*windows.shape[:3], 1, PRODUCTS)
-    sums = avx2_product(bytes_in, rows) - zero * rows.astype(np.int64).sum(1) + bias
+    input_quantization = windows.reshape(*windows.shape[:3], 1, PRODUCTS)
+    sums = avx2_product(input_quantization, rows) - zero * rows.astype(np.int64).sum(1) + bias
     logits: NDArray[np.float64] = sums * values["network.conv.bias_quantized_scale"].astype(np.float64)
     return logits.transpose(0, 3, 1, 2)
 
 
 def test_one_scale_with_a_whole_zero_is_found(tmp_path: Path) -> None:
-    found = BytesIn.of(onnx.load(exported(tmp_path, *SHARED)).graph)
+    found = InputQuantization.of(onnx.load(exported(tmp_path, *SHARED)).graph)
     assert found is not None
     assert found.zero_point == 127
     assert found.scale == pytest.approx(1 / 128)
@@ -98,7 +98,7 @@ def test_one_scale_with_a_whole_zero_is_found(tmp_path: Path) -> None:
 )
 def test_other_normalisations_are_left_alone(mean: list[float], std: list[float], tmp_path: Path) -> None:
     source = exported(tmp_path, mean, std)
-    assert BytesIn.of(onnx.load(source).graph) is None
+    assert InputQuantization.of(onnx.load(source).graph) is None
     quantize_int8(source, tmp_path / "int8.onnx", list(PICTURES), score=lambda _: 0.0)
     difference = np.abs(Segmenter(tmp_path / "int8.onnx").logits(PICTURES) - Segmenter(source).logits(PICTURES))
     assert difference.max() <= rounding_bound(Normalising(mean, std), largest_weight=64)
@@ -134,5 +134,5 @@ def test_a_picture_that_two_nodes_read_is_not_followed(tmp_path: Path) -> None:
             return super().forward(image) + image
 
     export_onnx(Twice(*SHARED), tmp_path / "model.onnx", PICTURES[:2], {})
-    found = BytesIn.of(onnx.load(tmp_path / "model.onnx").graph)
+    found = InputQuantization.of(onnx.load(tmp_path / "model.onnx").graph)
     assert found is None or found.zero_point == 0  # the division by 255 is shared, what follows is not

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segdistill.export import onnx as export
-from segdistill.export.onnx import deployable, export_onnx, write_half
+from segdistill.export.onnx import export_fp16, export_onnx, export_wrapper
 from segdistill.inference.segmenter import Segmenter
 from segdistill.models import DeepLabV3, DeepLabV3Plus
-from segdistill.models.cpu_depthwise import quicken_depthwise
+from segdistill.models.cpu_depthwise import replace_depthwise_convs
 from segdistill.utils.errors import UserError
 
 
@@ -53,10 +53,10 @@ def test_file_and_network_agree_at_three_sizes_and_two_batches(
     torch.manual_seed(0)
     network = architecture(5)
     nn.init.normal_(network.head.get_parameter("classifier.weight"))  # an untrained one hardly tells classes apart
-    quicken_depthwise(network)  # as a task leaves it
+    replace_depthwise_convs(network)  # as a task leaves it
     path = tmp_path / "model.onnx"
     export_onnx(network, path, pictures(2, 64, 96), {"classes": "[]"})
-    segmenter, original = Segmenter(path), deployable(network)
+    segmenter, original = Segmenter(path), export_wrapper(network)
     for batch, height, width in [(1, 64, 96), (3, 97, 131), (1, 48, 160)]:
         image = pictures(batch, height, width)
         with torch.no_grad():
@@ -89,7 +89,7 @@ def test_a_file_in_float16_has_half_the_size_and_the_same_interface(tmp_path: Pa
     image = pictures(2, 24, 36)
     source, path = tmp_path / "m.onnx", tmp_path / "m.fp16.onnx"
     export_onnx(network, source, image, {"classes": "[]"})
-    assert write_half(source, path, image) >= 0.99
+    assert export_fp16(source, path, image) >= 0.99
     weights = [tensor for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 4]
     assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
     assert path.stat().st_size < 0.75 * source.stat().st_size
@@ -100,9 +100,9 @@ def test_a_file_in_float16_has_half_the_size_and_the_same_interface(tmp_path: Pa
 
 def test_a_float16_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_onnx(Linear(), tmp_path / "m.onnx", pictures(1, 16, 16), {})
-    monkeypatch.setattr(export, "LEAST_HALF_AGREEMENT", 1.01)
+    monkeypatch.setattr(export, "MIN_FP16_AGREEMENT", 1.01)
     with pytest.raises(UserError, match="not kept; in float16"):
-        write_half(tmp_path / "m.onnx", tmp_path / "m.fp16.onnx", pictures(1, 16, 16))
+        export_fp16(tmp_path / "m.onnx", tmp_path / "m.fp16.onnx", pictures(1, 16, 16))
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
@@ -148,6 +148,6 @@ def test_masks_hold_at_most_256_classes(tmp_path: Path) -> None:
 def test_exporting_leaves_the_network_as_it_was() -> None:
     network = DeepLabV3(3, pretrained=False).train()
     inplace = [getattr(module, "inplace", None) for module in network.modules()]
-    deployable(network)
+    export_wrapper(network)
     assert network.training
     assert [getattr(module, "inplace", None) for module in network.modules()] == inplace

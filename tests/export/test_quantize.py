@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from segdistill.callbacks.quantize import Quantize, validation_miou
 from segdistill.config.schema import FitConfig
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.data.labels import label_set, value_table
-from segdistill.data.sources.base import Sample, Source
+from segdistill.data.labels import label_lut, label_set
+from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.export.onnx import export_onnx
 from segdistill.export.quantize import METHODS, WEIGHT_BITS, quantize_int8
 from segdistill.inference.segmenter import Segmenter
@@ -193,11 +193,11 @@ def validation_data(shown: NDArray[np.uint8], truth: NDArray[np.uint8], folder: 
     Image.fromarray(255 * np.eye(3, dtype=np.uint8)[shown]).save(folder / "image.png")
     Image.fromarray(truth).save(folder / "mask.png")
     classes: dict[str, int | list[int]] = {"red": 0, "green": 1, "blue": 2}
-    source = Source(
+    source = DatasetIndex(
         name="colours",
         labels=label_set(tuple(classes), {}),
         splits={"val": [Sample(folder / "image.png", folder / "mask.png")]},
-        values=value_table(classes, [255]),
+        values=label_lut(classes, [255]),
         fingerprint="",
     )
     fit = FitConfig(max_epochs=1, crop=[16, 16])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segdistill.data.check import check_splits
-from segdistill.data.labels import value_table
+from segdistill.data.labels import label_lut
 from segdistill.data.sources.base import Sample
 from segdistill.utils.errors import UserError
 
@@ -70,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 
 def require_answers_to_images(whole: Whole, seeds: range) -> None:
-    values = value_table({"object": [1]}, [0])
+    values = label_lut({"object": [1]}, [0])
     mask = whole.folder / "mask.png"
     Image.fromarray(np.ones(picture().shape[:2], np.uint8)).save(mask)
     refused = 0

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import Tensor
 
-VOID = 255
+IGNORE_INDEX = 255
 Array = NDArray[np.float64]
 
 
@@ -21,7 +21,7 @@ def random_target(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     batch, classes, height, width = shape
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, classes, (batch, height, width))
-    ids[rng.random(ids.shape) < 0.25] = VOID
+    ids[rng.random(ids.shape) < 0.25] = IGNORE_INDEX
     return torch.from_numpy(ids)
 
 
@@ -47,6 +47,6 @@ def kl_reference(student: Array, teacher: Array, valid: NDArray[np.bool_], tempe
 
 def focal_reference(logits: Array, target: NDArray[np.int64], gamma: float) -> float:
     """Mean over valid pixels of (1 - p_t)^gamma * -log p_t."""
-    batch, row, column = np.nonzero(target != VOID)
+    batch, row, column = np.nonzero(target != IGNORE_INDEX)
     log_p = log_softmax(logits, axis=1)[batch, target[batch, row, column], row, column]
     return float(np.mean((1 - np.exp(log_p)) ** gamma * -log_p))

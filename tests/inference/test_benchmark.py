@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from segdistill.export.onnx import deployable, export_onnx
+from segdistill.export.onnx import export_onnx, export_wrapper
 from segdistill.inference.backends import installed_runtimes
-from segdistill.inference.benchmark import BATCHES, TURN, Engine, Measurement, measure
+from segdistill.inference.benchmark import BATCHES, IMAGES_PER_ROUND, Backend, Measurement, measure
 from segdistill.inference.round_buffer import Images, RoundBuffer
 from segdistill.inference.scoring import MaskScores
 
@@ -83,7 +83,7 @@ def exported(pixels: Pixels, tmp_path: Path) -> Path:
 
 
 def saved(network: nn.Module, path: Path) -> Path:
-    torch.save(deployable(network), path)
+    torch.save(export_wrapper(network), path)
     return path
 
 
@@ -96,9 +96,9 @@ def test_every_engine_sees_every_image_and_no_mask_is_kept_beyond_its_round(
     pixels: Pixels, images: Images, exported: Path, tmp_path: Path
 ) -> None:
     engines = [
-        *(Engine("student", f"{runtime}-fp32", exported) for runtime in installed_runtimes()),
-        Engine("student", "pytorch", saved(Brightest(), tmp_path / "m.pt")),
-        Engine("student", "onnxruntime-fp32+decode", exported, decodes=True),
+        *(Backend("student", f"{runtime}-fp32", exported) for runtime in installed_runtimes()),
+        Backend("student", "pytorch", saved(Brightest(), tmp_path / "m.pt")),
+        Backend("student", "onnxruntime-fp32+decode", exported, decodes=True),
     ]
     scores = Watching([2] * len(engines), num_classes=3)
     measured = measure(engines, images, scores, threads=1, batch_size=12)
@@ -122,7 +122,7 @@ def test_openvino_is_measured_where_this_suite_runs() -> None:
 def test_images_of_other_sizes_are_resized_inside_the_clock(pixels: Pixels, images: Images, exported: Path) -> None:
     Image.fromarray(pixels[0].repeat(2, axis=0).repeat(2, axis=1)).save(images.files[0])
     scores = MaskScores([0], num_classes=3)
-    measure([Engine("s", "onnxruntime-fp32+decode", exported, decodes=True)], images, scores, threads=1)
+    measure([Backend("s", "onnxruntime-fp32+decode", exported, decodes=True)], images, scores, threads=1)
     assert scores.confusions[0].sum() == 19 * 10 * 12
     assert np.trace(scores.confusions[0]) >= 18 * 10 * 12
 
@@ -133,12 +133,12 @@ def test_engines_that_fail_or_die_are_named_and_the_others_go_on(
 ) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    calls = 5 + 1 + TURN + 1 + 3  # warming up, a first round, in the second
+    calls = 5 + 1 + IMAGES_PER_ROUND + 1 + 3  # warming up, a first round, in the second
     engines = [
-        Engine("teacher", "onnxruntime-fp32", broken),
-        Engine("teacher", "pytorch", saved(DyingAfter(calls), tmp_path / "dying.pt")),
-        Engine("student", "onnxruntime-fp32", exported),
-        Engine("student", "pytorch", saved(Brightest(), tmp_path / "m.pt")),
+        Backend("teacher", "onnxruntime-fp32", broken),
+        Backend("teacher", "pytorch", saved(DyingAfter(calls), tmp_path / "dying.pt")),
+        Backend("student", "onnxruntime-fp32", exported),
+        Backend("student", "pytorch", saved(Brightest(), tmp_path / "m.pt")),
     ]
     scores = MaskScores([1, 1, 3, 3], num_classes=3)
     opened, died, *others = measure(engines, images, scores, threads=1, batch_size=4)
@@ -151,7 +151,7 @@ def test_engines_that_fail_or_die_are_named_and_the_others_go_on(
         assert (len(measurement.latencies_ms), len(measurement.batches_ms)) == (19, BATCHES)
         np.testing.assert_array_equal(scores.confusions[place], class_pixels(pixels))
         assert scores.agreement(place) == 1
-    assert len(scores.differences) == TURN  # of the round that both went through
+    assert len(scores.differences) == IMAGES_PER_ROUND  # of the round that both went through
     assert not multiprocessing.active_children()
 
 
@@ -166,6 +166,6 @@ def test_a_round_takes_the_place_of_the_one_before(pixels: Pixels, images: Image
 
 
 def test_percentiles_are_those_of_numpy() -> None:
-    measured = Measurement(Engine("student", "pytorch", Path()), latencies_ms=[1.0, 2.0, 3.0, 10.0])
+    measured = Measurement(Backend("student", "pytorch", Path()), latencies_ms=[1.0, 2.0, 3.0, 10.0])
     assert measured.percentile_ms(50) == 2.5
     assert measured.percentile_ms(95) == pytest.approx(np.percentile([1, 2, 3, 10], 95))

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.references import (
-    VOID,
+    IGNORE_INDEX,
     as_float64,
     focal_reference,
     gradient,
@@ -28,8 +28,8 @@ from segdistill.losses.functional import (
     channelwise_kl,
     cross_entropy,
     dist,
-    feature_mimic,
     focal,
+    hint_loss,
     pixelwise_kl,
 )
 
@@ -54,7 +54,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "channelwise_kl": against_another(channelwise_kl, temperature=2.0),
     "dist": against_another(dist, temperature=2.0),
     "boundary_kl": against_another(boundary_kl, temperature=2.0),
-    "feature_mimic": against_another(feature_mimic),
+    "hint_loss": against_another(hint_loss),
     "attention_transfer": against_another(attention_transfer),
     "focal": partial(focal, gamma=2.0),
     "cross_entropy": cross_entropy,
@@ -66,7 +66,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def test_kl_is_the_papers_formula_over_valid_pixels(shape: tuple[int, ...], temperature: float) -> None:
     student, teacher = random_logits(*shape, seed=1), random_logits(*shape, seed=2)
     target = random_target(shape)
-    expected = kl_reference(as_float64(student), as_float64(teacher), (target != VOID).numpy(), temperature=temperature)
+    expected = kl_reference(
+        as_float64(student), as_float64(teacher), (target != IGNORE_INDEX).numpy(), temperature=temperature
+    )
     assert pixelwise_kl(student, teacher, target, temperature=temperature).item() == pytest.approx(
         expected, rel=1e-6, abs=1e-6
     )
@@ -138,7 +140,7 @@ def test_kl_gradient_is_the_analytic_one_for_the_student_and_none_for_the_teache
     teacher = random_logits(*shape, seed=2).double().requires_grad_()
     target = random_target(shape)
     loss = pixelwise_kl(student, teacher, target, temperature=temperature)
-    valid = (target != VOID).numpy()
+    valid = (target != IGNORE_INDEX).numpy()
     q = np.exp(log_softmax(as_float64(student) / temperature, axis=1))
     p = np.exp(log_softmax(as_float64(teacher) / temperature, axis=1))
     expected = temperature * (q - p) / valid.sum() * valid[:, None]
@@ -169,7 +171,7 @@ def test_value_does_not_depend_on_how_many_equal_pixels_there_are(name: str, rep
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_all_void_gives_exactly_zero_with_a_zero_gradient(name: str) -> None:
     logits = random_logits(2, 5, 7, 3).requires_grad_()
-    loss = LOSSES[name](logits, torch.full((2, 7, 3), VOID))
+    loss = LOSSES[name](logits, torch.full((2, 7, 3), IGNORE_INDEX))
     assert loss.item() == 0.0
     assert torch.equal(gradient(loss, logits), torch.zeros_like(logits))
 
@@ -180,8 +182,8 @@ def test_void_pixels_logits_do_not_matter_even_when_huge(name: str, huge: float)
     shape = (2, 5, 7, 3)
     logits, target = random_logits(*shape), random_target(shape)
     disturbed = logits.clone()
-    disturbed[:, 0][target == VOID] = huge
-    disturbed[:, 1][target == VOID] = -huge
+    disturbed[:, 0][target == IGNORE_INDEX] = huge
+    disturbed[:, 1][target == IGNORE_INDEX] = -huge
     quiet = LOSSES[name](logits.requires_grad_(), target)
     loud = LOSSES[name](disturbed.requires_grad_(), target)
     assert loud.item() == quiet.item()
@@ -202,7 +204,7 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> No
     shape = (2, 11, 7, 13)
     student, teacher = random_logits(*shape, seed=1).to(dtype), random_logits(*shape, seed=2).to(dtype)
     target = random_target(shape)
-    valid = (target != VOID).numpy()
+    valid = (target != IGNORE_INDEX).numpy()
     # Dividing by 3 before the conversion would round every logit again.
     kl = pixelwise_kl(student, teacher, target, temperature=3.0)
     assert kl.item() == pytest.approx(kl_reference(as_float64(student), as_float64(teacher), valid, 3.0), rel=2e-6)
@@ -273,6 +275,6 @@ def test_focal_gradient_is_finite_where_a_pixel_is_already_certain(gamma: float)
 def test_cross_entropy_is_the_mean_surprise_over_valid_pixels(shape: tuple[int, ...]) -> None:
     logits, target = random_logits(*shape), random_target(shape)
     ids, log_p = target.numpy(), log_softmax(as_float64(logits), axis=1)
-    surprises = [-log_p[b, ids[b, y, x], y, x] for b, y, x in np.argwhere(ids != VOID)]
+    surprises = [-log_p[b, ids[b, y, x], y, x] for b, y, x in np.argwhere(ids != IGNORE_INDEX)]
     expected = math.fsum(surprises) / len(surprises)
     assert cross_entropy(logits, target).item() == pytest.approx(expected, rel=1e-6)

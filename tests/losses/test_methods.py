@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.references import VOID, Array, as_float64, gradient, random_logits, random_target, reaches_nothing
+from helpers.references import IGNORE_INDEX, Array, as_float64, gradient, random_logits, random_target, reaches_nothing
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_cdt
 from scipy.special import log_softmax, softmax
@@ -18,7 +18,7 @@ from segdistill.losses.functional import (
     boundary_kl,
     channelwise_kl,
     dist,
-    feature_mimic,
+    hint_loss,
 )
 
 Ids = NDArray[np.int64]
@@ -38,14 +38,14 @@ def blocks(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     batch, classes, height, width = shape
     coarse = np.random.default_rng(seed).integers(0, classes + 1, (batch, height // 3 + 1, width // 4 + 1))
     ids = coarse.repeat(3, axis=1).repeat(4, axis=2)[:, :height, :width]
-    return torch.from_numpy(np.where(ids == classes, VOID, ids))
+    return torch.from_numpy(np.where(ids == classes, IGNORE_INDEX, ids))
 
 
 def cwd_reference(student: Array, teacher: Array, target: Ids, temperature: float) -> float:
     """Picture by picture and channel by channel, over the valid pixels alone."""
     divergences = []
     for s, t, ids in zip(student, teacher, target, strict=True):
-        valid = ids != VOID
+        valid = ids != IGNORE_INDEX
         for channel_s, channel_t in zip(s, t, strict=True):
             log_q, log_p = log_softmax(channel_s[valid] / temperature), log_softmax(channel_t[valid] / temperature)
             divergences.append((np.exp(log_p) * (log_p - log_q)).sum())
@@ -54,7 +54,7 @@ def cwd_reference(student: Array, teacher: Array, target: Ids, temperature: floa
 
 def dist_reference(student: Array, teacher: Array, target: Ids, temperature: float) -> float:
     """NumPy's corrcoef of every row and every column."""
-    valid = target != VOID
+    valid = target != IGNORE_INDEX
     q, p = (np.moveaxis(softmax(x / temperature, axis=1), 1, -1)[valid] for x in (student, teacher))
     between = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(q, p, strict=True)])
     within = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(q.T, p.T, strict=True)])
@@ -70,10 +70,10 @@ def border_reference(target: Ids, reach: int) -> Array:
             for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):
                 other = row + down, column + right
                 inside = 0 <= other[0] < ids.shape[0] and 0 <= other[1] < ids.shape[1]
-                if inside and VOID not in (ids[row, column], ids[other]) and ids[other] != ids[row, column]:
+                if inside and IGNORE_INDEX not in (ids[row, column], ids[other]) and ids[other] != ids[row, column]:
                     border[row, column] = True
         distance = distance_transform_cdt(~border, "chessboard") if border.any() else np.full(ids.shape, reach + 1)
-        weights.append(np.maximum(0, 1 - distance / (reach + 1)) * (ids != VOID))
+        weights.append(np.maximum(0, 1 - distance / (reach + 1)) * (ids != IGNORE_INDEX))
     return np.stack(weights)
 
 
@@ -97,14 +97,14 @@ def test_cwd_is_finite_at_a_gap_of_120_where_a_logarithm_of_a_softmax_is_not() -
 
 def test_cwd_leaves_void_out_before_the_softmax() -> None:
     student, teacher, target = pair((1, 3, 4, 6))
-    target[0, :, 3:] = VOID
+    target[0, :, 3:] = IGNORE_INDEX
     cropped = channelwise_kl(student[..., :3], teacher[..., :3], target[..., :3], temperature=2.0)
     assert channelwise_kl(student, teacher, target, temperature=2.0).item() == pytest.approx(cropped.item(), rel=1e-6)
 
 
 def test_cwd_does_not_count_a_picture_that_is_all_void() -> None:
     student, teacher, target = pair((2, 3, 4, 6))
-    target[1] = VOID
+    target[1] = IGNORE_INDEX
     alone = channelwise_kl(student[:1], teacher[:1], target[:1], temperature=2.0)
     assert channelwise_kl(student, teacher, target, temperature=2.0).item() == pytest.approx(alone.item(), rel=1e-6)
 
@@ -173,16 +173,16 @@ def test_boundary_kl_is_zero_where_there_is_one_label() -> None:
 
 
 def test_void_is_no_border() -> None:
-    target = torch.tensor([[[0, 0, VOID, VOID, 0, 0]]])
+    target = torch.tensor([[[0, 0, IGNORE_INDEX, IGNORE_INDEX, 0, 0]]])
     assert not border_weight(target, 2).any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_feature_mimic_is_half_the_mean_square(shape: tuple[int, ...]) -> None:
     student, teacher, target = pair(shape)
-    valid = target.numpy() != VOID
+    valid = target.numpy() != IGNORE_INDEX
     difference = np.moveaxis(as_float64(student) - as_float64(teacher), 1, -1)[valid]
-    assert feature_mimic(student, teacher, target).item() == pytest.approx(0.5 * np.mean(difference**2), rel=1e-5)
+    assert hint_loss(student, teacher, target).item() == pytest.approx(0.5 * np.mean(difference**2), rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -191,7 +191,7 @@ def test_attention_transfer_compares_unit_maps(shape: tuple[int, ...]) -> None:
     teacher = random_logits(shape[0], shape[1] + 3, *shape[2:], seed=5)
     distances = []
     for s, t, ids in zip(as_float64(student), as_float64(teacher), target.numpy(), strict=True):
-        maps = [(x**2).sum(axis=0)[ids != VOID] for x in (s, t)]
+        maps = [(x**2).sum(axis=0)[ids != IGNORE_INDEX] for x in (s, t)]
         a, b = (m / np.linalg.norm(m) for m in maps)
         distances.append(0.5 * np.sum((a - b) ** 2))
     assert attention_transfer(student, teacher, target).item() == pytest.approx(np.mean(distances), rel=1e-5)
@@ -203,7 +203,7 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     wide = student.float(), teacher.float()
     for method in (channelwise_kl, dist, boundary_kl):
         assert torch.equal(method(student, teacher, target, temperature=3.0), method(*wide, target, temperature=3.0))
-    for of_features in (feature_mimic, attention_transfer):
+    for of_features in (hint_loss, attention_transfer):
         assert torch.equal(of_features(student, teacher, target), of_features(*wide, target))
 
 
@@ -213,7 +213,7 @@ def test_no_method_sends_a_gradient_to_the_teacher() -> None:
     teacher.requires_grad_()
     target = blocks((2, 5, 9, 8))
     losses = [method(student, teacher, target, temperature=2.0) for method in (channelwise_kl, dist, boundary_kl)]
-    losses += [method(student, teacher, target) for method in (feature_mimic, attention_transfer)]
+    losses += [method(student, teacher, target) for method in (hint_loss, attention_transfer)]
     for loss in losses:
         assert gradient(loss, student).isfinite().all()
         assert gradient(loss, student).any()

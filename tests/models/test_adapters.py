@@ -20,9 +20,9 @@ from segdistill.config.locate import trusting
 from segdistill.config.schema import FitConfig, ScheduleConfig, StudentConfig
 from segdistill.engine.networks import build_network
 from segdistill.losses.functional import cross_entropy
-from segdistill.models import External
+from segdistill.models import SegmentationModelAdapter
 from segdistill.models.frozen_teacher import load_network
-from segdistill.models.output import check_logits, native_logits
+from segdistill.models.output import lowres_logits, validate_output_shape
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import UserError
 
@@ -37,7 +37,7 @@ def these_networks_are_trusted() -> Iterator[None]:
 
 
 def test_a_network_that_cannot_be_pickled_is_built_anew_with_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = External(
+    network = SegmentationModelAdapter(
         CLASSES, "helpers.foreign_networks.hooked", classes_argument="classes", multiple_of=2, weights=None
     ).eval()
     network.options["weights"] = "DEFAULT"  # as if they had been fetched when it was built
@@ -56,32 +56,34 @@ def test_a_network_that_cannot_be_pickled_is_built_anew_with_its_weights(monkeyp
 
 def test_lists_of_the_configuration_arrive_as_lists() -> None:
     network = {
-        "_target_": "segdistill.models.External",
+        "_target_": "segdistill.models.SegmentationModelAdapter",
         "factory": "helpers.foreign_networks.needs_lists",
         "classes_argument": "classes",
         "multiple_of": 2,
         "depths": [1, 2],
     }
     built = build_network(StudentConfig(network, FitConfig(1, crop=[16, 16])), CLASSES)
-    assert isinstance(built, External)
+    assert isinstance(built, SegmentationModelAdapter)
 
 
 def test_a_network_that_fails_on_odd_sizes_is_told_what_helps() -> None:
     with pytest.raises(UserError, match=r"some.Network: fails .* 75 x 98 \(even sizes only\).*multiple_of"):
-        check_logits(returning(multiple_of=1), CLASSES, "some.Network")
+        validate_output_shape(returning(multiple_of=1), CLASSES, "some.Network")
 
 
 def test_a_plain_state_dict_is_loaded_under_its_own_names(tmp_path: Path) -> None:
     network = returning()
     torch.save(network.state_dict(), tmp_path / "plain.pt")
-    other = External(CLASSES, "helpers.foreign_networks.Returning", classes_argument="classes", multiple_of=2)
+    other = SegmentationModelAdapter(
+        CLASSES, "helpers.foreign_networks.Returning", classes_argument="classes", multiple_of=2
+    )
     load_network(other, tmp_path / "plain.pt", None)
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in other.state_dict().items())
 
 
-def returning(form: str = "tensor", multiple_of: int = 2) -> External:
+def returning(form: str = "tensor", multiple_of: int = 2) -> SegmentationModelAdapter:
     torch.manual_seed(0)
-    return External(
+    return SegmentationModelAdapter(
         CLASSES, "helpers.foreign_networks.Returning", classes_argument="classes", multiple_of=multiple_of, form=form
     ).eval()
 
@@ -92,7 +94,7 @@ def returning(form: str = "tensor", multiple_of: int = 2) -> External:
 def test_a_network_of_torchvision_gives_its_own_logits(name: str, size: tuple[int, int]) -> None:
     options: dict[str, Any] = {"weights": None, "weights_backbone": None}
     torch.manual_seed(0)
-    network = External(CLASSES, f"torchvision.models.segmentation.{name}", **options).eval()
+    network = SegmentationModelAdapter(CLASSES, f"torchvision.models.segmentation.{name}", **options).eval()
     torch.manual_seed(0)
     original = getattr(segmentation, name)(num_classes=CLASSES, **options).eval()
     image = torch.rand(2, 3, *size)
@@ -105,7 +107,7 @@ def test_a_network_of_torchvision_gives_its_own_logits(name: str, size: tuple[in
 def test_logits_are_found_in_what_a_network_returns(form: str) -> None:
     image = torch.rand(1, 3, 8, 6)
     torch.testing.assert_close(returning(form)(image), returning("tensor")(image))
-    assert native_logits(returning(form, multiple_of=1), image).shape == (1, CLASSES, 4, 3)
+    assert lowres_logits(returning(form, multiple_of=1), image).shape == (1, CLASSES, 4, 3)
 
 
 @torch.no_grad()
@@ -155,7 +157,7 @@ def test_the_encoder_has_the_backbones_learning_rate() -> None:
 )
 def test_a_factory_that_cannot_be_used_is_named(factory: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"factory={factory}: {message}"):
-        External(CLASSES, factory, classes_argument="classes", **options)
+        SegmentationModelAdapter(CLASSES, factory, classes_argument="classes", **options)
 
 
 @pytest.mark.parametrize(
@@ -168,4 +170,4 @@ def test_a_factory_that_cannot_be_used_is_named(factory: str, options: dict[str,
 )
 def test_a_network_that_gives_something_else_is_refused_by_name(network: nn.Module, found: str) -> None:
     with pytest.raises(UserError, match=rf"some.Network: .* gives {found}, not logits \[1, 4, 75, 98\]"):
-        check_logits(network, CLASSES, "some.Network")
+        validate_output_shape(network, CLASSES, "some.Network")

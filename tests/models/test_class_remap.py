@@ -8,8 +8,8 @@ from helpers.references import random_logits
 from torch import Tensor, nn
 
 from segdistill.data.labels import ROAD_SCENES
-from segdistill.engine.networks import class_groups
-from segdistill.models.class_remap import MergedClasses
+from segdistill.engine.networks import parse_class_map
+from segdistill.models.class_remap import ClassRemap
 from segdistill.utils.errors import ConfigError
 
 NAMES = ROAD_SCENES.names
@@ -26,32 +26,32 @@ class Fixed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return self.logits
 
-    def native_logits(self, image: Tensor) -> Tensor:
+    def lowres_logits(self, image: Tensor) -> Tensor:
         return self.logits[..., ::2, ::2]
 
 
 def test_probabilities_of_merged_classes_add_up() -> None:
     logits = random_logits(2, 5, 4, 6, spread=20.0)
-    merged = MergedClasses(Fixed(logits), [[3], [0, 4], [1, 2]])
+    merged = ClassRemap(Fixed(logits), [[3], [0, 4], [1, 2]])
     wide = logits.double().softmax(dim=1)
     expected = torch.stack([wide[:, 3], wide[:, 0] + wide[:, 4], wide[:, 1] + wide[:, 2]], dim=1)
     image = torch.zeros(2, 3, 4, 6)
     torch.testing.assert_close(merged(image).double().softmax(dim=1), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
-        merged.native_logits(image).double().softmax(dim=1), expected[..., ::2, ::2], rtol=1e-5, atol=1e-6
+        merged.lowres_logits(image).double().softmax(dim=1), expected[..., ::2, ::2], rtol=1e-5, atol=1e-6
     )
 
 
 def test_classes_that_are_left_out_leave_their_probability_to_the_others() -> None:
     logits = random_logits(1, 4, 3, 3)
-    probabilities = MergedClasses(Fixed(logits), [[0], [2, 1]])(torch.zeros(1, 3, 3, 3)).softmax(dim=1)
+    probabilities = ClassRemap(Fixed(logits), [[0], [2, 1]])(torch.zeros(1, 3, 3, 3)).softmax(dim=1)
     wide = logits.softmax(dim=1)
     torch.testing.assert_close(probabilities[:, 0], wide[:, 0] / (1 - wide[:, 3]))
 
 
 def test_groups_follow_the_order_of_the_datas_classes() -> None:
     shuffled = dict(reversed(FITTING.items()))
-    assert class_groups(shuffled, 7, NAMES) == [[0, 6], [1, 2], [3], [4], [5]]
+    assert parse_class_map(shuffled, 7, NAMES) == [[0, 6], [1, 2], [3], [4], [5]]
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_groups_follow_the_order_of_the_datas_classes() -> None:
 def test_a_class_map_that_does_not_fit_is_refused(changed: dict[str, list[int] | None], message: str) -> None:
     class_map = {name: ids for name, ids in {**FITTING, **changed}.items() if ids is not None}
     with pytest.raises(ConfigError, match=message):
-        class_groups(class_map, 7, NAMES)
+        parse_class_map(class_map, 7, NAMES)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segdistill.models.cpu_depthwise import DepthwiseConv2d, quicken_depthwise
+from segdistill.models.cpu_depthwise import DepthwiseConv2d, replace_depthwise_convs
 
 CHANNELS = 8
 # kernel, stride, padding, dilation: those of EfficientNets and MobileNets at both output strides, and odd ones
@@ -43,7 +43,7 @@ def reference(image: Tensor, module: nn.Conv2d, upstream: Tensor | None = None) 
 
 def quickened(module: nn.Conv2d) -> nn.Module:
     network = nn.Sequential(module)
-    quicken_depthwise(network)
+    replace_depthwise_convs(network)
     assert type(network[0]) is DepthwiseConv2d
     return network
 
@@ -128,5 +128,5 @@ def test_only_what_is_wanted_gets_a_gradient() -> None:
     ],
 )
 def test_other_convolutions_stay_what_they_are(module: nn.Conv2d) -> None:
-    quicken_depthwise(nn.Sequential(module))
+    replace_depthwise_convs(nn.Sequential(module))
     assert type(module) is nn.Conv2d

@@ -13,7 +13,7 @@ from segdistill.config.schema import DistillConfig, ScheduleConfig, TermConfig
 from segdistill.losses import DistillationLoss
 from segdistill.losses.functional import cross_entropy
 from segdistill.models import FrozenTeacher
-from segdistill.models.feature_hooks import tap_channels, tapped
+from segdistill.models.feature_hooks import capture_features, feature_channels
 from segdistill.models.frozen_teacher import load_network
 from segdistill.tasks import DistillationTask
 from segdistill.utils.errors import UserError
@@ -63,7 +63,7 @@ def distillation_task() -> DistillationTask:
 
 def test_a_tap_sees_what_a_module_returns_while_it_is_open() -> None:
     network, image = Small(4), torch.rand(1, 3, 8, 6)
-    with tapped(network, ["backbone", "head"]) as seen:
+    with capture_features(network, ["backbone", "head"]) as seen:
         logits = network(image)
     assert torch.equal(seen["head"], logits)
     assert torch.equal(seen["backbone"], network.backbone(image))
@@ -75,7 +75,7 @@ def test_a_tap_sees_what_a_module_returns_while_it_is_open() -> None:
 def test_a_tap_is_not_changed_by_what_follows_in_place() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True))
     image = torch.randn(1, 3, 5, 5)
-    with tapped(network, ["0"]) as seen:
+    with capture_features(network, ["0"]) as seen:
         network(image)
     assert seen["0"].min() < 0
     assert torch.equal(seen["0"], network[0](image))
@@ -85,8 +85,8 @@ def test_channels_are_found_without_touching_the_network() -> None:
     network = Small(5).train()
     network.backbone.eval()  # by the user's will
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert tap_channels(network, "backbone.0", KEY) == 5
-    assert tap_channels(network, "head", KEY) == 2
+    assert feature_channels(network, "backbone.0", KEY) == 5
+    assert feature_channels(network, "head", KEY) == 2
     assert network.training
     assert not network.backbone.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -94,12 +94,12 @@ def test_channels_are_found_without_touching_the_network() -> None:
 
 def test_a_tap_that_names_no_module_is_told_near_names() -> None:
     with pytest.raises(UserError, match=rf"{KEY}=branches.rigth: Small has no such module; near: branches.right"):
-        tap_channels(Small(4), "branches.rigth", KEY)
+        feature_channels(Small(4), "branches.rigth", KEY)
 
 
 def test_a_tap_that_gives_no_feature_map_is_refused() -> None:
     with pytest.raises(UserError, match=rf"{KEY}=branches: gives no feature map"):
-        tap_channels(Small(4), "branches", KEY)
+        feature_channels(Small(4), "branches", KEY)
 
 
 def test_a_teachers_tap_gives_what_its_module_gives_also_where_batchnorm_is_folded() -> None:
@@ -109,7 +109,7 @@ def test_a_teachers_tap_gives_what_its_module_gives_also_where_batchnorm_is_fold
     assert norm.running_mean is not None
     norm.running_mean.fill_(0.3)
     _, features = teacher(image)
-    with tapped(teacher.network, teacher.taps) as expected:
+    with capture_features(teacher.network, teacher.taps) as expected:
         teacher.network(image)
     for name in teacher.taps:
         torch.testing.assert_close(features[name], expected[name])
@@ -121,7 +121,7 @@ def test_an_adapter_is_trained_and_saved_but_is_no_part_of_the_student(tmp_path:
     adapter = task.distillation.adapter.weight
     before = adapter.detach().clone()
     optimizer = task.optimizer_factory([{"params": task.parameters()}])
-    task.losses(torch.rand(2, 3, 9, 7), torch.randint(0, 2, (2, 9, 7)))["loss"].backward()  # type: ignore[no-untyped-call]
+    task.compute_losses(torch.rand(2, 3, 9, 7), torch.randint(0, 2, (2, 9, 7)))["loss"].backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     assert not torch.equal(adapter, before)
     weights = task.state_dict()

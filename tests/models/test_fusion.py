@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from segdistill.models import DeepLabV3Plus
-from segdistill.models.fusion import folded
-from segdistill.models.output import native_logits
+from segdistill.models.fusion import fuse_conv_bn
+from segdistill.models.output import lowres_logits
 
 
 def lived(network: nn.Module) -> nn.Module:
@@ -35,12 +35,12 @@ def test_a_teacher_keeps_its_logits_and_loses_its_batchnorms(backbone: str) -> N
     network = lived(DeepLabV3Plus(3, backbone, pretrained=False))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     image = torch.rand(2, 3, 49, 66)
-    quick = folded(network, image)
+    quick = fuse_conv_bn(network, image)
     assert norms(network) > 20
     assert norms(quick) == 0
-    expected = native_logits(network, image)
+    expected = lowres_logits(network, image)
     assert expected.abs().max() > 0.01
-    torch.testing.assert_close(native_logits(quick, image), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(lowres_logits(quick, image), expected, rtol=1e-4, atol=1e-4)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
@@ -49,7 +49,7 @@ def test_folding_is_not_disturbed_by_mixed_precision_around_it() -> None:
     network = lived(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
     image = torch.rand(1, 3, 9, 9)
     with torch.autocast("cpu", torch.bfloat16):
-        quick = folded(network, image)
+        quick = fuse_conv_bn(network, image)
     assert norms(quick) == 0
     torch.testing.assert_close(quick(image), network(image), rtol=1e-5, atol=1e-5)
 
@@ -115,9 +115,9 @@ class BatchStatistics(Branching):
 def test_what_is_tapped_inside_a_batchnorm_or_around_its_convolution_stays() -> None:
     network = lived(DeepLabV3Plus(3, "mobilenetv2_100", pretrained=False))
     image, inner = torch.rand(1, 3, 49, 66), "backbone.features.bn1.act"
-    assert norms(folded(network, image, keep=[inner])) == 1
+    assert norms(fuse_conv_bn(network, image, keep=[inner])) == 1
     stem = lived(nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)))
-    assert folded(stem, image, keep=["0"]) is stem
+    assert fuse_conv_bn(stem, image, keep=["0"]) is stem
 
 
 @pytest.mark.parametrize("build", [Branching, TwoNorms, CalledTwice, NormFirst, BatchStatistics])
@@ -127,6 +127,6 @@ def test_what_cannot_be_folded_keeps_its_logits(build: Callable[[], nn.Module]) 
     network, image = build(), torch.rand(1, 3, 7, 6)
     if build is not BatchStatistics:
         lived(network)
-    quick = folded(network.eval(), image)
+    quick = fuse_conv_bn(network.eval(), image)
     assert norms(quick) == norms(network)
     assert torch.equal(quick(image), network(image))

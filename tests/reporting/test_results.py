@@ -14,7 +14,7 @@ from rich.console import Console
 
 from segdistill.reporting.results import FailedRow, Row, read_failures, read_results, write_results
 from segdistill.reporting.table import results_table
-from segdistill.utils.io import write_json, written_whole
+from segdistill.utils.io import atomic_write, write_json
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").touch()
-    with written_whole(tmp_path / "x") as temporary:
+    with atomic_write(tmp_path / "x") as temporary:
         temporary.touch()
     assert {path.name for path in tmp_path.iterdir()} == {"x", *names[1:]}
 
@@ -111,7 +111,7 @@ def test_a_file_or_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None
     target = tmp_path / "new" / "folder"
 
     def fill(fail: bool) -> None:
-        with written_whole(target) as temporary:
+        with atomic_write(target) as temporary:
             temporary.mkdir()
             (temporary / "part").write_text("x")
             assert not target.exists()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdistill.inference.backends import installed_runtimes
-from segdistill.inference.benchmark import Engine, Measurement, measure
+from segdistill.inference.benchmark import Backend, Measurement, measure
 from segdistill.inference.predict import found
 from segdistill.inference.round_buffer import Images
 from segdistill.inference.scoring import MaskScores
@@ -26,7 +26,7 @@ from segdistill.utils.io import write_json
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
-    command.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="the first is the yardstick")
+    command.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="the first is the baseline_row")
     command.add_argument("--pictures", metavar="PATH", help="a folder or pattern of pictures; default: noise")
     command.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="default: what the first file was trained for"
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     size = tuple(arguments.size or segmenters[0].input_size or ())
     if len(size) != 2:
         raise UserError(f"{arguments.models[0]}: does not tell its input size; give --size H W")
-    engines = [Engine(path.name, runtime, path) for path in arguments.models for runtime in installed_runtimes()]
+    engines = [Backend(path.name, runtime, path) for path in arguments.models for runtime in installed_runtimes()]
     images = _images(arguments.pictures, arguments.count, size)
     scores = MaskScores([0] * len(engines), num_classes=0)
     measured = measure(engines, images, scores, threads=arguments.threads, batch_size=arguments.batch_size)

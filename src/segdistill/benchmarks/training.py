@@ -40,7 +40,7 @@ from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.utils.console import terminal
 from segdistill.utils.hardware import cpu_count, cpu_name, keep_freed_memory
 from segdistill.utils.io import write_json
-from segdistill.utils.worker import Serve, Worker
+from segdistill.utils.worker import Serve, SubprocessWorker
 
 NUM_CLASSES, STUDENT = 5, "efficientnet_lite0"
 TEACHERS = ("efficientnet_lite0", "resnet101")
@@ -109,7 +109,7 @@ def _task_step(task: SegmentationTask, *batch: Tensor) -> Step:
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = task.losses(*batch)["loss"]
+            loss = task.compute_losses(*batch)["loss"]
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
@@ -187,14 +187,18 @@ def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path)
     """Times every kind of step with every teacher, and the loader; returns median seconds by teacher and name."""
     medians = {}
     for backbone in TEACHERS:
-        workers = {name: Worker(name, _stepping, build, backbone, batch_size, size) for name, build in STEPS.items()}
+        workers = {
+            name: SubprocessWorker(name, _stepping, build, backbone, batch_size, size) for name, build in STEPS.items()
+        }
         medians[backbone] = _in_turns(workers, rounds)
-    loader = {LOADER: Worker(LOADER, _loading, cache_dir, batch_size, size)}  # its processes go on between its turns
+    loader = {
+        LOADER: SubprocessWorker(LOADER, _loading, cache_dir, batch_size, size)
+    }  # its processes go on between its turns
     medians[STUDENT] |= _in_turns(loader, rounds)
     return medians
 
 
-def _in_turns(workers: Mapping[str, Worker], rounds: int) -> dict[str, float]:
+def _in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str, float]:
     """Returns median seconds by name, after an untimed round."""
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     with ExitStack() as stack:
@@ -204,7 +208,7 @@ def _in_turns(workers: Mapping[str, Worker], rounds: int) -> dict[str, float]:
             worker.wait_until_ready()
         for round_number in track(range(rounds + 1), "Timing steps", transient=True):
             for name, worker in workers.items():
-                spent = worker.ask(None)
+                spent = worker.call(None)
                 if round_number:
                     seconds[name].append(spent)
     return {name: statistics.median(values) for name, values in seconds.items()}

@@ -16,9 +16,9 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from segdistill.callbacks.fit_end import tolerated
-from segdistill.callbacks.inputs import predicted, spread, task_and_data
+from segdistill.callbacks.inputs import evenly_spaced, predict_masks, task_and_data
 from segdistill.callbacks.predictions import side_by_side
-from segdistill.data.labels import VOID, LabelSet
+from segdistill.data.labels import IGNORE_INDEX, LabelSet
 from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy
 from segdistill.reporting.findings import selected_on, split_label
 from segdistill.reporting.results import Row, read_confusions, read_results
@@ -77,12 +77,12 @@ class Dashboard(pl.Callback):
 
     def _panels(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Panels:
         task, data = task_and_data(trainer, pl_module)
-        run_dir, split = Path(trainer.default_root_dir), data.source.report_split
+        run_dir, split = Path(trainer.default_root_dir), data.source.eval_split
         samples = data.source.splits[split]
         pictures = []
-        for index in spread(len(samples), self.count):
-            pixels, truth = data.report_picture(index)
-            pictures.append(Picture(samples[index].image.stem, pixels, {"truth": truth} | predicted(task, pixels)))
+        for index in evenly_spaced(len(samples), self.count):
+            pixels, truth = data.eval_image(index)
+            pictures.append(Picture(samples[index].image.stem, pixels, {"truth": truth} | predict_masks(task, pixels)))
         results = run_dir / "results.json"
         return Panels(
             labels=data.source.labels,
@@ -111,7 +111,7 @@ def show_in_wandb(run: wandb.Run, panels: Panels, *, upload: bool) -> None:
         upload: Whether pictures and files may leave this machine.
     """
     with_images = upload or run.offline
-    classes = dict(enumerate(panels.labels.names)) | {VOID: "void"}
+    classes = dict(enumerate(panels.labels.names)) | {IGNORE_INDEX: "void"}
     if with_images:
         run.log(
             {

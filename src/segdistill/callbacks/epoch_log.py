@@ -56,8 +56,8 @@ class EpochLog(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warns of scores on the split that chose the checkpoint, and of classes that are never predicted."""
         data = getattr(trainer, "datamodule", None)
-        if isinstance(data, SegmentationDataModule) and selected_on(data.source.report_split):
-            log.warning("test: %s", optimism(data.source.report_split))
+        if isinstance(data, SegmentationDataModule) and selected_on(data.source.eval_split):
+            log.warning("test: %s", optimism(data.source.eval_split))
         if isinstance(pl_module, SegmentationTask):
             for prefix, role in (("test/", pl_module.role), ("test/teacher_", "teacher")):
                 finding = prediction_finding(*_predictions(pl_module, prefix))

@@ -28,13 +28,13 @@ def task_and_data(
     return pl_module, data
 
 
-def spread(total: int, count: int) -> list[int]:
+def evenly_spaced(total: int, count: int) -> list[int]:
     """Returns up to `count` indices below `total`, evenly spaced from the first to the last."""
     return sorted({round(index) for index in np.linspace(0, total - 1, min(count, total))})
 
 
 @torch.no_grad()
-def predicted(task: SegmentationTask, picture: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+def predict_masks(task: SegmentationTask, picture: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     """Returns the class ids uint8 [H, W] that each network of a task gives a picture uint8 [H, W, 3], by role."""
     image = torch.tensor(picture).permute(2, 0, 1)[None].float() / 255
     masks = {}

@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.export.onnx import deployable
+from segdistill.export.onnx import export_wrapper
 from segdistill.inference.backends import installed_runtimes
-from segdistill.inference.benchmark import Engine, Measurement, measure
+from segdistill.inference.benchmark import Backend, Measurement, measure
 from segdistill.inference.round_buffer import Images
 from segdistill.inference.scoring import MaskScores
 from segdistill.metrics import collapsed_to, never_predicted, scores
@@ -55,7 +55,7 @@ class Latency(FitEndCallback):
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Writes `results.json`, `confusion.json` and `differences.json` into the run's directory."""
-        run_dir, split = Path(trainer.default_root_dir), data.source.report_split
+        run_dir, split = Path(trainer.default_root_dir), data.source.eval_split
         for name in (RESULTS, CONFUSION, DIFFERENCES):
             (run_dir / name).unlink(missing_ok=True)  # of the weights that were here before
         failed = [FailedRow(role, name, split, error) for role, name, error in _not_exported(trainer, task.networks)]
@@ -94,16 +94,16 @@ class Latency(FitEndCallback):
         saved = {}
         for role, network in networks.items():
             with self.tolerated(f"{role} {PYTORCH}"):
-                torch.save(deployable(network), folder / f"{role}.pt")
+                torch.save(export_wrapper(network), folder / f"{role}.pt")
                 saved[role] = folder / f"{role}.pt"
         return saved
 
     def _measured(
-        self, engines: Sequence[Engine], data: SegmentationDataModule
+        self, engines: Sequence[Backend], data: SegmentationDataModule
     ) -> tuple[list[Measurement], MaskScores]:
         places = {engine.model: place for place, engine in enumerate(engines) if engine.name == PYTORCH}
         totals = MaskScores([places.get(engine.model) for engine in engines], len(data.source.labels))
-        images = Images([sample.image for sample in data.source.splits[data.source.report_split]], data.report_picture)
+        images = Images([sample.image for sample in data.source.splits[data.source.eval_split]], data.eval_image)
         return measure(engines, images, totals, threads=self.threads, batch_size=self.batch_size), totals
 
     def _row(
@@ -123,8 +123,8 @@ class Latency(FitEndCallback):
         return Row(
             model=measured.engine.model,
             engine=measured.engine.name,
-            split=data.source.report_split,
-            selected_on=selected_on(data.source.report_split),
+            split=data.source.eval_split,
+            selected_on=selected_on(data.source.eval_split),
             images=images,
             **{name: _number(value) for name, value in accuracies.items()},
             classes_scored=int((~class_iou.isnan()).sum()),
@@ -158,16 +158,16 @@ def _not_exported(trainer: pl.Trainer, roles: Collection[str]) -> Iterator[tuple
                     yield from ((role, f"{runtime}-{precision}", error) for runtime in installed_runtimes())
 
 
-def _engines(role: str, saved: Mapping[str, Path], exported: Path | None) -> list[Engine]:
+def _engines(role: str, saved: Mapping[str, Path], exported: Path | None) -> list[Backend]:
     """The network itself, each of its exported files in each runtime, and the smallest file once more with decoding."""
-    engines = [Engine(role, PYTORCH, saved[role])] if role in saved else []
+    engines = [Backend(role, PYTORCH, saved[role])] if role in saved else []
     places = {} if exported is None else {p: exported / f"{role}{end}" for p, end in PRECISIONS.items()}
     files = {precision: path for precision, path in places.items() if path.is_file()}
     for precision, path in files.items():
-        engines += [Engine(role, f"{runtime}-{precision}", path) for runtime in installed_runtimes()]
+        engines += [Backend(role, f"{runtime}-{precision}", path) for runtime in installed_runtimes()]
     if files:
         precision, path = list(files.items())[-1]
-        engines.append(Engine(role, f"onnxruntime-{precision}{DECODING}", path, decodes=True))
+        engines.append(Backend(role, f"onnxruntime-{precision}{DECODING}", path, decodes=True))
     return engines
 
 

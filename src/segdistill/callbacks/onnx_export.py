@@ -12,9 +12,9 @@ from rich.progress import track
 
 from segdistill import __version__
 from segdistill.callbacks.fit_end import FitEndCallback
-from segdistill.callbacks.inputs import spread
+from segdistill.callbacks.inputs import evenly_spaced
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.export.onnx import export_onnx, write_half
+from segdistill.export.onnx import export_fp16, export_onnx
 from segdistill.tasks.segmentation import SegmentationTask
 
 AGREEMENT_PICTURES = 4
@@ -39,8 +39,8 @@ class OnnxExport(FitEndCallback):
         for role in task.networks:
             for earlier in (run_dir / "onnx").glob(f"{role}.*onnx"):  # of the weights that were here before
                 earlier.unlink()
-        indices = spread(len(data.source.splits[data.source.report_split]), AGREEMENT_PICTURES)
-        pictures = np.stack([data.report_picture(index)[0] for index in indices])
+        indices = evenly_spaced(len(data.source.splits[data.source.eval_split]), AGREEMENT_PICTURES)
+        pictures = np.stack([data.eval_image(index)[0] for index in indices])
         shared = {
             "classes": json.dumps(data.source.labels.names),
             "palette": json.dumps(data.source.labels.palette),
@@ -63,4 +63,6 @@ class OnnxExport(FitEndCallback):
             half = path.with_suffix(".fp16.onnx")
             if self.fp16 and path.is_file():
                 with self.tolerated(half.name):
-                    log.info("%s: in float16, %.4f %% of pixels the same", half, 100 * write_half(path, half, pictures))
+                    log.info(
+                        "%s: in float16, %.4f %% of pixels the same", half, 100 * export_fp16(path, half, pictures)
+                    )

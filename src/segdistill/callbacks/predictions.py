@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
 from segdistill.callbacks.fit_end import FitEndCallback
-from segdistill.callbacks.inputs import predicted, spread
+from segdistill.callbacks.inputs import evenly_spaced, predict_masks
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.tasks.segmentation import SegmentationTask
-from segdistill.utils.io import written_whole
+from segdistill.utils.io import atomic_write
 
 GAP, BAR, FONT_SIZE, SWATCH = 4, 22, 14, 12
 PAPER, INK = (255, 255, 255), (0, 0, 0)
@@ -38,17 +38,19 @@ class Predictions(FitEndCallback):
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Draws what every network of the task makes of the same pictures."""
-        labels, samples = data.source.labels, data.source.splits[data.source.report_split]
+        labels, samples = data.source.labels, data.source.splits[data.source.eval_split]
         folder = Path(trainer.default_root_dir) / "predictions"
         shutil.rmtree(folder, ignore_errors=True)  # of the student that was here before
-        chosen = [(index, folder / f"{samples[index].image.stem}.png") for index in spread(len(samples), self.count)]
+        chosen = [
+            (index, folder / f"{samples[index].image.stem}.png") for index in evenly_spaced(len(samples), self.count)
+        ]
         for rank, index in enumerate(_most_different(folder.parent / "differences.json", self.differing), 1):
             chosen.append((index, folder / "differing" / f"{rank:02d}_{samples[index].image.stem}.png"))
         for index, path in track(chosen, "Drawing predictions", transient=True):
-            picture, truth = data.report_picture(index)
-            masks = {"truth": truth} | predicted(task, picture)
+            picture, truth = data.eval_image(index)
+            masks = {"truth": truth} | predict_masks(task, picture)
             panels = {"image": picture} | {name: labels.colourise(mask) for name, mask in masks.items()}
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 side_by_side(panels, labels).save(temporary, "PNG")
 
 

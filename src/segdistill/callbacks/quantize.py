@@ -10,7 +10,7 @@ import torch
 from rich.progress import track
 
 from segdistill.callbacks.fit_end import FitEndCallback
-from segdistill.callbacks.inputs import spread
+from segdistill.callbacks.inputs import evenly_spaced
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.quantize import METHODS, WEIGHT_BITS, Target, quantize_int8
 from segdistill.inference.scoring import count
@@ -56,7 +56,7 @@ class Quantize(FitEndCallback):
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Quantises what is there."""
-        indices = spread(len(data.source.splits["train"]), self.pictures)
+        indices = evenly_spaced(len(data.source.splits["train"]), self.pictures)
         calibration = [data.picture("train", index)[0] for index in indices]
         sources = [Path(trainer.default_root_dir) / "onnx" / f"{role}.onnx" for role in task.networks]
         for source in track([path for path in sources if path.is_file()], "Quantising to INT8", transient=True):

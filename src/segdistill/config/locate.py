@@ -21,7 +21,7 @@ from segdistill.utils.errors import ConfigError, first_line
 
 Role = Literal["network", "optimizer", "logger", "callback"]
 TARGET, FACTORY = "_target_", "factory"
-ADAPTERS = ("segdistill.models.External", "segdistill.models.adapters.External")
+ADAPTERS = ("segdistill.models.SegmentationModelAdapter", "segdistill.models.adapters.SegmentationModelAdapter")
 """Networks whose `factory` is a dotted path, too."""
 PUBLIC_PATH = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 

@@ -258,8 +258,8 @@ class DistillConfig:
                 tap, wanted = getattr(term, side), name in FEATURE_TERMS
                 allowed = "must name a module" if wanted else "must be null: this term compares logits"
                 _require((tap is not None) == wanted, f"terms.{name}.{side}", tap, allowed)
-            needless = name in FEATURE_TERMS and term.temperature is not None
-            _require(not needless, f"terms.{name}.temperature", term.temperature, "must be null: there is no softmax")
+            redundant = name in FEATURE_TERMS and term.temperature is not None
+            _require(not redundant, f"terms.{name}.temperature", term.temperature, "must be null: there is no softmax")
 
 
 @dataclass
@@ -285,7 +285,7 @@ class TrainerConfig:
 class Config:
     """A whole run."""
 
-    train: str = "student"
+    stage: str = "student"
     seed: int = 0
     resume: str | None = None  # a run directory, or one of its checkpoints
     cache_dir: str = "cache"
@@ -302,7 +302,7 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.train in STAGES, "train", self.train, f"must be one of {STAGES}")
+        _require(self.stage in STAGES, "stage", self.stage, f"must be one of {STAGES}")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
         _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
         stray = self.resume is not None and Path(self.resume).is_dir() and not (Path(self.resume) / ".hydra").is_dir()
@@ -313,11 +313,11 @@ class Config:
             upload = spec.get("upload", False) if isinstance(spec, dict) else False
             _require(isinstance(upload, bool), f"logger.{name}.upload", upload, "must be true or false")
         checkpoint = self.teacher.checkpoint
-        needless = self.train == "teacher" and checkpoint is not None
-        _require(not needless, "teacher.checkpoint", checkpoint, "must be null where train=teacher trains it")
-        if self.train == "teacher":
+        redundant = self.stage == "teacher" and checkpoint is not None
+        _require(not redundant, "teacher.checkpoint", checkpoint, "must be null where stage=teacher trains it")
+        if self.stage == "teacher":
             own = self.teacher.seed
-            _require(own in (0, self.seed), "teacher.seed", own, "must not differ from seed, which seeds train=teacher")
+            _require(own in (0, self.seed), "teacher.seed", own, "must not differ from seed, which seeds stage=teacher")
             self.teacher.seed = self.seed
         for name, part in self._trained().items():
             _require_fitting(f"{name}.fit", part.fit, self)
@@ -327,13 +327,13 @@ class Config:
     @property
     def unused(self) -> list[str]:
         """The networks that this run does not build."""
-        if self.train == "teacher":
+        if self.stage == "teacher":
             return ["student"]
         return [] if self.distill.terms else ["teacher"]
 
     def _trained(self) -> dict[str, StudentConfig]:
         """Return the networks that this run trains, or may have to."""
-        if self.train == "teacher":
+        if self.stage == "teacher":
             return {"teacher": self.teacher}
         needed = bool(self.distill.terms) and self.teacher.checkpoint is None
         return {"student": self.student} | ({"teacher": self.teacher} if needed else {})

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from segdistill.data.labels import UNOWNED, VOID
+from segdistill.data.labels import IGNORE_INDEX, UNMAPPED
 from segdistill.data.sources.base import Sample
 from segdistill.utils.errors import UserError
 from segdistill.utils.hardware import cpu_count
@@ -64,7 +64,7 @@ def check_splits(
 
     Args:
         splits: The samples of each split.
-        values: int16 [256], mask value -> class id, VOID or UNOWNED.
+        values: int16 [256], mask value -> class id, IGNORE_INDEX or UNMAPPED.
         classes: Names by class id.
         cache_dir: Where passed checks are remembered.
         allow_duplicates: Accept an image that occurs in two splits, with a warning.
@@ -141,10 +141,10 @@ def _inspect(sample: Sample, values: NDArray[np.int16]) -> Content:
         turned = "; EXIF orientation is applied to both" if size == (width, height) else ""
         raise UserError(f"{sample.mask}: {size[1]} x {size[0]}, its image is {width} x {height}{turned}")
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    unowned = present[values[present] == UNOWNED]
+    unowned = present[values[present] == UNMAPPED]
     if unowned.size:
         raise UserError(f"{sample.mask}: mask value {unowned[0]} belongs to no class; see data.classes and data.void")
-    return Content(image_hash, mask_hash, sorted(set(values[present].tolist()) - {VOID}))
+    return Content(image_hash, mask_hash, sorted(set(values[present].tolist()) - {IGNORE_INDEX}))
 
 
 def _size_and_hash(pixels: NDArray[np.uint8]) -> tuple[tuple[int, ...], str]:

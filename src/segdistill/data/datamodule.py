@@ -18,18 +18,18 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segdistill.config.schema import FitConfig
-from segdistill.data.geometry import View, replayed
+from segdistill.data.geometry import GeometryRecord, apply_geometry
 from segdistill.data.sampling import SeededDataset, SeededSampler
-from segdistill.data.sources.base import Source
+from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.transforms import eval_geometry, to_tensors, train_pipeline
 from segdistill.utils.errors import UserError
 from segdistill.utils.hardware import cpu_count
 
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 Batch = tuple[Tensor, ...]
 
 
-class PictureMaps(Protocol):
+class LogitStore(Protocol):
     """Maps of whole pictures, by the picture's index: a tensor [n, C, h, w], or files."""
 
     def __getitem__(self, index: int, /) -> Tensor:
@@ -42,47 +42,49 @@ class SegmentationDataset(Dataset[Batch]):
     Args:
         source: The data.
         split: Which of its splits.
-        transform: Takes and returns (tv_tensors.Image uint8 [3, H, W], tv_tensors.Mask uint8 [H, W], View).
+        transform: Takes and returns (tv_tensors.Image uint8 [3, H, W], tv_tensors.Mask uint8 [H, W], GeometryRecord).
     """
 
-    def __init__(self, source: Source, split: str, transform: Callable[..., Any]) -> None:
+    def __init__(self, source: DatasetIndex, split: str, transform: Callable[..., Any]) -> None:
         self.source, self.split, self.transform = source, split, transform
 
     def __len__(self) -> int:
         return len(self.source.splits[self.split])
 
     def __getitem__(self, index: int) -> Batch:
-        return self.viewed(index)[:2]
+        return self.with_geometry(index)[:2]
 
-    def viewed(self, index: int) -> tuple[Tensor, Tensor, View]:
-        """Returns image and mask, and which part of the picture they show."""
+    def with_geometry(self, index: int) -> tuple[Tensor, Tensor, GeometryRecord]:
+        """Return image and mask, and which part of the picture they show."""
         picture, ids = self.source.read(self.split, index)
         image = tv_tensors.Image(torch.tensor(picture).permute(2, 0, 1))
-        image, mask, view = self.transform(image, tv_tensors.Mask(torch.from_numpy(ids)), View.whole(*ids.shape))
+        image, mask, view = self.transform(
+            image, tv_tensors.Mask(torch.from_numpy(ids)), GeometryRecord.whole(*ids.shape)
+        )
         return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor), view
 
 
-class MappedDataset(Dataset[Batch]):
+class CachedLogitsDataset(Dataset[Batch]):
     """A dataset whose pictures have maps, which follow the picture through its transform.
 
     Args:
-        pictures: Its transform changes geometry by operations that `View` follows.
+        pictures: Its transform changes geometry by operations that `GeometryRecord` follows.
         maps: Of the same pictures.
         input_size: [H, W] at which a cell of the maps is as large as it is to stay.
     """
 
-    def __init__(self, pictures: SegmentationDataset, maps: PictureMaps, input_size: Sequence[int]) -> None:
+    def __init__(self, pictures: SegmentationDataset, maps: LogitStore, input_size: Sequence[int]) -> None:
         self.pictures, self.maps, self.input_size = pictures, maps, input_size
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Batch:
-        image, mask, view = self.pictures.viewed(index)
+        image, mask, geometry = self.pictures.with_geometry(index)
         maps = self.maps[index]
         cells = zip(maps.shape[-2:], self.input_size, image.shape[-2:], strict=True)
         size = [max(1, round(count * shown / whole)) for count, whole, shown in cells]
-        return image, mask, replayed(maps, view, size)
+        return image, mask, apply_geometry(maps, geometry, size)
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -103,12 +105,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         first_epoch: Of this part of the training.
     """
 
-    teacher_logits: PictureMaps | None = None
+    teacher_logits: LogitStore | None = None
     first_epoch: int = 0
 
     def __init__(
         self,
-        source: Source,
+        source: DatasetIndex,
         fit: FitConfig,
         *,
         input_size: Sequence[int],
@@ -136,7 +138,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         pipeline = train_pipeline(self.input_size, fit.crop, fit.scale, fit.hflip, fit.jitter)
         pictures = SegmentationDataset(self.source, "train", pipeline)
         logits = self.teacher_logits
-        dataset = pictures if logits is None else MappedDataset(pictures, logits, self.input_size)
+        dataset = pictures if logits is None else CachedLogitsDataset(pictures, logits, self.input_size)
         rank, processes = self._processes()
         first = self.first_epoch
         sampler = SeededSampler(dataset, self.seed, rank=rank, processes=processes, first_epoch=first)
@@ -153,16 +155,16 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Every picture of the split that results are reported on."""
-        return self._eval_loader(self.source.report_split)
+        return self._eval_loader(self.source.eval_split)
 
     def picture(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A picture as it comes out of a camera, at the input size: uint8 [H, W, 3] and class ids uint8 [H, W]."""
         image, mask = SegmentationDataset(self.source, split, eval_geometry(self.input_size))[index]
         return image.permute(1, 2, 0).numpy(), mask.numpy()
 
-    def report_picture(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def eval_image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A picture of the split that results are reported on."""
-        return self.picture(self.source.report_split, index)
+        return self.picture(self.source.eval_split, index)
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
         """Every picture once; of several processes each takes its own, while Lightning would repeat some."""
@@ -209,4 +211,4 @@ def quiet_when_abandoned(worker_id: int) -> None:
 def default_workers(processes: int = 1) -> int:
     """Returns, for each process, its cores up to eight where a GPU computes, half of them where they compute too."""
     cores = max(1, cpu_count() // processes)
-    return min(MOST_WORKERS, cores if torch.cuda.is_available() else max(1, cores // 2))
+    return min(MAX_WORKERS, cores if torch.cuda.is_available() else max(1, cores // 2))

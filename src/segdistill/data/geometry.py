@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import register_kernel
 
 
-class View(tv_tensors.TVTensor):  # type: ignore[misc] # torchvision ships no type information
+class GeometryRecord(tv_tensors.TVTensor):  # type: ignore[misc] # torchvision ships no type information
     """Goes through a pipeline beside a picture, and records resize, crop, padding and flip.
 
     float64 [left, right, top, bottom, width, height], in pixels: where the edges of the whole picture lie, and how
@@ -20,39 +20,39 @@ class View(tv_tensors.TVTensor):  # type: ignore[misc] # torchvision ships no ty
     """
 
     @classmethod
-    def whole(cls, height: int, width: int) -> View:
+    def whole(cls, height: int, width: int) -> GeometryRecord:
         """Returns the view that shows all of a picture."""
-        view: View = cls(torch.tensor([0, width, 0, height, width, height], dtype=torch.float64))
+        view: GeometryRecord = cls(torch.tensor([0, width, 0, height, width, height], dtype=torch.float64))
         return view
 
 
-@register_kernel("resize", View)  # type: ignore[untyped-decorator]
-def _resized(view: View, size: Sequence[int], *_: Any, **__: Any) -> View:
+@register_kernel("resize", GeometryRecord)  # type: ignore[untyped-decorator]
+def _resized(view: GeometryRecord, size: Sequence[int], *_: Any, **__: Any) -> GeometryRecord:
     left, right, top, bottom, width, height = view.tolist()
     across, down = size[1] / width, size[0] / height
-    return View([left * across, right * across, top * down, bottom * down, size[1], size[0]])
+    return GeometryRecord([left * across, right * across, top * down, bottom * down, size[1], size[0]])
 
 
-@register_kernel("crop", View)  # type: ignore[untyped-decorator]
-def _cropped(view: View, top: int, left: int, height: int, width: int) -> View:
+@register_kernel("crop", GeometryRecord)  # type: ignore[untyped-decorator]
+def _cropped(view: GeometryRecord, top: int, left: int, height: int, width: int) -> GeometryRecord:
     edges = view.tolist()
-    return View([edges[0] - left, edges[1] - left, edges[2] - top, edges[3] - top, width, height])
+    return GeometryRecord([edges[0] - left, edges[1] - left, edges[2] - top, edges[3] - top, width, height])
 
 
-@register_kernel("pad", View)  # type: ignore[untyped-decorator]
-def _padded(view: View, padding: Sequence[int], *_: Any, **__: Any) -> View:
+@register_kernel("pad", GeometryRecord)  # type: ignore[untyped-decorator]
+def _padded(view: GeometryRecord, padding: Sequence[int], *_: Any, **__: Any) -> GeometryRecord:
     edges, (left, top, right, bottom) = view.tolist(), padding
     size = edges[4] + left + right, edges[5] + top + bottom
-    return View([edges[0] + left, edges[1] + left, edges[2] + top, edges[3] + top, *size])
+    return GeometryRecord([edges[0] + left, edges[1] + left, edges[2] + top, edges[3] + top, *size])
 
 
-@register_kernel("horizontal_flip", View)  # type: ignore[untyped-decorator]
-def _flipped(view: View) -> View:
+@register_kernel("horizontal_flip", GeometryRecord)  # type: ignore[untyped-decorator]
+def _flipped(view: GeometryRecord) -> GeometryRecord:
     left, right, top, bottom, width, height = view.tolist()
-    return View([width - left, width - right, top, bottom, width, height])
+    return GeometryRecord([width - left, width - right, top, bottom, width, height])
 
 
-def replayed(maps: Tensor, view: View, size: Sequence[int]) -> Tensor:
+def apply_geometry(maps: Tensor, view: GeometryRecord, size: Sequence[int]) -> Tensor:
     """Returns what maps of a whole picture say of a view of it, sampled bilinearly.
 
     Args:

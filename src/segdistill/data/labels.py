@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-VOID = 255
+IGNORE_INDEX = 255
 """The class id of pixels that count in no loss and no score."""
 
 VOID_COLOUR = (0, 0, 0)
-UNOWNED = -1
+UNMAPPED = -1
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def _spread_colour(index: int) -> list[int]:
     return colour
 
 
-def value_table(classes: Mapping[str, int | Sequence[int]], void: Sequence[int]) -> NDArray[np.int16]:
-    """Returns int16 [256]: mask value -> class id, VOID, or UNOWNED where no class has the value."""
-    table = np.full(256, UNOWNED, np.int16)
-    table[list(void)] = VOID
+def label_lut(classes: Mapping[str, int | Sequence[int]], void: Sequence[int]) -> NDArray[np.int16]:
+    """Returns int16 [256]: mask value -> class id, IGNORE_INDEX, or UNMAPPED where no class has the value."""
+    table = np.full(256, UNMAPPED, np.int16)
+    table[list(void)] = IGNORE_INDEX
     for index, values in enumerate(classes.values()):
         table[values if isinstance(values, int) else list(values)] = index
     return table

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from segdistill.data.labels import VOID
+from segdistill.data.labels import IGNORE_INDEX
 
 
 class Resized(v2.Transform):  # type: ignore[misc] # torchvision ships no type information
@@ -77,7 +77,7 @@ def train_pipeline(
     return v2.Compose(
         [
             RandomScale(input_size, scale),
-            v2.RandomCrop(crop, pad_if_needed=True, fill={tv_tensors.Image: 127, tv_tensors.Mask: VOID}),
+            v2.RandomCrop(crop, pad_if_needed=True, fill={tv_tensors.Image: 127, tv_tensors.Mask: IGNORE_INDEX}),
             v2.RandomHorizontalFlip(hflip),
             v2.ColorJitter(jitter, jitter, jitter, jitter / 10),
             to_tensors(),

@@ -12,7 +12,7 @@ from segdistill.config.locate import build
 from segdistill.config.schema import Config, FolderConfig, RoadScenesConfig, require_batch
 from segdistill.data.datamodule import SegmentationDataModule, default_workers
 from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
-from segdistill.data.sources.base import Source
+from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.folder import open_folder
 from segdistill.data.sources.roadscenes import open_scenes
 from segdistill.engine.logit_cache import LogitCache
@@ -30,7 +30,7 @@ def label_set_of(config: Config) -> LabelSet:
     return ROAD_SCENES
 
 
-def open_source(config: Config) -> Source:
+def open_source(config: Config) -> DatasetIndex:
     """Opens and checks the data.
 
     Raises:
@@ -47,7 +47,7 @@ def open_source(config: Config) -> Source:
     return source if data.limit is None else source.limited(data.limit)
 
 
-def datamodule(config: Config, source: Source, role: Role) -> SegmentationDataModule:
+def datamodule(config: Config, source: DatasetIndex, role: Role) -> SegmentationDataModule:
     """Make batches of a source for the training of a role's network.
 
     Raises:

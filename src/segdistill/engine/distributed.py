@@ -28,18 +28,18 @@ log = logging.getLogger(__name__)
 SET_HERE = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
 
 
-def launched_outside(environment: Mapping[str, str] = os.environ) -> bool:
+def is_externally_launched(environment: Mapping[str, str] = os.environ) -> bool:
     """Tells whether torchrun or Slurm has started every process of the training itself."""
     return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Tells whether this process is the one that writes and speaks."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @contextmanager
-def companions(count: int, function: Callable[..., object], *args: Any) -> Iterator[None]:
+def launch_ranks(count: int, function: Callable[..., object], *args: Any) -> Iterator[None]:
     """Calls `function` in further processes, as ranks 1 and on, while the block does the same as rank 0.
 
     Lightning's own launcher runs the command line once more for every rank, which in a sweep would be all of its jobs.
@@ -49,7 +49,7 @@ def companions(count: int, function: Callable[..., object], *args: Any) -> Itera
         function: Importable, not a closure.
         args: Picklable.
     """
-    if count == 1 or launched_outside():
+    if count == 1 or is_externally_launched():
         yield
         return
     threads, alone = max(1, cpu_count() // count), torch.get_num_threads()
@@ -58,7 +58,7 @@ def companions(count: int, function: Callable[..., object], *args: Any) -> Itera
     try:
         for rank in range(1, count):
             os.environ["LOCAL_RANK"] = str(rank)  # before its imports: Lightning asks for it there
-            process = context.Process(target=_accompany, args=(get_start_method(), threads, function, args))
+            process = context.Process(target=_rank_main, args=(get_start_method(), threads, function, args))
             with in_one_piece():
                 process.start()
                 processes.append(process)
@@ -91,7 +91,7 @@ def _watch(processes: Sequence[BaseProcess], over: Event) -> None:
             os._exit(1)
 
 
-def _accompany(start_method: str, threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+def _rank_main(start_method: str, threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first process answers it, and ends this one
     set_start_method(start_method, force=True)  # for loader workers; a spawned process would spawn them, too
     torch.set_num_threads(threads)
@@ -109,7 +109,7 @@ def lost_worker(error: BaseException) -> bool:
     return isinstance(error, BrokenProcessPool) or str(error).startswith("DataLoader worker (pid")
 
 
-class ExactDDP(DDPStrategy):
+class UnpaddedEvalDDPStrategy(DDPStrategy):
     """DDP that validates as one process would: no picture twice, and everywhere with the first process's buffers.
 
     `DistributedDataParallel.forward` exchanges buffers at every batch, so that processes with different numbers of

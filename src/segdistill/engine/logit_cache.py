@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from segdistill.data.datamodule import PictureMaps, SegmentationDataModule
-from segdistill.data.labels import VOID
+from segdistill.data.datamodule import LogitStore, SegmentationDataModule
+from segdistill.data.labels import IGNORE_INDEX
 from segdistill.losses.functional import pixelwise_kl
 from segdistill.models.frozen_teacher import FrozenTeacher
-from segdistill.models.teacher_logits import LogitFolder, computed, logits_shape, weights_digest
+from segdistill.models.teacher_logits import DiskLogitStore, logits_shape, predict_logits, weights_digest
 from segdistill.utils.code import code_digest
 from segdistill.utils.errors import ConfigError
 from segdistill.utils.hardware import available_memory
-from segdistill.utils.interpolate import nearest, on_grid
+from segdistill.utils.interpolate import interpolate_labels, interpolate_logits
 
 BYTES_A_LOGIT = 2
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class LogitCache:
         data: SegmentationDataModule,
         device: torch.device,
         made_from: Mapping[str, Any],
-    ) -> PictureMaps:
+    ) -> LogitStore:
         """Returns the teacher's logits of every training picture at the input size; computes what is not there yet.
 
         Args:
@@ -90,7 +90,7 @@ class LogitCache:
             "data": data.source.fingerprint,
             "input size": list(data.input_size),
         }
-        folder = LogitFolder.of(self.cache_dir, identity, count, shape)
+        folder = DiskLogitStore.of(self.cache_dir, identity, count, shape)
         with FileLock(folder.lock):
             missing = folder.missing()
             if missing:
@@ -105,7 +105,7 @@ class LogitCache:
 def replay_distance(
     teacher: FrozenTeacher, batches: Iterable[tuple[Tensor, ...]], device: torch.device
 ) -> tuple[float, float]:
-    """Compares replayed logits with what the teacher says of the augmented pictures themselves.
+    """Compare replayed logits with what the teacher says of the augmented pictures themselves.
 
     Args:
         teacher: On `device`.
@@ -118,8 +118,9 @@ def replay_distance(
     same, divergences = [], []
     for image, mask, replayed in batches:
         live = teacher(image.to(device))[0].float().cpu()
-        labels, replayed = nearest(mask, live.shape[-2:]), on_grid(replayed, live.shape[-2:])
-        same.append((live.argmax(dim=1) == replayed.argmax(dim=1))[labels != VOID])
+        grid = live.shape[-2:]
+        labels, replayed = interpolate_labels(mask, grid), interpolate_logits(replayed, grid)
+        same.append((live.argmax(dim=1) == replayed.argmax(dim=1))[labels != IGNORE_INDEX])
         divergences.append(pixelwise_kl(replayed, live, labels, temperature=1.0))
     return float(torch.cat(same).float().mean()), float(torch.stack(divergences).mean())
 
@@ -128,7 +129,7 @@ def _computed(
     teacher: FrozenTeacher, data: SegmentationDataModule, pictures: Sequence[int], device: torch.device
 ) -> Iterator[tuple[int, NDArray[np.float16]]]:
     images = (image.to(device) for image, _ in data.plain_train_dataloader(pictures))
-    described = track(computed(teacher, images), "The teacher's logits", total=len(pictures), transient=True)
+    described = track(predict_logits(teacher, images), "The teacher's logits", total=len(pictures), transient=True)
     return zip(pictures, described, strict=True)
 
 

@@ -14,12 +14,12 @@ from segdistill.config.locate import build
 from segdistill.config.schema import DistillConfig, StudentConfig, TeacherConfig
 from segdistill.data.labels import LabelSet
 from segdistill.export.onnx import try_export
-from segdistill.models.adapters import NO_WEIGHTS
-from segdistill.models.class_remap import MergedClasses
-from segdistill.models.feature_hooks import tap_channels
+from segdistill.models.adapters import NO_PRETRAINED
+from segdistill.models.class_remap import ClassRemap
+from segdistill.models.feature_hooks import feature_channels
 from segdistill.models.frozen_teacher import load_network
-from segdistill.models.fusion import folded
-from segdistill.models.output import PROBE_SIZE, check_logits, evaluated
+from segdistill.models.fusion import fuse_conv_bn
+from segdistill.models.output import PROBE_SIZE, evaluated, validate_output_shape
 from segdistill.utils.errors import ConfigError, UserError, first_line
 from segdistill.utils.io import full_disk
 
@@ -34,7 +34,7 @@ def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.M
         UserError: If it does not.
     """
     network: nn.Module = build("network", part.network, num_classes=num_classes, _convert_="all", **options)
-    check_logits(network, num_classes, str(part.network["_target_"]))
+    validate_output_shape(network, num_classes, str(part.network["_target_"]))
     return network
 
 
@@ -53,13 +53,13 @@ def given_teacher(part: TeacherConfig, labels: LabelSet, checkpoint: Path) -> nn
     """
     if part.num_classes is None:
         return loaded_network(part, labels, checkpoint)
-    groups = class_groups(part.class_map, part.num_classes, labels.names)
+    groups = parse_class_map(part.class_map, part.num_classes, labels.names)
     network = build_network(part, part.num_classes, **without_weights(part))
     load_network(network, checkpoint, None)
-    return MergedClasses(network, groups)
+    return ClassRemap(network, groups)
 
 
-def class_groups(class_map: Mapping[str, Sequence[int]], count: int, names: Sequence[str]) -> list[list[int]]:
+def parse_class_map(class_map: Mapping[str, Sequence[int]], count: int, names: Sequence[str]) -> list[list[int]]:
     """Returns the teacher's class ids that make up each of the data's classes.
 
     Args:
@@ -116,21 +116,23 @@ def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
 def _quick_to_trace(network: nn.Module) -> nn.Module:
     """Without BatchNorms, which are half of what the exporter would trace, and which it never refuses."""
     with evaluated(network), suppress(Exception):
-        return folded(network, torch.zeros(1, 3, *PROBE_SIZE))
+        return fuse_conv_bn(network, torch.zeros(1, 3, *PROBE_SIZE))
     return network
 
 
 def without_weights(part: StudentConfig) -> dict[str, Any]:
     """Options that spare the weights which a checkpoint is about to replace."""
-    return {key: off for key, off in NO_WEIGHTS.items() if key in part.network}
+    return {key: off for key, off in NO_PRETRAINED.items() if key in part.network}
 
 
-def tapped_channels(distill: DistillConfig, student: nn.Module, teacher: nn.Module) -> dict[str, tuple[int, int]]:
+def checked_feature_channels(
+    distill: DistillConfig, student: nn.Module, teacher: nn.Module
+) -> dict[str, tuple[int, int]]:
     """Channels of student and teacher where a feature term taps them; finds out whether it can."""
     return {
         name: (
-            tap_channels(student, term.student, f"distill.terms.{name}.student"),
-            tap_channels(teacher, term.teacher, f"distill.terms.{name}.teacher"),
+            feature_channels(student, term.student, f"distill.terms.{name}.student"),
+            feature_channels(teacher, term.teacher, f"distill.terms.{name}.teacher"),
         )
         for name, term in distill.terms.items()
         if term.student is not None and term.teacher is not None

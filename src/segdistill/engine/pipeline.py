@@ -32,13 +32,13 @@ from segdistill.engine.builders import (
     optimizer_factory,
     segmentation_task,
 )
-from segdistill.engine.distributed import companions, is_first, launched_outside, lost_worker
+from segdistill.engine.distributed import is_externally_launched, is_rank_zero, launch_ranks, lost_worker
 from segdistill.engine.loggers import close, require, start
 from segdistill.engine.logit_cache import LogitCache, replay_distance
-from segdistill.engine.networks import build_network, check_export, tapped_channels
+from segdistill.engine.networks import build_network, check_export, checked_feature_channels
 from segdistill.engine.resume import resume_checkpoint
-from segdistill.engine.teacher import keep, teacher_cache, trained_teacher, tried_teacher
-from segdistill.engine.trainer import best_checkpoint, build_trainer, calm_libraries, require_accelerator, root_device
+from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher, publish_checkpoint, teacher_cache
+from segdistill.engine.trainer import best_checkpoint, build_trainer, filter_warnings, require_accelerator, root_device
 from segdistill.losses.distillation import ADAPTED
 from segdistill.models.frozen_teacher import load_network
 from segdistill.reporting.page import write_report
@@ -52,7 +52,7 @@ from segdistill.utils.hardware import keep_freed_memory
 from segdistill.utils.interruption import as_exit, ending_in_order, way_on
 from segdistill.utils.io import full_disk
 
-LEFT = (
+RUN_ARTIFACTS = (
     "report.html",
     "results.json",
     "fit-profile.txt",
@@ -98,14 +98,14 @@ def run(config: Config, run_dir: Path) -> RunResult:
         UserError: If data, teacher or checkpoint do not fit; raised before the training starts.
     """
     machine = config.trainer
-    if machine.num_nodes > 1 and not launched_outside():
+    if machine.num_nodes > 1 and not is_externally_launched():
         raise ConfigError("trainer.num_nodes", machine.num_nodes, "needs torchrun or srun, which start every process")
     require_accelerator(machine)
     try:
         with (
             ending_in_order(),
             trusting(config.trusted_packages),
-            companions(machine.devices, _accompany, config, run_dir),
+            launch_ranks(machine.devices, _rank_main, config, run_dir),
         ):
             return _run(config, run_dir)
     except Exception as error:
@@ -121,7 +121,7 @@ def run(config: Config, run_dir: Path) -> RunResult:
         raise as_exit(interruption) from interruption
 
 
-def _accompany(config: Config, run_dir: Path) -> None:
+def _rank_main(config: Config, run_dir: Path) -> None:
     """The same run in another process, which leaves files and words to the first one."""
     try:
         with trusting(config.trusted_packages):
@@ -131,9 +131,9 @@ def _accompany(config: Config, run_dir: Path) -> None:
 
 
 def _run(config: Config, run_dir: Path) -> RunResult:
-    calm_libraries()
+    filter_warnings()
     keep_freed_memory()
-    role, seed = cast(Role, config.train), config.seed
+    role, seed = cast(Role, config.stage), config.seed
     part = config.teacher if role == "teacher" else config.student
     pl.seed_everything(seed, workers=True, verbose=False)
     labels = label_set_of(config)
@@ -146,10 +146,10 @@ def _run(config: Config, run_dir: Path) -> RunResult:
     resume = resume_checkpoint(config.resume, part.fit.max_epochs, optimizer_name(optimizer))
     if resume is not None:
         load_network(network, resume, labels.names)
-    exported = is_first() and any(isinstance(callback, OnnxExport) for callback in callbacks)
+    exported = is_rank_zero() and any(isinstance(callback, OnnxExport) for callback in callbacks)
     if exported:
         check_export(role, network, config.data.input_size)
-    if config.train == "student" and config.distill.terms:
+    if config.stage == "student" and config.distill.terms:
         task, data = _distilling(config, network, labels, exported=exported)
     else:
         task = segmentation_task(config, role, network, labels)
@@ -164,32 +164,34 @@ def _run(config: Config, run_dir: Path) -> RunResult:
         (tested,) = trainer.test(task, data, verbose=False)
     finally:
         close(loggers)
-    if config.train == "teacher" and resume is None:
-        keep(best_checkpoint(trainer), teacher_cache(config, data.source))
-    if is_first():
-        _show(run_dir)
-    return RunResult(dict(tested), data.source.report_split)
+    if config.stage == "teacher" and resume is None:
+        publish_checkpoint(best_checkpoint(trainer), teacher_cache(config, data.source))
+    if is_rank_zero():
+        _log_summary(run_dir)
+    return RunResult(dict(tested), data.source.eval_split)
 
 
 def _distilling(
     config: Config, student: nn.Module, labels: LabelSet, *, exported: bool
 ) -> tuple[SegmentationTask, SegmentationDataModule]:
     """The task with its teacher, and the data with what the teacher says of it, if that is computed beforehand."""
-    tried = tried_teacher(config, labels)
+    tried = build_probe_teacher(config, labels)
     if exported:
         check_export("teacher", tried, config.data.input_size)
-    channels = tapped_channels(config.distill, student, tried)
+    channels = checked_feature_channels(config.distill, student, tried)
     source = open_source(config)
-    teacher = trained_teacher(config, source, tried)
+    teacher = get_or_train_teacher(config, source, tried)
     task = distillation_task(config, student, teacher, labels, channels.get(ADAPTED))
     data = datamodule(config, source, "student")
     cache = logit_cache(config)
     if cache is not None:
-        _know_logits(cache, task, data, config)
+        _attach_cached_logits(cache, task, data, config)
     return task, data
 
 
-def _know_logits(cache: LogitCache, task: DistillationTask, data: SegmentationDataModule, config: Config) -> None:
+def _attach_cached_logits(
+    cache: LogitCache, task: DistillationTask, data: SegmentationDataModule, config: Config
+) -> None:
     """Gives the data the teacher's logits, and logs how far they are from those of augmented pictures."""
     device = root_device(config.trainer)
     task.teacher.to(device, task.memory_format)
@@ -202,7 +204,7 @@ def _know_logits(cache: LogitCache, task: DistillationTask, data: SegmentationDa
 def _loggers(config: Config, run_dir: Path) -> list[Logger]:
     """Starts the loggers, and gives each the configuration; one that cannot start is left out with a warning."""
     loggers: list[Logger | None] = []
-    if not is_first():
+    if not is_rank_zero():
         return []
     for key, spec in config.logger.items():
         if not isinstance(spec, dict):  # a setting that they share
@@ -225,7 +227,7 @@ def _sweep_dir() -> Path | None:
     return Path(HydraConfig.get().sweep.dir)
 
 
-def _show(run_dir: Path) -> None:
+def _log_summary(run_dir: Path) -> None:
     """Writes the report, and logs the table and where the files are."""
     lines = []
     results = run_dir / "results.json"
@@ -234,5 +236,5 @@ def _show(run_dir: Path) -> None:
             write_report(run_dir)
         with tolerated("table"):
             lines.append(as_text(results_table(read_results(results), read_failures(results))))
-    lines += [f"  {name:<16}{run_dir / name}" for name in LEFT if (run_dir / name).exists()]
+    lines += [f"  {name:<16}{run_dir / name}" for name in RUN_ARTIFACTS if (run_dir / name).exists()]
     log.info("done\n%s", "\n".join(lines))

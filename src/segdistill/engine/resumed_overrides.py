@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from segdistill.utils.errors import UserError
 
 DECIDED_HERE = re.compile(r"[+~]*(trusted_packages\b|logger\.\w+\.upload\b)")
-VALUES = ("train", "seed", "resume", "cache_dir")
+VALUES = ("stage", "seed", "resume", "cache_dir")
 """Keys of the top level that are values; every other one chooses a file of conf/."""
 OPTION = re.compile(r"[\w-]+")
 

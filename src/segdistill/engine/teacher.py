@@ -16,15 +16,15 @@ from torch import nn
 
 from segdistill.config.schema import Config
 from segdistill.data.labels import LabelSet
-from segdistill.data.sources.base import Source
+from segdistill.data.sources.base import DatasetIndex
 from segdistill.engine.builders import datamodule, logit_cache, segmentation_task
-from segdistill.engine.distributed import is_first
+from segdistill.engine.distributed import is_rank_zero
 from segdistill.engine.networks import build_network, given_teacher, loaded_network, without_weights
-from segdistill.engine.trainer import agreed, best_checkpoint, build_trainer
+from segdistill.engine.trainer import best_checkpoint, broadcast_from_rank_zero, build_trainer
 from segdistill.models.frozen_teacher import TeacherCache
 from segdistill.models.teacher_logits import logits_shape
 from segdistill.utils.code import code_digest
-from segdistill.utils.io import written_whole
+from segdistill.utils.io import atomic_write
 
 TEACHER_CODE = (
     "data",
@@ -39,7 +39,7 @@ TEACHER_CODE = (
 log = logging.getLogger(__name__)
 
 
-def tried_teacher(config: Config, labels: LabelSet) -> nn.Module:
+def build_probe_teacher(config: Config, labels: LabelSet) -> nn.Module:
     """Returns the teacher that is given, or one like it to try things on before hours are spent on its training.
 
     Raises:
@@ -50,20 +50,20 @@ def tried_teacher(config: Config, labels: LabelSet) -> nn.Module:
     return build_network(config.teacher, len(labels), **without_weights(config.teacher))
 
 
-def trained_teacher(config: Config, source: Source, tried: nn.Module) -> nn.Module:
+def get_or_train_teacher(config: Config, source: DatasetIndex, tried: nn.Module) -> nn.Module:
     """Returns the teacher that is given, or the one in the cache, which it enters by being trained first."""
     if config.teacher.checkpoint is not None:
         return tried
     cache = teacher_cache(config, source)
-    with _alone(cache) if is_first() else nullcontext():
-        if agreed(config.trainer, not cache.checkpoint.is_file()):
+    with _alone(cache) if is_rank_zero() else nullcontext():
+        if broadcast_from_rank_zero(config.trainer, not cache.checkpoint.is_file()):
             logits = logit_cache(config)
             if logits is not None:
                 logits.require_room(len(source.splits["train"]), logits_shape(tried, config.data.input_size))
             _train(config, source, cache)
         else:
             log.info("teacher: reused from %s", cache.checkpoint)
-    agreed(config.trainer, None)  # nobody reads it before it is written
+    broadcast_from_rank_zero(config.trainer, None)  # nobody reads it before it is written
     return loaded_network(config.teacher, source.labels, cache.checkpoint)
 
 
@@ -83,7 +83,7 @@ def _alone(cache: TeacherCache) -> Iterator[None]:
         lock.release()
 
 
-def _train(config: Config, source: Source, cache: TeacherCache) -> None:
+def _train(config: Config, source: DatasetIndex, cache: TeacherCache) -> None:
     """Trains in the cache itself, so that an interrupted training goes on in the next run that needs it."""
     log.info("teacher: no checkpoint was given, training one for %d epochs", config.teacher.fit.max_epochs)
     pl.seed_everything(config.teacher.seed, workers=True, verbose=False)
@@ -96,19 +96,19 @@ def _train(config: Config, source: Source, cache: TeacherCache) -> None:
     last = cache.folder / "checkpoints" / "last.ckpt"
     resume = last if last.is_file() else None
     trainer.fit(task, datamodule(config, source, "teacher"), ckpt_path=resume, weights_only=True)
-    keep(best_checkpoint(trainer), cache)
+    publish_checkpoint(best_checkpoint(trainer), cache)
 
 
 @rank_zero_only
-def keep(best: Path, cache: TeacherCache) -> None:
+def publish_checkpoint(best: Path, cache: TeacherCache) -> None:
     """Makes a checkpoint the teacher of every run that is configured alike."""
-    with written_whole(cache.checkpoint) as temporary:
+    with atomic_write(cache.checkpoint) as temporary:
         temporary.write_bytes(best.read_bytes())
 
 
-def teacher_cache(config: Config, source: Source) -> TeacherCache:
+def teacher_cache(config: Config, source: DatasetIndex) -> TeacherCache:
     """Returns the place of the teacher that this configuration trains."""
-    shaped_by = {
+    cache_key = {
         "network": config.teacher.network,
         "fit": asdict(config.teacher.fit),
         "training": asdict(config.teacher.training),
@@ -119,4 +119,4 @@ def teacher_cache(config: Config, source: Source) -> TeacherCache:
         "input_size": config.data.input_size,
         "code": code_digest(*(f"segdistill/{place}" for place in TEACHER_CODE)),
     }
-    return TeacherCache.of(Path(config.cache_dir), shaped_by)
+    return TeacherCache.of(Path(config.cache_dir), cache_key)

@@ -1,4 +1,4 @@
-"""One fit: a Lightning Trainer whose settings are chosen for the machine."""
+"""One fit: a Lightning Trainer whose settings are chosen for the trainer_config."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pytorch_lightning.strategies import Strategy
 
 from segdistill.callbacks import EpochLog, EpochSeed, RelocatableCheckpoint, RestoreBest, StopOnNonFinite
 from segdistill.config.schema import FitConfig, TrainerConfig
-from segdistill.engine.distributed import ExactDDP, launched_outside
+from segdistill.engine.distributed import UnpaddedEvalDDPStrategy, is_externally_launched
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import ConfigError
 from segdistill.utils.hardware import cpu_multiplies_bf16
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=7)  # others wait while the first process exports and times, or waits for a teacher itself
+DDP_TIMEOUT = timedelta(days=7)  # others wait while the first process exports and times, or waits for a teacher itself
 PROFILER_CLASSES: dict[str, type[Profiler]] = {
     "simple": SimpleProfiler,
     "advanced": AdvancedProfiler,
@@ -38,7 +38,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 def build_trainer(
     task: SegmentationTask,
     fit: FitConfig,
-    machine: TrainerConfig,
+    trainer_config: TrainerConfig,
     folder: Path,
     *,
     loggers: Sequence[Logger],
@@ -50,7 +50,7 @@ def build_trainer(
     Args:
         task: What will be trained.
         fit: Its budget.
-        machine: Accelerator and precision; "auto" is decided here.
+        trainer_config: Accelerator and precision; "auto" is decided here.
         folder: Of everything the fit leaves.
         loggers: Where metrics go.
         callbacks: What else runs; at the end of the fit they see the best weights.
@@ -63,10 +63,10 @@ def build_trainer(
     rates = [LearningRateMonitor(logging_interval="step")] if loggers else []
     always = [EpochSeed(seed), *rates, EpochLog(task.role), *progress, RestoreBest()]
     return pl.Trainer(
-        **_placement(machine),
+        **_strategy_kwargs(trainer_config),
         max_epochs=fit.max_epochs,
-        profiler=_profiler(machine, folder),
-        precision=choose_precision(machine),
+        profiler=_profiler(trainer_config, folder),
+        precision=choose_precision(trainer_config),
         default_root_dir=folder,
         logger=list(loggers),
         callbacks=[StopOnNonFinite(task.role), best, last, *always, *callbacks],
@@ -77,51 +77,55 @@ def build_trainer(
     )
 
 
-def require_accelerator(machine: TrainerConfig) -> None:
+def require_accelerator(trainer_config: TrainerConfig) -> None:
     """Check that the machine has what trainer.accelerator and trainer.devices ask for.
 
     Raises:
         ConfigError: If it has not.
     """
-    wanted = machine.accelerator
+    wanted = trainer_config.accelerator
     if wanted in ("gpu", "cuda", "mps"):
         there = torch.cuda.device_count() if wanted != "mps" else 0
         there += int(torch.backends.mps.is_available()) if wanted != "cuda" else 0
         if not there:
             raise ConfigError("trainer.accelerator", wanted, "torch finds none on this machine; auto takes what it has")
-        if machine.devices > there:
-            raise ConfigError("trainer.devices", machine.devices, f"this machine has {there}")
+        if trainer_config.devices > there:
+            raise ConfigError("trainer.devices", trainer_config.devices, f"this machine has {there}")
 
 
-def root_device(machine: TrainerConfig) -> torch.device:
+def root_device(trainer_config: TrainerConfig) -> torch.device:
     """Returns the device that a trainer computes on, in this process."""
-    return _strategy(machine).root_device
+    return _strategy(trainer_config).root_device
 
 
-def agreed(machine: TrainerConfig, said: T) -> T:
+def broadcast_from_rank_zero(trainer_config: TrainerConfig, said: T) -> T:
     """Returns, in every process of a training, what the first one says; a barrier, too."""
-    strategy = _strategy(machine)
+    strategy = _strategy(trainer_config)
     strategy.setup_environment()
     return strategy.broadcast(said)
 
 
-def _strategy(machine: TrainerConfig) -> Strategy:
-    return pl.Trainer(**_placement(machine), logger=False, enable_checkpointing=False).strategy
+def _strategy(trainer_config: TrainerConfig) -> Strategy:
+    return pl.Trainer(**_strategy_kwargs(trainer_config), logger=False, enable_checkpointing=False).strategy
 
 
-def _placement(machine: TrainerConfig) -> dict[str, Any]:
-    place = {"accelerator": machine.accelerator, "devices": machine.devices, "num_nodes": machine.num_nodes}
-    if machine.devices * machine.num_nodes == 1:
+def _strategy_kwargs(trainer_config: TrainerConfig) -> dict[str, Any]:
+    place = {
+        "accelerator": trainer_config.accelerator,
+        "devices": trainer_config.devices,
+        "num_nodes": trainer_config.num_nodes,
+    }
+    if trainer_config.devices * trainer_config.num_nodes == 1:
         return place
-    plugins = [] if launched_outside() else [LightningEnvironment()]
-    return {**place, "strategy": ExactDDP(timeout=PATIENCE), "plugins": plugins}
+    plugins = [] if is_externally_launched() else [LightningEnvironment()]
+    return {**place, "strategy": UnpaddedEvalDDPStrategy(timeout=DDP_TIMEOUT), "plugins": plugins}
 
 
-def _profiler(machine: TrainerConfig, folder: Path) -> Profiler | None:
+def _profiler(trainer_config: TrainerConfig, folder: Path) -> Profiler | None:
     """Writes what it has seen into `folder`: fit-profile.txt and the like."""
-    if machine.profiler is None:
+    if trainer_config.profiler is None:
         return None
-    return PROFILER_CLASSES[machine.profiler](dirpath=folder, filename="profile")
+    return PROFILER_CLASSES[trainer_config.profiler](dirpath=folder, filename="profile")
 
 
 def best_checkpoint(trainer: pl.Trainer) -> Path:
@@ -129,16 +133,16 @@ def best_checkpoint(trainer: pl.Trainer) -> Path:
     return Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
 
 
-def choose_precision(machine: TrainerConfig) -> Precision:
+def choose_precision(trainer_config: TrainerConfig) -> Precision:
     """Returns bf16 where the hardware multiplies it, else fp16 on CUDA, else float32; unless it is set."""
-    if machine.precision != "auto":
-        return cast(Precision, machine.precision)  # one of PRECISIONS
-    if machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+    if trainer_config.precision != "auto":
+        return cast(Precision, trainer_config.precision)  # one of PRECISIONS
+    if trainer_config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if machine.accelerator in ("auto", "cpu") and cpu_multiplies_bf16() else "32-true"
+    return "bf16-mixed" if trainer_config.accelerator in ("auto", "cpu") and cpu_multiplies_bf16() else "32-true"
 
 
-def calm_libraries() -> None:
+def filter_warnings() -> None:
     """Takes out what Lightning says of things that are chosen on purpose; warnings on anything else stay."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for reason in (

@@ -14,7 +14,7 @@ FLOATS = {"Div": np.divide, "Mul": np.multiply, "Sub": np.subtract, "Add": np.ad
 
 
 @dataclass(frozen=True)
-class BytesIn:
+class InputQuantization:
     """A normalisation that is (byte - zero_point) * scale for every channel.
 
     Attributes:
@@ -30,7 +30,7 @@ class BytesIn:
     zero_point: int
 
     @classmethod
-    def of(cls, graph: onnx.GraphProto) -> BytesIn | None:
+    def of(cls, graph: onnx.GraphProto) -> InputQuantization | None:
         """Follows the graph's picture as far as it is only shifted and scaled; None if that is not a byte's scale."""
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         levels = np.tile(np.arange(256, dtype=np.float64)[None, None, :, None], (1, 3, 1, 1))
@@ -48,7 +48,7 @@ class BytesIn:
         return cls._matching(first, last, levels) if cast else None
 
     @classmethod
-    def _matching(cls, first: str, last: str, levels: NDArray[np.float64]) -> BytesIn | None:
+    def _matching(cls, first: str, last: str, levels: NDArray[np.float64]) -> InputQuantization | None:
         scale = float((levels.max() - levels.min()) / 255)
         if scale <= 0:
             return None
@@ -63,7 +63,7 @@ class BytesIn:
         own = {"scale": np.array(self.scale, np.float32), "zero_point": np.array(self.zero_point, np.uint8)}
         return {self.last: [own]}
 
-    def shorten(self, graph: onnx.GraphProto) -> None:
+    def strip(self, graph: onnx.GraphProto) -> None:
         """Lets the quantised graph read the bytes themselves, wherever it quantises the normalised picture."""
         quantize = next((n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == self.last), None)
         if quantize is None:  # the first layer is in float32

@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
-from segdistill.inference.metadata import MOST_CLASSES
+from segdistill.inference.metadata import MAX_CLASSES
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.errors import UserError, first_line
-from segdistill.utils.io import written_whole
+from segdistill.utils.io import atomic_write
 
-LEAST_AGREEMENT = 0.999  # share of pixels with the same class
-LARGEST_LOGIT_ERROR = 1e-3
-LEAST_HALF_AGREEMENT = 0.99
+MIN_AGREEMENT = 0.999  # share of pixels with the same class
+MAX_LOGIT_ERROR = 1e-3
+MIN_FP16_AGREEMENT = 0.99
 
 
-class Deployable(nn.Module):
+class ExportWrapper(nn.Module):
     """A network with the interface that ships: pictures in, masks and logits out.
 
     Args:
@@ -60,9 +60,9 @@ class Agreement:
     logit_error: float
 
 
-def deployable(network: nn.Module) -> Deployable:
+def export_wrapper(network: nn.Module) -> ExportWrapper:
     """Returns a copy of a network as it ships: on the CPU, float32, eval."""
-    module = Deployable(copy.deepcopy(network)).cpu().float().eval()
+    module = ExportWrapper(copy.deepcopy(network)).cpu().float().eval()
     for layer in module.modules():
         if isinstance(getattr(layer, "inplace", None), bool):
             layer.inplace = False  # type: ignore[assignment] # the exporter undoes in-place operations, slowly
@@ -82,27 +82,27 @@ def export_onnx(network: nn.Module, path: Path, pictures: NDArray[np.uint8], met
         UserError: If the exporter fails, if they disagree, or if there are too many classes for uint8 masks; nothing
             is left at `path`.
     """
-    original = deployable(network).to(memory_format=torch.channels_last)
+    original = export_wrapper(network).to(memory_format=torch.channels_last)
     expected_mask, expected_logits = _run(original, pictures)
-    if expected_logits.shape[1] > MOST_CLASSES:
+    if expected_logits.shape[1] > MAX_CLASSES:
         raise UserError(f"{path}: {expected_logits.shape[1]} classes do not fit into a mask of 8 bits")
-    with written_whole(path) as temporary:
-        _write(deployable(network), temporary, pictures.shape[1:3], metadata)
+    with atomic_write(path) as temporary:
+        _write(export_wrapper(network), temporary, pictures.shape[1:3], metadata)
         exported = Segmenter(temporary)
         agreement = Agreement(
             pixels=float(np.mean(exported.masks(pictures) == expected_mask)),
             logit_error=float(np.abs(exported.logits(pictures) - expected_logits).max()),
         )
-        if not (agreement.pixels >= LEAST_AGREEMENT and agreement.logit_error <= LARGEST_LOGIT_ERROR):
+        if not (agreement.pixels >= MIN_AGREEMENT and agreement.logit_error <= MAX_LOGIT_ERROR):
             raise UserError(
                 f"{path}: not kept; ONNX Runtime and PyTorch agree on {agreement.pixels:.3%} of the pixels (at "
-                f"least {LEAST_AGREEMENT:.1%}) with a logit error of {agreement.logit_error:.1e} (at most "
-                f"{LARGEST_LOGIT_ERROR:.0e})"
+                f"least {MIN_AGREEMENT:.1%}) with a logit error of {agreement.logit_error:.1e} (at most "
+                f"{MAX_LOGIT_ERROR:.0e})"
             )
     return agreement
 
 
-def write_half(source: Path, path: Path, pictures: NDArray[np.uint8]) -> float:
+def export_fp16(source: Path, path: Path, pictures: NDArray[np.uint8]) -> float:
     """Writes a copy of an exported file that computes in float16, which GPUs do faster; inputs and outputs stay.
 
     Args:
@@ -119,17 +119,17 @@ def write_half(source: Path, path: Path, pictures: NDArray[np.uint8]) -> float:
     model = onnx.load(source)
     with _quiet():
         half = convert_float_to_float16(model, keep_io_types=True)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         onnx.checker.check_model(half, full_check=True)
         onnx.save(half, temporary)
         agreement = float(np.mean(Segmenter(temporary).masks(pictures) == Segmenter(source).masks(pictures)))
-        if not agreement >= LEAST_HALF_AGREEMENT:
+        if not agreement >= MIN_FP16_AGREEMENT:
             raise UserError(f"{path}: not kept; in float16 {agreement:.3%} of the pixels keep their class")
     return agreement
 
 
 @torch.no_grad()
-def _run(module: Deployable, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _run(module: ExportWrapper, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     mask, logits = module(torch.tensor(pictures))
     return mask.numpy(), logits.numpy()
 
@@ -146,12 +146,12 @@ def try_export(network: nn.Module, size: Sequence[int]) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.onnx"
-        _write(deployable(network), path, size, {}, optimize=False)
+        _write(export_wrapper(network), path, size, {}, optimize=False)
         Segmenter(path)
 
 
 def _write(
-    module: Deployable, path: Path, size: Sequence[int], metadata: Mapping[str, str], *, optimize: bool = True
+    module: ExportWrapper, path: Path, size: Sequence[int], metadata: Mapping[str, str], *, optimize: bool = True
 ) -> None:
     example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch of one could be taken for a constant
     free = torch.export.Dim.DYNAMIC

@@ -22,11 +22,11 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from segdistill.export.bias_correction import correct_biases, mean_inputs
-from segdistill.export.input_quantization import BytesIn
+from segdistill.export.input_quantization import InputQuantization
 from segdistill.export.saturation import require_portable, saturating_operands
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.errors import UserError
-from segdistill.utils.io import written_whole
+from segdistill.utils.io import atomic_write
 
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -129,7 +129,7 @@ def quantize_int8(
             activation_type=_plain(ACTIVATION_TYPE),
             saturates_without_vnni=bool(saturating_operands(model)),
         )
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             _describe(model, source, result, temporary)
     return result
 
@@ -139,7 +139,7 @@ class _Bench:
 
     Attributes:
         layers: Node of each layer with weights -> its module's name.
-        bytes_in: How the picture is normalised, if that is what quantisation would take back.
+        input_quantization: How the picture is normalised, if that is what quantisation would take back.
     """
 
     def __init__(self, source: Path, scratch: Path, calibration: Pictures, method: str, target: Target) -> None:
@@ -148,15 +148,15 @@ class _Bench:
         quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
         self.graph = onnx.load(self.prepared).graph
         self.means = mean_inputs(self.prepared, calibration)
-        self.bytes_in = BytesIn.of(self.graph)
+        self.input_quantization = InputQuantization.of(self.graph)
         self.layers = {node.name: _layer(node.input[1]) for node in self.graph.node if node.op_type in WEIGHTED}
 
     def quantized(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> Path:
         """Writes a file with some nodes quantised, into a place that the next call overwrites."""
         path = self.scratch / "quantized.onnx"
         options: dict[str, object] = {"CalibStridedMinMax": 1}  # one picture at a time, or every activation is kept
-        if self.bytes_in:
-            options["TensorQuantOverrides"] = self.bytes_in.parameters
+        if self.input_quantization:
+            options["TensorQuantOverrides"] = self.input_quantization.parameters
         quantize_static(
             self.prepared,
             path,
@@ -175,8 +175,8 @@ class _Bench:
         )
         model = onnx.load(path)
         correct_biases(model.graph, self.graph, self.means)
-        if self.bytes_in:
-            self.bytes_in.shorten(model.graph)
+        if self.input_quantization:
+            self.input_quantization.strip(model.graph)
         onnx.save(model, path)
         return path
 

@@ -24,23 +24,23 @@ from segdistill.inference.backends import RUNTIMES
 from segdistill.inference.round_buffer import Images, RoundBuffer
 from segdistill.inference.scoring import MaskScores
 from segdistill.utils.image import read_rgb, resized_rgb
-from segdistill.utils.worker import Serve, Worker, WorkerError
+from segdistill.utils.worker import Serve, SubprocessError, SubprocessWorker
 
 WARM_UP = 5  # untimed images before the first turn
-TURN = 8  # timed images a turn
+IMAGES_PER_ROUND = 8  # timed images a turn
 BATCHES = 5  # timed batches
 PAUSE_S = 0.05  # before a turn, for the last engine's threads to fall asleep
 HANGS_AFTER_S = 1800  # without an answer; a batch of a large network may well take minutes
 
 
 @dataclass(frozen=True)
-class Engine:
+class Backend:
     """Something that turns pictures into masks.
 
     Attributes:
         model: Whose weights it runs: "teacher", "student".
         name: How: one of RUNTIMES, and after a dash the precision: "pytorch", "onnxruntime-int8".
-        path: An exported `.onnx`, or a `Deployable` saved whole by `torch.save`.
+        path: An exported `.onnx`, or a `ExportWrapper` saved whole by `torch.save`.
         decodes: Begins with the picture's file, not with decoded pixels.
     """
 
@@ -61,7 +61,7 @@ class Measurement:
         error: Why it was given up, in one line; None where it went all the way.
     """
 
-    engine: Engine
+    engine: Backend
     latencies_ms: list[float] = field(default_factory=list)
     batches_ms: list[float] = field(default_factory=list)
     error: str | None = None
@@ -84,7 +84,7 @@ class Measurement:
 class _Runner:
     """An engine in its process, which is asked nothing more once it has failed."""
 
-    def __init__(self, engine: Engine, worker: Worker) -> None:
+    def __init__(self, engine: Backend, worker: SubprocessWorker) -> None:
         self.measurement, self._worker = Measurement(engine), worker
 
     @property
@@ -95,31 +95,31 @@ class _Runner:
         self._attempt(self._worker.wait_until_ready)
 
     def take_turn(self, indices: range) -> None:
-        self.measurement.latencies_ms += self._ask((indices.start, indices.stop)) or []
+        self.measurement.latencies_ms += self._call((indices.start, indices.stop)) or []
 
     def time_batch(self, size: int) -> float | None:
-        spent: float | None = self._ask(size)
+        spent: float | None = self._call(size)
         return spent
 
     def masks(self) -> NDArray[np.uint8] | None:
-        masks: NDArray[np.uint8] | None = self._ask(None)
+        masks: NDArray[np.uint8] | None = self._call(None)
         return masks
 
-    def _ask(self, request: tuple[int, int] | int | None) -> Any:
-        return self._attempt(lambda: self._worker.ask(request))
+    def _call(self, request: tuple[int, int] | int | None) -> Any:
+        return self._attempt(lambda: self._worker.call(request))
 
     def _attempt(self, step: Callable[[], Any]) -> Any:
         if not self.runs:
             return None
         try:
             return step()
-        except WorkerError as error:
+        except SubprocessError as error:
             self.measurement.error = error.reason.partition("\n")[0]
             return None
 
 
 def measure(
-    engines: Sequence[Engine], images: Images, scores: MaskScores, *, threads: int, batch_size: int = 1
+    engines: Sequence[Backend], images: Images, scores: MaskScores, *, threads: int, batch_size: int = 1
 ) -> list[Measurement]:
     """Runs every engine over every image, one at a time, and then over some batches.
 
@@ -132,7 +132,9 @@ def measure(
         threads: Cores each engine may use.
         batch_size: Images of a batch; 1 leaves the batches out.
     """
-    rounds = [range(start, min(start + TURN, len(images))) for start in range(0, len(images), TURN)]
+    rounds = [
+        range(start, min(start + IMAGES_PER_ROUND, len(images))) for start in range(0, len(images), IMAGES_PER_ROUND)
+    ]
     first_batch = range(min(batch_size, len(images)))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ExitStack() as stack:
@@ -142,7 +144,7 @@ def measure(
         runners = []
         for engine in engines:
             serving = (f"{engine.model} {engine.name}", _serve, engine, buffer.path, images.files, threads)
-            runners.append(_Runner(engine, stack.enter_context(Worker(*serving, timeout_s=HANGS_AFTER_S))))
+            runners.append(_Runner(engine, stack.enter_context(SubprocessWorker(*serving, timeout_s=HANGS_AFTER_S))))
         for runner in runners:
             runner.open()
         progress = stack.enter_context(Progress(*columns, transient=True))
@@ -185,7 +187,7 @@ def _time_batches(runners: Sequence[_Runner], size: int) -> None:
                 runner.measurement.batches_ms.append(spent)
 
 
-def _serve(engine: Engine, buffer: Path, files: Sequence[Path], threads: int) -> Serve:
+def _serve(engine: Backend, buffer: Path, files: Sequence[Path], threads: int) -> Serve:
     """Opens and warms an engine.
 
     A range of images is answered with latencies, a batch size with the milliseconds of a batch, None with the masks

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-MOST_CLASSES = 256  # ids are uint8
+MAX_CLASSES = 256  # ids are uint8
 EXCERPT = 60
 
 
@@ -17,8 +17,8 @@ def read_classes(metadata: Mapping[str, str]) -> list[str]:
         ValueError: If they are no list of names, or too many.
     """
     names = _parsed(metadata, "classes", "[]")
-    valid = isinstance(names, list) and len(names) <= MOST_CLASSES and all(isinstance(name, str) for name in names)
-    _require(valid, metadata, "classes", f"must be a list of at most {MOST_CLASSES} names")
+    valid = isinstance(names, list) and len(names) <= MAX_CLASSES and all(isinstance(name, str) for name in names)
+    _require(valid, metadata, "classes", f"must be a list of at most {MAX_CLASSES} names")
     return list(names)
 
 
@@ -29,8 +29,8 @@ def read_palette(metadata: Mapping[str, str]) -> list[list[int]]:
         ValueError: If they are no list of colours, or too many.
     """
     colours = _parsed(metadata, "palette", "[]")
-    valid = isinstance(colours, list) and len(colours) <= MOST_CLASSES and all(map(_is_colour, colours))
-    _require(valid, metadata, "palette", f"must be a list of at most {MOST_CLASSES} [R, G, B], each from 0 to 255")
+    valid = isinstance(colours, list) and len(colours) <= MAX_CLASSES and all(map(_is_colour, colours))
+    _require(valid, metadata, "palette", f"must be a list of at most {MAX_CLASSES} [R, G, B], each from 0 to 255")
     return [list(colour) for colour in colours]
 
 

@@ -23,7 +23,7 @@ from segdistill.inference.segmenter import Segmenter
 from segdistill.inference.video import VIDEO_SUFFIXES, read_frames
 from segdistill.utils.errors import UserError
 from segdistill.utils.image import IMAGE_SUFFIXES, ImageError, read_rgb
-from segdistill.utils.io import written_whole
+from segdistill.utils.io import atomic_write
 
 EXIT_USER_ERROR, EXIT_SKIPPED = 1, 3
 FRAME_MASK = re.compile(r"(.+)_\d{6,}\.png")
@@ -176,11 +176,11 @@ def _write(
 ) -> None:
     image = Image.fromarray(mask, "P")
     image.putpalette(palette.tobytes())
-    with written_whole(out / f"{name}.png") as temporary:
+    with atomic_write(out / f"{name}.png") as temporary:
         image.save(temporary, "PNG")
     if overlay is not None:
         blend = (1 - overlay) * picture + overlay * palette[mask]
-        with written_whole(out / f"{name}.overlay.jpg") as temporary:
+        with atomic_write(out / f"{name}.overlay.jpg") as temporary:
             Image.fromarray(blend.round().astype(np.uint8)).save(temporary, "JPEG", quality=92, subsampling=0)
 
 

@@ -14,11 +14,11 @@ from segdistill.losses.functional import (
     boundary_kl,
     channelwise_kl,
     dist,
-    feature_mimic,
+    hint_loss,
     pixelwise_kl,
 )
 from segdistill.losses.supervised import SupervisedLoss
-from segdistill.utils.interpolate import nearest, on_grid, resized
+from segdistill.utils.interpolate import interpolate_labels, interpolate_logits, resized
 
 LOGIT_TERMS: dict[str, Callable[..., Tensor]] = {
     "kl": pixelwise_kl,
@@ -28,7 +28,7 @@ LOGIT_TERMS: dict[str, Callable[..., Tensor]] = {
 }
 """(student_logits, teacher_logits, target, temperature=) -> scalar."""
 FEATURE_TERMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "features": feature_mimic,
+    "features": hint_loss,
     "attention": attention_transfer,
 }
 """(student_features, teacher_features, target) -> scalar."""
@@ -43,12 +43,12 @@ ALPHA_SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelOutput:
     """What a network says of a batch.
 
     Attributes:
         logits: [B, C, h, w], of any stride.
-        features: Outputs [B, C', h', w'] of the modules that are tapped, by module name.
+        features: Outputs [B, C', h', w'] of the modules that are capture_features, by module name.
     """
 
     logits: Tensor
@@ -78,7 +78,9 @@ class DistillationLoss(nn.Module):
         self.supervised, self.config = supervised, config
         self.adapter = None if channels is None else nn.Conv2d(*channels, 1, bias=False)
 
-    def forward(self, student: Answer, teacher: Answer, target: Tensor, *, progress: float = 0.0) -> dict[str, Tensor]:
+    def forward(
+        self, student: ModelOutput, teacher: ModelOutput, target: Tensor, *, progress: float = 0.0
+    ) -> dict[str, Tensor]:
         """Computes every term.
 
         Args:
@@ -101,14 +103,14 @@ class DistillationLoss(nn.Module):
         """Returns the terms' share at a progress from 0 to 1."""
         return self.config.alpha * ALPHA_SCHEDULES[self.config.alpha_schedule](progress)
 
-    def _term(self, name: str, term: TermConfig, student: Answer, teacher: Answer, target: Tensor) -> Tensor:
+    def _term(self, name: str, term: TermConfig, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         if name in LOGIT_TERMS:
             grid = teacher.logits.shape[-2:]
             temperature = self.config.temperature if term.temperature is None else term.temperature
-            logits = on_grid(student.logits, grid), teacher.logits
-            return LOGIT_TERMS[name](*logits, nearest(target, grid), temperature=temperature)
+            logits = interpolate_logits(student.logits, grid), teacher.logits
+            return LOGIT_TERMS[name](*logits, interpolate_labels(target, grid), temperature=temperature)
         learnt, known = student.features[str(term.student)], teacher.features[str(term.teacher)]
         if name == ADAPTED and self.adapter is not None:
             learnt = self.adapter(learnt)
         grid = known.shape[-2:]
-        return FEATURE_TERMS[name](on_grid(learnt, grid), known, nearest(target, grid))
+        return FEATURE_TERMS[name](interpolate_logits(learnt, grid), known, interpolate_labels(target, grid))

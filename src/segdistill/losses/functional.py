@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMALLEST_RESIDUE = 1e-12  # keeps the focal weight's gradient finite where a pixel is already certain
-SMALLEST_VARIATION = 1e-16  # a sum of squares below it has no direction in float32
+MIN_RESIDUE = 1e-12  # keeps the focal weight's gradient finite where a pixel is already certain
+MIN_VARIATION = 1e-16  # a sum of squares below it has no direction in float32
 
 
 def pixelwise_kl(
@@ -185,7 +185,7 @@ def border_weight(target: Tensor, reach: int, ignore_index: int = 255) -> Tensor
     return weight * valid / (reach + 1)
 
 
-def feature_mimic(
+def hint_loss(
     student_features: Tensor, teacher_features: Tensor, target: Tensor | None = None, *, ignore_index: int = 255
 ) -> Tensor:
     """Half the mean squared difference of two feature maps.
@@ -257,7 +257,7 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float, ignore_index: int = 2
         Scalar, in nats.
     """
     nats = _pixel_cross_entropy(logits, target, ignore_index)
-    residue = (-torch.expm1(-nats)).clamp_min(SMALLEST_RESIDUE)
+    residue = (-torch.expm1(-nats)).clamp_min(MIN_RESIDUE)
     return _mean_over_valid(residue**gamma * nats, target, ignore_index)
 
 
@@ -291,7 +291,7 @@ def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Pearson's, along `dim`; 0, with a gradient of 0, where one of them does not vary."""
     a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
     # Two roots, not the root of a product: its gradient would overflow long before theirs.
-    of_a, of_b = (x.square().sum(dim).clamp_min(SMALLEST_VARIATION).rsqrt() for x in (a, b))
+    of_a, of_b = (x.square().sum(dim).clamp_min(MIN_VARIATION).rsqrt() for x in (a, b))
     return (a * b).sum(dim) * of_a * of_b
 
 

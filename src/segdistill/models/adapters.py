@@ -17,11 +17,11 @@ from segdistill.utils.interpolate import resized
 
 ENCODERS = ("backbone", "encoder", "segformer")
 """What networks call the part that was trained before: torchvision, segmentation-models-pytorch, transformers."""
-NO_WEIGHTS = {"pretrained": False, "weights": None, "weights_backbone": None, "encoder_weights": None}
+NO_PRETRAINED = {"pretrained": False, "weights": None, "weights_backbone": None, "encoder_weights": None}
 """What timm, torchvision and segmentation-models-pytorch call the weights that others are about to replace."""
 
 
-class External(nn.Module):
+class SegmentationModelAdapter(nn.Module):
     """A network that was written elsewhere, in the form that teachers and students have here.
 
     It normalises the image, takes the logits out of whatever the network returns (a tensor, torchvision's dictionary
@@ -64,7 +64,7 @@ class External(nn.Module):
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1), persistent=False)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> External:
+    def __deepcopy__(self, memo: dict[int, Any]) -> SegmentationModelAdapter:
         """An ordinary copy; only a pickle has the network built anew."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
@@ -80,7 +80,7 @@ class External(nn.Module):
         """Builds the network anew, without fetching the weights that are about to be replaced."""
         weights = state.pop("weights")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        options = {key: NO_WEIGHTS.get(key, value) for key, value in self.options.items()}
+        options = {key: NO_PRETRAINED.get(key, value) for key, value in self.options.items()}
         self.network = _built(self._located, self.factory, options).train(self.training)
         missing = self.network.load_state_dict(weights, strict=False, assign=True).missing_keys
         if missing:  # what is left over belongs to heads that only pretrained networks have
@@ -94,9 +94,9 @@ class External(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits [B, C, H, W] of float32 [B, 3, H, W] in [0, 1]."""
-        return resized(self.native_logits(image), image.shape[-2:])
+        return resized(self.lowres_logits(image), image.shape[-2:])
 
-    def native_logits(self, image: Tensor) -> Tensor:
+    def lowres_logits(self, image: Tensor) -> Tensor:
         """Returns logits [B, C, h, w] as the network gives them; those of a padded image are cut, at its size."""
         height, width = image.shape[-2:]
         normalised = (image - self.mean) / self.std

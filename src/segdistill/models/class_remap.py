@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segdistill.models.output import native_logits
+from segdistill.models.output import lowres_logits
 
 
-class MergedClasses(nn.Module):
+class ClassRemap(nn.Module):
     """A network whose classes are merged into fewer.
 
     The logit of a merged class is the logarithm of the sum of its members' exponentials, so that probabilities add up;
@@ -29,9 +29,9 @@ class MergedClasses(nn.Module):
         """Returns logits [B, len(groups), H, W] of float32 [B, 3, H, W]."""
         return self._merged(self.network(image))
 
-    def native_logits(self, image: Tensor) -> Tensor:
+    def lowres_logits(self, image: Tensor) -> Tensor:
         """Returns logits [B, len(groups), h, w] at the network's own stride."""
-        return self._merged(native_logits(self.network, image))
+        return self._merged(lowres_logits(self.network, image))
 
     def _merged(self, logits: Tensor) -> Tensor:
         return torch.stack([logits[:, group].float().logsumexp(dim=1) for group in self.groups], dim=1)

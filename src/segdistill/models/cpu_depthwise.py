@@ -33,7 +33,7 @@ class DepthwiseConv2d(nn.Conv2d):
         return self.stride[0], int(self.padding[0]), self.dilation[0]
 
 
-def quicken_depthwise(network: nn.Module) -> None:
+def replace_depthwise_convs(network: nn.Module) -> None:
     """Turns depthwise convolutions into DepthwiseConv2d, in place; weights and results stay as they are.
 
     Args:

@@ -126,9 +126,9 @@ class _DeepLab(nn.Module):
         Returns:
             Logits [B, C, H, W].
         """
-        return resized(self.native_logits(image), image.shape[-2:])
+        return resized(self.lowres_logits(image), image.shape[-2:])
 
-    def native_logits(self, image: Tensor) -> Tensor:
+    def lowres_logits(self, image: Tensor) -> Tensor:
         """Returns logits [B, C, h, w] at the head's stride, of float32 [B, 3, H, W] in [0, 1]."""
         logits: Tensor = self.head(*self.backbone(image))
         return logits

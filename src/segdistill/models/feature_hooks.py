@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segdistill.models.output import PROBE_SIZE, evaluated, native_logits
+from segdistill.models.output import PROBE_SIZE, evaluated, lowres_logits
 from segdistill.utils.errors import UserError
 
 
 @contextmanager
-def tapped(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+def capture_features(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Collects what the named modules return, for as long as the context lasts.
 
     Args:
@@ -43,7 +43,7 @@ def tapped(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Any]]
 
 
 @torch.no_grad()
-def tap_channels(network: nn.Module, name: str, key: str) -> int:
+def feature_channels(network: nn.Module, name: str, key: str) -> int:
     """Returns the channels of the feature map that a module gives, after trying it on a small picture.
 
     Args:
@@ -58,8 +58,8 @@ def tap_channels(network: nn.Module, name: str, key: str) -> int:
     if name not in known:
         near = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.4)) or ", ".join(known[:5])
         raise UserError(f"{key}={name}: {type(network).__name__} has no such module; near: {near}")
-    with evaluated(network), tapped(network, [name]) as seen:
-        native_logits(network, torch.zeros(1, 3, *PROBE_SIZE))
+    with evaluated(network), capture_features(network, [name]) as seen:
+        lowres_logits(network, torch.zeros(1, 3, *PROBE_SIZE))
     output = seen.get(name)
     if not isinstance(output, Tensor) or output.ndim != 4:
         raise UserError(f"{key}={name}: gives no feature map [B, C, H, W]; take a module inside it, or after it")

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segdistill.models.feature_hooks import tapped
-from segdistill.models.fusion import folded
-from segdistill.models.output import native_logits
+from segdistill.models.feature_hooks import capture_features
+from segdistill.models.fusion import fuse_conv_bn
+from segdistill.models.output import lowres_logits
 from segdistill.utils.errors import UserError, first_line
 
 NETWORK_PREFIX = "network."
@@ -42,9 +42,9 @@ class FrozenTeacher:
     def __call__(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns native logits [B, C, h, w] of float32 [B, 3, H, W], and what the taps saw, by name."""
         if self._quick is None:
-            self._quick = folded(self.network, image, keep=self.taps)
-        with tapped(self._quick, self.taps) as features:
-            return native_logits(self._quick, image), features
+            self._quick = fuse_conv_bn(self.network, image, keep=self.taps)
+        with capture_features(self._quick, self.taps) as features:
+            return lowres_logits(self._quick, image), features
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> None:
         """Moves the network in place."""
@@ -123,9 +123,9 @@ class TeacherCache:
     folder: Path
 
     @classmethod
-    def of(cls, cache_dir: Path, shaped_by: Mapping[str, Any]) -> TeacherCache:
+    def of(cls, cache_dir: Path, cache_key: Mapping[str, Any]) -> TeacherCache:
         """Returns the place for everything that shaped the teacher: network, data, budget, loss, seed."""
-        canonical = json.dumps(shaped_by, sort_keys=True)
+        canonical = json.dumps(cache_key, sort_keys=True)
         return cls(cache_dir / "teachers" / hashlib.sha256(canonical.encode()).hexdigest()[:16])
 
     @property

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from segdistill.models.feature_hooks import tapped
-from segdistill.models.output import native_logits
+from segdistill.models.feature_hooks import capture_features
+from segdistill.models.output import lowres_logits
 
 TOLERANCE = 1e-2
 """Largest difference of an answer, as a share of the largest of them: TF32's rounding, with room."""
 
 
 @torch.no_grad()
-def folded(network: nn.Module, image: Tensor, keep: Iterable[str] = ()) -> nn.Module:
+def fuse_conv_bn(network: nn.Module, image: Tensor, keep: Iterable[str] = ()) -> nn.Module:
     """Returns a quicker copy of a network in eval mode.
 
     Each BatchNorm that is the only one to read a convolution's output becomes part of that convolution. Which those
@@ -44,8 +44,8 @@ def folded(network: nn.Module, image: Tensor, keep: Iterable[str] = ()) -> nn.Mo
 
 
 def _answers(network: nn.Module, example: Tensor, taps: Iterable[str]) -> list[Tensor]:
-    with tapped(network, taps) as features:
-        return [native_logits(network, example), *features.values()]
+    with capture_features(network, taps) as features:
+        return [lowres_logits(network, example), *features.values()]
 
 
 def _followers(network: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
@@ -65,7 +65,7 @@ def _followers(network: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.C
 
     hooks = [m.register_forward_hook(note_output) for m in network.modules() if isinstance(m, nn.Conv2d)]
     hooks += [m.register_forward_pre_hook(note_input) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    native_logits(network, example)
+    lowres_logits(network, example)
     for hook in hooks:
         hook.remove()
     readers = Counter(found.values())

@@ -15,21 +15,21 @@ PROBE_SIZE = (75, 98)
 
 
 @runtime_checkable
-class HasNativeLogits(Protocol):
+class HasLowresLogits(Protocol):
     """A network that can give its logits before they are resized to the image."""
 
-    def native_logits(self, image: Tensor) -> Tensor:
+    def lowres_logits(self, image: Tensor) -> Tensor:
         """Returns logits [B, C, h, w] of float32 [B, 3, H, W]."""
 
 
-def native_logits(network: nn.Module, image: Tensor) -> Tensor:
+def lowres_logits(network: nn.Module, image: Tensor) -> Tensor:
     """Returns logits [B, C, h, w]: at the network's own stride where it can tell, otherwise at the image's size.
 
     Args:
         network: `forward(image) -> logits [B, C, H, W]`.
         image: float32 [B, 3, H, W].
     """
-    logits: Tensor = network.native_logits(image) if isinstance(network, HasNativeLogits) else network(image)
+    logits: Tensor = network.lowres_logits(image) if isinstance(network, HasLowresLogits) else network(image)
     return logits
 
 
@@ -46,7 +46,7 @@ def evaluated(network: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def check_logits(network: nn.Module, num_classes: int, name: str) -> None:
+def validate_output_shape(network: nn.Module, num_classes: int, name: str) -> None:
     """Tries a network on a small picture whose sides are no powers of two.
 
     Args:
@@ -64,12 +64,12 @@ def check_logits(network: nn.Module, num_classes: int, name: str) -> None:
         except Exception as error:  # a network may refuse a size in any way
             raise UserError(
                 f"{name}: fails on a picture of {size} ({first_line(error)}); networks that take multiples "
-                "of 32 alone need `multiple_of: 32` of segdistill.models.External"
+                "of 32 alone need `multiple_of: 32` of segdistill.models.SegmentationModelAdapter"
             ) from error
     found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != [1, num_classes, *PROBE_SIZE]:
         wanted = f"[1, {num_classes}, {PROBE_SIZE[0]}, {PROBE_SIZE[1]}]"
         raise UserError(
             f"{name}: of a picture of {size} it gives {found}, not logits {wanted}; "
-            "segdistill.models.External adapts networks that were written elsewhere"
+            "segdistill.models.SegmentationModelAdapter adapts networks that were written elsewhere"
         )

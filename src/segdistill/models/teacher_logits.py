@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segdistill.models.frozen_teacher import FrozenTeacher
-from segdistill.models.output import evaluated, native_logits
+from segdistill.models.output import evaluated, lowres_logits
 from segdistill.utils.errors import UserError
-from segdistill.utils.io import read_object, write_json, written_whole
+from segdistill.utils.io import atomic_write, read_object, write_json
 
 LARGEST = torch.finfo(torch.float16).max
 MANIFEST = "manifest.json"
@@ -28,7 +28,7 @@ def logits_shape(network: nn.Module, size: Sequence[int]) -> tuple[int, ...]:
     """Returns [C, h, w] of a network's native logits of a picture [H, W]; the network is left as it is."""
     device = next(network.parameters()).device
     with evaluated(network):
-        return tuple(native_logits(network, torch.zeros(1, 3, *size, device=device)).shape[1:])
+        return tuple(lowres_logits(network, torch.zeros(1, 3, *size, device=device)).shape[1:])
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -40,7 +40,7 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def computed(teacher: FrozenTeacher, images: Iterable[Tensor]) -> Iterator[NDArray[np.float16]]:
+def predict_logits(teacher: FrozenTeacher, images: Iterable[Tensor]) -> Iterator[NDArray[np.float16]]:
     """Yields the logits of each picture of the batches float32 [B, 3, H, W]; what float16 cannot hold is clamped."""
     for image in images:
         logits, _ = teacher(image)
@@ -48,7 +48,7 @@ def computed(teacher: FrozenTeacher, images: Iterable[Tensor]) -> Iterator[NDArr
 
 
 @dataclass(frozen=True)
-class LogitFolder:
+class DiskLogitStore:
     """One `.npy` a picture, each written whole, so that an interrupted computation goes on where it was.
 
     Attributes:
@@ -62,7 +62,7 @@ class LogitFolder:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, cache_dir: Path, made_from: Mapping[str, Any], count: int, shape: tuple[int, ...]) -> LogitFolder:
+    def of(cls, cache_dir: Path, made_from: Mapping[str, Any], count: int, shape: tuple[int, ...]) -> DiskLogitStore:
         """Returns the place for the logits of one teacher on one data set.
 
         Raises:
@@ -89,7 +89,7 @@ class LogitFolder:
 
     def keep(self, index: int, logits: NDArray[np.float16]) -> None:
         """Writes the logits of one picture."""
-        with written_whole(self._path(index)) as temporary, temporary.open("wb") as file:
+        with atomic_write(self._path(index)) as temporary, temporary.open("wb") as file:
             np.save(file, logits)
 
     def __getitem__(self, index: int) -> Tensor:

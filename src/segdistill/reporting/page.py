@@ -22,9 +22,9 @@ from segdistill import __version__
 from segdistill.reporting.curves import read_curves
 from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy, training_curves
 from segdistill.reporting.findings import count_of, failures, run_warnings, scored_classes, selected_on, split_label
-from segdistill.reporting.results import Row, read_confusions, read_failures, read_results, yardstick
+from segdistill.reporting.results import Row, baseline_row, read_confusions, read_failures, read_results
 from segdistill.utils.image import read_rgb
-from segdistill.utils.io import written_whole
+from segdistill.utils.io import atomic_write
 
 PICTURE_WIDTH, PICTURES = 1400, 8
 DPI = 160
@@ -58,7 +58,7 @@ def write_report(run_dir: Path) -> Path:
     label = split_label(split, selected_on(split))
     figures = _figures(run_dir, rows, label)
     for name, figure in figures.items():
-        with written_whole(run_dir / "figures" / f"{name}.png") as temporary:
+        with atomic_write(run_dir / "figures" / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
     overrides = _overrides(run_dir)
     page = (
@@ -66,7 +66,7 @@ def write_report(run_dir: Path) -> Path:
         .get_template("report.html.j2")
         .render(
             name=run_dir.resolve().name,
-            reference=yardstick(rows) if rows else None,
+            reference=baseline_row(rows) if rows else None,
             split=label,
             images=split_label(split, selected_on(split), "images"),
             warnings=[*run_warnings(rows), *failures(failed)],
@@ -85,13 +85,13 @@ def write_report(run_dir: Path) -> Path:
         )
     )
     path = run_dir / "report.html"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:
-    return [_line(row, yardstick(rows)) for row in rows]
+    return [_line(row, baseline_row(rows)) for row in rows]
 
 
 def _line(row: Row, reference: Row) -> Line:

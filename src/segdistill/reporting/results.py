@@ -126,6 +126,6 @@ def read_confusions(run_dir: Path) -> dict[str, NDArray[np.int64]]:
 YARDSTICK = "onnxruntime-fp32"
 
 
-def yardstick(rows: Sequence[Row]) -> Row:
+def baseline_row(rows: Sequence[Row]) -> Row:
     """Returns the row that others are compared with: the teacher's float32 file, or what comes nearest to it."""
     return min(rows, key=lambda row: (row.model != "teacher", row.engine != YARDSTICK, row.engine != "pytorch"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from segdistill.reporting.findings import failures, run_warnings, scored_classes, split_label
-from segdistill.reporting.results import FailedRow, Row, yardstick
+from segdistill.reporting.results import FailedRow, Row, baseline_row
 from segdistill.utils.console import caption, compact_table
 
 SCORES = ("overall", "mean", "freqw", "mIoU", "agree", "MB", "p50", "p95", "faster")
@@ -33,7 +33,7 @@ def results_table(rows: Sequence[Row], failed: Sequence[FailedRow] = ()) -> Tabl
             row.engine,
             *("-" if value is None else f"{100 * value:.2f}" for value in shares),
             *map(_brief, (row.file_mb, row.latency_ms_p50, row.latency_ms_p95)),
-            f"{yardstick(rows).latency_ms_p50 / row.latency_ms_p50:.1f}x",
+            f"{baseline_row(rows).latency_ms_p50 / row.latency_ms_p50:.1f}x",
         )
     for failure in failed:
         table.add_row(failure.model, failure.engine, "failed", *["-"] * (len(SCORES) - 1))
@@ -57,7 +57,7 @@ def _title(rows: Sequence[Row]) -> str:
 def _legend(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
-    reference = yardstick(rows)
+    reference = baseline_row(rows)
     sizes = {row.model: f"{row.model}: {row.params / 1e6:.2f} M parameters, {row.gmacs:.2f} GMACs" for row in rows}
     return [
         "accuracies and agreement with PyTorch in %, p50 and p95 in ms, "

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segdistill.losses.distillation import Answer, DistillationLoss
+from segdistill.losses.distillation import DistillationLoss, ModelOutput
 from segdistill.metrics import SegmentationMetrics
-from segdistill.models.feature_hooks import tapped
+from segdistill.models.feature_hooks import capture_features
 from segdistill.models.frozen_teacher import FrozenTeacher
-from segdistill.models.output import native_logits
+from segdistill.models.output import lowres_logits
 from segdistill.tasks.segmentation import Batch, SegmentationTask
 
 
@@ -52,7 +52,7 @@ class DistillationTask(SegmentationTask):
         """Counts a batch for both networks."""
         super().test_step(batch, batch_idx)
         image, target = batch
-        self.teacher_metrics.update(self.teacher.network(self.laid_out(image)), target)
+        self.teacher_metrics.update(self.teacher.network(self.to_memory_format(image)), target)
 
     def on_test_epoch_end(self) -> None:
         """Logs `test/miou` and its companions, and `test/teacher_miou` and its own."""
@@ -64,7 +64,7 @@ class DistillationTask(SegmentationTask):
         self.progress = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         self.log("train/alpha", self.distillation.alpha(self.progress))
 
-    def losses(self, image: Tensor, target: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
+    def compute_losses(self, image: Tensor, target: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
         """Returns the supervised loss, every distillation term, and their weighted sum.
 
         Args:
@@ -72,9 +72,9 @@ class DistillationTask(SegmentationTask):
             target: int64 [B, H, W].
             known: The teacher's logits [B, C, h, w]; None runs the teacher.
         """
-        image = self.laid_out(image)
-        with tapped(self.network, self.taps) as features:
-            student = Answer(native_logits(self.network, image), features)
-        teacher = Answer(*self.teacher(image)) if known is None else Answer(known)
+        image = self.to_memory_format(image)
+        with capture_features(self.network, self.taps) as features:
+            student = ModelOutput(lowres_logits(self.network, image), features)
+        teacher = ModelOutput(*self.teacher(image)) if known is None else ModelOutput(known)
         terms: dict[str, Tensor] = self.distillation(student, teacher, target, progress=self.progress)
         return terms

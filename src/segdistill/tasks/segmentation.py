@@ -15,10 +15,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from segdistill.config.schema import ScheduleConfig
-from segdistill.data.labels import VOID
+from segdistill.data.labels import IGNORE_INDEX
 from segdistill.losses.supervised import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics
-from segdistill.models.cpu_depthwise import quicken_depthwise
+from segdistill.models.cpu_depthwise import replace_depthwise_convs
 
 Role = Literal["teacher", "student"]
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
@@ -51,7 +51,7 @@ class SegmentationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        quicken_depthwise(network)
+        replace_depthwise_convs(network)
         self.network = network.to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
         self.supervised_loss, self.optimizer_factory, self.schedule = loss, optimizer, schedule
@@ -67,21 +67,21 @@ class SegmentationTask(pl.LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns the network's logits [B, C, H, W]."""
-        logits: Tensor = self.network(self.laid_out(image))
+        logits: Tensor = self.network(self.to_memory_format(image))
         return logits
 
-    def laid_out(self, image: Tensor) -> Tensor:
+    def to_memory_format(self, image: Tensor) -> Tensor:
         """Returns the image in the networks' memory format."""
         return image.contiguous(memory_format=self.memory_format)
 
-    def losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def compute_losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Returns the named terms of one training step; `loss` is the one that is minimised."""
         supervised = self.supervised_loss(self(image), target)
         return {"loss": supervised, "loss_supervised": supervised}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on a batch of what `losses` takes."""
-        terms = self.losses(*batch)
+        terms = self.compute_losses(*batch)
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         return terms["loss"]
@@ -91,7 +91,9 @@ class SegmentationTask(pl.LightningModule):
         image, target = batch
         logits = self(image)
         self.val_metrics.update(logits, target)
-        counted = (target != VOID).sum()  # the loss is a mean over these; so weighed, no batch size changes its mean
+        counted = (
+            target != IGNORE_INDEX
+        ).sum()  # the loss is a mean over these; so weighed, no batch size changes its mean
         self.val_loss.update(self.supervised_loss(logits, target), counted)
 
     def on_validation_epoch_end(self) -> None:

@@ -18,7 +18,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path for a file or folder that takes its final name only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     host = platform.node().replace(".", "-")
@@ -70,7 +70,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented JSON; NaN is not JSON and raises ValueError."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

@@ -18,7 +18,7 @@ STOP_TIMEOUT_S = 10
 Serve = Callable[[Any], Any]
 
 
-class WorkerError(RuntimeError):
+class SubprocessError(RuntimeError):
     """A worker that failed, died or hangs; its message begins with the worker's name.
 
     Attributes:
@@ -30,7 +30,7 @@ class WorkerError(RuntimeError):
         self.reason = reason
 
 
-class Worker:
+class SubprocessWorker:
     """The caller's end of a process that answers requests; a context manager.
 
     Args:
@@ -46,7 +46,7 @@ class Worker:
         self._connection, child = context.Pipe()
         self._process = context.Process(target=_serve, args=(child, build, args))
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> SubprocessWorker:
         try:
             with in_one_piece():
                 self._process.start()
@@ -70,15 +70,15 @@ class Worker:
         """Returns when the function is built.
 
         Raises:
-            WorkerError: If that fails.
+            SubprocessError: If that fails.
         """
         self._receive()
 
-    def ask(self, request: Any) -> Any:
+    def call(self, request: Any) -> Any:
         """Returns the answer to a request.
 
         Raises:
-            WorkerError: If the function fails, or its process dies or hangs; it is not to be asked again.
+            SubprocessError: If the function fails, or its process dies or hangs; it is not to be asked again.
         """
         with self._alive():
             self._connection.send(request)
@@ -88,10 +88,10 @@ class Worker:
         with self._alive():
             if not self._connection.poll(self.timeout_s):
                 self._process.kill()
-                raise WorkerError(self.name, f"gave no answer within {self.timeout_s:g} s")
+                raise SubprocessError(self.name, f"gave no answer within {self.timeout_s:g} s")
             answer = self._connection.recv()
         if isinstance(answer, Exception):
-            raise WorkerError(self.name, str(answer)) from answer
+            raise SubprocessError(self.name, str(answer)) from answer
         return answer
 
     @contextmanager
@@ -102,7 +102,7 @@ class Worker:
             self._process.join(STOP_TIMEOUT_S)
             code = self._process.exitcode
             ended = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"
-            raise WorkerError(self.name, f"its process {ended}") from None
+            raise SubprocessError(self.name, f"its process {ended}") from None
 
 
 def _serve(connection: Connection, build: Callable[..., Serve], args: tuple[Any, ...]) -> None:

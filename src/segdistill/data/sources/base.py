@@ -38,14 +38,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetIndex:
     """A checked data set.
 
     Attributes:
         name: What the data is called in metadata and logs.
         labels: Its classes.
         splits: The samples of `train`, `val` and, where there is one, `test`.
-        values: int16 [256], mask value -> class id or VOID.
+        values: int16 [256], mask value -> class id or IGNORE_INDEX.
         fingerprint: Changes when any picture, mask or class does, as they are decoded.
     """
 
@@ -56,15 +56,15 @@ class Source:
     fingerprint: str
 
     @property
-    def report_split(self) -> str:
+    def eval_split(self) -> str:
         """The split that results are reported on: `test`, or `val` where there is no test split."""
         return "test" if "test" in self.splits else "val"
 
-    def overfitting(self) -> Source:
+    def overfitting(self) -> DatasetIndex:
         """Returns the same with the training pictures as every split."""
         return self._with(dict.fromkeys(self.splits, self.splits["train"]), "overfitting")
 
-    def limited(self, count: int) -> Source:
+    def limited(self, count: int) -> DatasetIndex:
         """Returns the same with at most `count` pictures of each split, evenly spaced."""
         splits = {}
         for name, samples in self.splits.items():
@@ -72,7 +72,7 @@ class Source:
             splits[name] = [samples[index * len(samples) // kept] for index in range(kept)]
         return self._with(splits, str(count))
 
-    def _with(self, splits: dict[str, list[Sample]], change: str) -> Source:
+    def _with(self, splits: dict[str, list[Sample]], change: str) -> DatasetIndex:
         fingerprint = hashlib.sha256(f"{self.fingerprint} {change}".encode()).hexdigest()
         return replace(self, splits=splits, fingerprint=fingerprint)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from segdistill.config.schema import FolderConfig
 from segdistill.data.check import check_splits, raise_if_any
-from segdistill.data.labels import label_set, value_table
-from segdistill.data.sources.base import Sample, Source
+from segdistill.data.labels import label_lut, label_set
+from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.utils.errors import UserError
 from segdistill.utils.image import IMAGE_SUFFIXES
 
 MASK_SUFFIXES = (".png", ".bmp")
 
 
-def open_folder(config: FolderConfig, cache_dir: Path) -> Source:
+def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
     """Pairs and checks every file of every split; a check that passed is remembered in `cache_dir`.
 
     Raises:
@@ -25,11 +25,11 @@ def open_folder(config: FolderConfig, cache_dir: Path) -> Source:
     """
     root = Path(config.root)
     splits = {name: pair(root / part.images, root / part.masks) for name, part in config.splits.items()}
-    values = value_table(config.classes, config.void)
+    values = label_lut(config.classes, config.void)
     labels = label_set(tuple(config.classes), config.palette)
     checksum = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
     identity = json.dumps([checksum, values.tolist(), labels.names, {k: len(v) for k, v in splits.items()}])
-    return Source(
+    return DatasetIndex(
         name=root.resolve().name,
         labels=labels,
         splits=splits,

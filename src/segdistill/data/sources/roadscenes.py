@@ -15,18 +15,18 @@ from rich.progress import track
 
 from roadscenes.dataset import SceneFile, scene_paths, write_scene
 from segdistill.config.schema import RoadScenesConfig
-from segdistill.data.labels import ROAD_SCENES, value_table
-from segdistill.data.sources.base import Sample, Source
+from segdistill.data.labels import ROAD_SCENES, label_lut
+from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.utils.code import code_digest
 from segdistill.utils.hardware import cpu_count
 from segdistill.utils.interruption import in_one_piece
-from segdistill.utils.io import write_json, written_whole
+from segdistill.utils.io import atomic_write, write_json
 
 MANIFEST = "manifest.json"
 log = logging.getLogger(__name__)
 
 
-def open_scenes(config: RoadScenesConfig, cache_dir: Path) -> Source:
+def open_scenes(config: RoadScenesConfig, cache_dir: Path) -> DatasetIndex:
     """Renders every split into `cache_dir`, or takes what an earlier run rendered there, if it is intact."""
     counts = {"train": config.train, "val": config.val, "test": config.test}
     folders = {
@@ -34,11 +34,11 @@ def open_scenes(config: RoadScenesConfig, cache_dir: Path) -> Source:
         for split, count in counts.items()
     }
     manifests = [(folder / MANIFEST).read_bytes() for folder in folders.values()]
-    return Source(
+    return DatasetIndex(
         name="RoadScenes",
         labels=ROAD_SCENES,
         splits={split: _samples(folder, counts[split]) for split, folder in folders.items()},
-        values=value_table({name: index for index, name in enumerate(ROAD_SCENES.names)}, void=()),
+        values=label_lut({name: index for index, name in enumerate(ROAD_SCENES.names)}, void=()),
         fingerprint=hashlib.sha256(b"".join(manifests)).hexdigest(),
     )
 
@@ -71,7 +71,7 @@ def _intact(folder: Path) -> bool:
 
 def _render(folder: Path, seed: int, split: str, count: int, size: tuple[int, int]) -> None:
     """Renders on every core. Spawned processes, because a fork of a process with threads may hang."""
-    with written_whole(folder) as temporary:
+    with atomic_write(folder) as temporary:
         scenes = [SceneFile(temporary, seed, split, index, size) for index in range(count)]
         with ProcessPoolExecutor(min(cpu_count(), count), mp_context=get_context("spawn")) as pool:
             with in_one_piece():

@@ -10,7 +10,7 @@ from typing import Any
 
 from scipy.stats import t
 
-from segdistill.reporting.sweep.jobs import REPETITION, TEACHER_SCORE, Jobs, Setting
+from segdistill.reporting.sweep.jobs import REPETITION, TEACHER_SCORE, ConfigGroup, Jobs
 
 METHOD, UNDISTILLED = "distill", "none"
 CONFIDENCE = 0.95
@@ -18,7 +18,7 @@ SAME_TEACHER_DIGITS = 4  # of its score: two processors round a few pixels diffe
 
 
 @dataclass(frozen=True)
-class Gain:
+class PairedComparison:
     """A setting against the baseline; shares of 1.
 
     Attributes:
@@ -46,7 +46,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Study:
+class BaselineStudy:
     """A sweep that holds a baseline.
 
     Attributes:
@@ -55,9 +55,9 @@ class Study:
         gains: By the name of each other setting's first job.
     """
 
-    baseline: Setting
+    baseline: ConfigGroup
     teachers: Sequence[float]
-    gains: Mapping[str, Gain]
+    gains: Mapping[str, PairedComparison]
 
     @property
     def teacher(self) -> float | None:
@@ -71,7 +71,7 @@ class Study:
         whose = f"the {distinct} teachers of these jobs" if distinct > 1 else "one teacher"
         return f"the intervals cover seeds of the student, for {whose}; another teacher may change the verdict"
 
-    def of(self, setting: Setting) -> Gain | None:
+    def of(self, setting: ConfigGroup) -> PairedComparison | None:
         """Returns a setting's gain; None of the baseline, and of one that shares no seed with it."""
         return self.gains.get(setting.jobs[0].name)
 
@@ -84,7 +84,7 @@ def refusal(jobs: Jobs) -> str | None:
     return f"no gains: {count} settings have {METHOD}={UNDISTILLED}, sweep one" if count > 1 else None
 
 
-def study(jobs: Jobs) -> Study | None:
+def study(jobs: Jobs) -> BaselineStudy | None:
     """Compares every setting with the one that has no teacher; None if there is none, or a `refusal`."""
     settings = jobs.by_setting()
     baselines = _baselines(settings)
@@ -94,10 +94,10 @@ def study(jobs: Jobs) -> Study | None:
     taught = [score for job in jobs.jobs if (score := job.tested.get(TEACHER_SCORE)) is not None]
     teacher = statistics.fmean(taught) if taught else None
     gains = {setting.jobs[0].name: _gain(setting, baseline, teacher) for setting in settings if setting is not baseline}
-    return Study(baseline, taught, {name: gain for name, gain in gains.items() if gain is not None})
+    return BaselineStudy(baseline, taught, {name: gain for name, gain in gains.items() if gain is not None})
 
 
-def gain_record(gain: Gain | None) -> dict[str, Any]:
+def gain_record(gain: PairedComparison | None) -> dict[str, Any]:
     """Return a gain as a row of a summary; Nones where there is none."""
     low, high = gain.interval if gain and gain.interval else (None, None)
     return {
@@ -109,11 +109,11 @@ def gain_record(gain: Gain | None) -> dict[str, Any]:
     }
 
 
-def _baselines(settings: Sequence[Setting]) -> list[Setting]:
+def _baselines(settings: Sequence[ConfigGroup]) -> list[ConfigGroup]:
     return [setting for setting in settings if setting.values.get(METHOD) == UNDISTILLED]
 
 
-def _gain(setting: Setting, baseline: Setting, teacher: float | None) -> Gain | None:
+def _gain(setting: ConfigGroup, baseline: ConfigGroup, teacher: float | None) -> PairedComparison | None:
     mine, theirs = _by_seed(setting), _by_seed(baseline)
     common = mine.keys() & theirs.keys()
     differences = [mine[seed] - theirs[seed] for seed in common]
@@ -121,7 +121,7 @@ def _gain(setting: Setting, baseline: Setting, teacher: float | None) -> Gain | 
         return None
     mean, count = statistics.fmean(differences), len(differences)
     ahead = None if teacher is None else teacher - statistics.fmean(theirs[seed] for seed in common)
-    return Gain(
+    return PairedComparison(
         seeds=count,
         mean=mean,
         interval=_interval(differences, mean) if count > 1 else None,
@@ -136,5 +136,5 @@ def _interval(differences: list[float], mean: float) -> tuple[float, float]:
     return mean - reach, mean + reach
 
 
-def _by_seed(setting: Setting) -> dict[str, float]:
+def _by_seed(setting: ConfigGroup) -> dict[str, float]:
     return {job.settings.get(REPETITION, ""): job.score for job in setting.jobs if job.score is not None}

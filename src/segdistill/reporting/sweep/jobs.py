@@ -60,7 +60,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ConfigGroup:
     """The jobs that differ in nothing but their seed, and were tested on the same split.
 
     Attributes:
@@ -119,14 +119,16 @@ class Jobs:
         """Returns what sets a job apart from the others, in one line."""
         return ", ".join(f"{key}={job.settings[key]}" for key in [*self.swept, REPETITION] if key in job.settings)
 
-    def by_setting(self) -> list[Setting]:
+    def by_setting(self) -> list[ConfigGroup]:
         """Returns the settings that have a score, best mean first; those of one split together."""
         groups: dict[tuple[str, tuple[str, ...]], list[Job]] = {}
         for job in self.jobs:
             if job.score is not None:
                 values = tuple(job.settings.get(key, "") for key in self.swept)
                 groups.setdefault((job.score_label, values), []).append(job)
-        settings = [Setting(dict(zip(self.swept, values, strict=True)), jobs) for (_, values), jobs in groups.items()]
+        settings = [
+            ConfigGroup(dict(zip(self.swept, values, strict=True)), jobs) for (_, values), jobs in groups.items()
+        ]
         return sorted(settings, key=lambda setting: (setting.score_label, -setting.mean))
 
 

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from segdistill.reporting.figures import COLOURS
 from segdistill.reporting.page import drawn, environment
-from segdistill.reporting.sweep.comparison import Study, gain_record, study
+from segdistill.reporting.sweep.comparison import BaselineStudy, gain_record, study
 from segdistill.reporting.sweep.findings import score_label, scored_classes, sweep_warnings
-from segdistill.reporting.sweep.jobs import Jobs, Setting, read_jobs
+from segdistill.reporting.sweep.jobs import ConfigGroup, Jobs, read_jobs
 from segdistill.reporting.sweep.table import sweep_table
 from segdistill.utils.console import terminal
 from segdistill.utils.errors import UserError
-from segdistill.utils.io import write_json, written_whole
+from segdistill.utils.io import atomic_write, write_json
 
 DPI = 160
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def summarise(sweep_dir: Path) -> Jobs:
     settings, compared, warnings = jobs.by_setting(), study(jobs), sweep_warnings(jobs)
     records = [_record(setting, jobs.swept, compared) for setting in settings]
     write_json(sweep_dir / "summary.json", records)
-    with written_whole(sweep_dir / "summary.csv") as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(sweep_dir / "summary.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(records[0]) if records else [])
         writer.writeheader()
         writer.writerows({**record, "jobs": " ".join(record["jobs"])} for record in records)
@@ -50,7 +50,7 @@ def summarise(sweep_dir: Path) -> Jobs:
     if figure is None:
         (sweep_dir / "summary.png").unlink(missing_ok=True)  # drawn when there were fewer jobs
     else:
-        with written_whole(sweep_dir / "summary.png") as temporary:
+        with atomic_write(sweep_dir / "summary.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
     page = (
         environment()
@@ -69,13 +69,13 @@ def summarise(sweep_dir: Path) -> Jobs:
             pages={job.name for job in jobs.jobs if (sweep_dir / job.name / "report.html").is_file()},
         )
     )
-    with written_whole(sweep_dir / "summary.html") as temporary:
+    with atomic_write(sweep_dir / "summary.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     terminal().print(sweep_table(jobs, compared, warnings))
     return jobs
 
 
-def sweep_figure(settings: Sequence[Setting], swept: Sequence[str], teacher: float | None = None) -> Figure | None:
+def sweep_figure(settings: Sequence[ConfigGroup], swept: Sequence[str], teacher: float | None = None) -> Figure | None:
     """Marks with bars of one standard deviation for one swept key, a heat map for two, nothing for others.
 
     Settings that were tested on different splits are not drawn beside each other.
@@ -125,7 +125,7 @@ def sweep_figure(settings: Sequence[Setting], swept: Sequence[str], teacher: flo
     return figure
 
 
-def _record(setting: Setting, swept: Sequence[str], compared: Study | None) -> dict[str, Any]:
+def _record(setting: ConfigGroup, swept: Sequence[str], compared: BaselineStudy | None) -> dict[str, Any]:
     return {
         **{key: setting.values[key] for key in swept},
         "split": setting.jobs[0].split,

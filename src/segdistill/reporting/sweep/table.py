@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from segdistill.reporting.sweep.comparison import METHOD, UNDISTILLED, Study, gain_record
+from segdistill.reporting.sweep.comparison import METHOD, UNDISTILLED, BaselineStudy, gain_record
 from segdistill.reporting.sweep.findings import score_label, scored_classes
 from segdistill.reporting.sweep.jobs import Jobs
 from segdistill.utils.console import caption, compact_table
 
 
-def sweep_table(jobs: Jobs, compared: Study | None, warnings: Sequence[str]) -> Table:
+def sweep_table(jobs: Jobs, compared: BaselineStudy | None, warnings: Sequence[str]) -> Table:
     """Return the settings as a table; what a reader must know stands below it."""
     mixed = len(jobs.score_labels) > 1
     table = compact_table(f"{score_label(jobs)} in %, best first" + (" in each split" if mixed else ""))
@@ -39,7 +39,7 @@ def sweep_table(jobs: Jobs, compared: Study | None, warnings: Sequence[str]) -> 
     return table
 
 
-def _legend(jobs: Jobs, compared: Study | None) -> list[str]:
+def _legend(jobs: Jobs, compared: BaselineStudy | None) -> list[str]:
     lines = [scored] if (scored := scored_classes(jobs)) else []
     if compared is None:
         return lines
