@@ -19,7 +19,7 @@ from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig, Tr
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.trainer import build_trainer
-from segdistill.losses import supervised_loss
+from segdistill.losses import CrossEntropyLoss
 from segdistill.tasks import SegmentationTask
 
 NAMES = ("background", "car", "lane")
@@ -46,7 +46,7 @@ def task_of(network: nn.Module) -> SegmentationTask:
     return SegmentationTask(
         network,
         class_names=NAMES,
-        loss=supervised_loss("cross_entropy", 2.0),
+        loss=CrossEntropyLoss(),
         optimizer=partial(torch.optim.AdamW, lr=1e-4),
         schedule=ScheduleConfig(),
         role="student",

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from segdistill.callbacks import Latency, OnnxExport, Predictions, Quantize
 from segdistill.callbacks.fit_end import FitEndCallback
-from segdistill.config.schema import DistillConfig, FitConfig, FolderConfig, ScheduleConfig, TermConfig
+from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
-from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL
 from segdistill.models import FrozenTeacher
 from segdistill.reporting.results import read_failures, read_results
 from segdistill.tasks import DistillationTask, SegmentationTask
@@ -79,11 +79,11 @@ def fit(folder_config: FolderConfig, tmp_path: Path) -> Fit:
             input_size=[24, 36],
             num_workers=0,
         )
-        terms = {"kl": TermConfig()}
+        losses = {"kl": PixelwiseKL(temperature=2.0)}
         task = DistillationTask(
             student or Pixelwise(),
             FrozenTeacher(Pixelwise()),
-            DistillationLoss(supervised_loss("focal", 2.0), DistillConfig(terms=terms)),
+            DistillationLoss(FocalLoss(), losses),
             class_names=CLASSES,
             optimizer=partial(torch.optim.AdamW, lr=1e-3),
             schedule=ScheduleConfig(),

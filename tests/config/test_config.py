@@ -12,10 +12,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from segdistill.config.parse import parse, register
-from segdistill.config.schema import Config, FolderConfig, RoadScenesConfig, ScheduleConfig, TermConfig
+from segdistill.config.schema import Config, FolderConfig, RoadScenesConfig, ScheduleConfig
 from segdistill.config.suggest import near_keys
 from segdistill.utils.errors import ConfigError
 
+KL = {"_target_": "segdistill.losses.PixelwiseKL", "weight": 1.0, "temperature": 2.0}
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
@@ -44,11 +45,11 @@ def test_the_promised_experiments_are_there() -> None:
 
 def test_defaults_that_users_rely_on() -> None:
     default = parsed()
-    assert (default.distill.temperature, default.loss.gamma, ScheduleConfig().backbone_lr_scale) == (2.0, 2.0, 0.1)
+    assert (default.distill.temperature, default.loss["gamma"], ScheduleConfig().backbone_lr_scale) == (2.0, 2.0, 0.1)
     assert default.schedule.backbone_lr_scale == 1.0  # its training is short
     assert isinstance(default.data, RoadScenesConfig)
     assert default.data.val == 143
-    assert default.distill.terms == {"kl": TermConfig(1.0)}
+    assert default.distill.losses == {"kl": KL}
     assert parsed("experiment=teacher").stage == "teacher"
 
 
@@ -60,13 +61,17 @@ def test_an_experiment_gives_another_network_no_key_that_it_did_not_ask_for(expe
     assert set(composed.student.network) == set(composed.teacher.network) == keys
 
 
-def test_a_term_can_be_added_by_its_weight_or_by_its_keys() -> None:
-    added = parsed("+distill.terms.cwd=5", "+distill.terms.dist={weight: 2, temperature: 1}").distill.terms
-    assert added == {"kl": TermConfig(1.0), "cwd": TermConfig(5.0), "dist": TermConfig(2.0, temperature=1.0)}
+def test_a_loss_can_be_added_and_one_changed() -> None:
+    cwd = "{_target_: segdistill.losses.ChannelwiseKL, weight: 3}"
+    added = parsed(f"+distill.losses.cwd={cwd}", "distill.losses.kl.weight=2", "distill.temperature=4").distill.losses
+    assert added == {
+        "kl": {**KL, "weight": 2, "temperature": 4.0},
+        "cwd": {"_target_": "segdistill.losses.ChannelwiseKL", "weight": 3},
+    }
 
 
-def test_the_baseline_differs_from_the_distilled_student_in_its_terms_alone() -> None:
-    assert parsed("experiment=student_baseline") == replace(parsed(), distill=replace(parsed().distill, terms={}))
+def test_the_baseline_differs_from_the_distilled_student_in_its_losses_alone() -> None:
+    assert parsed("experiment=student_baseline") == replace(parsed(), distill=replace(parsed().distill, losses={}))
 
 
 def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: Path) -> None:
@@ -84,20 +89,18 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("distill.temperature=0.01", "distill.temperature", "0.1 to 100"),
         ("distill.temperature=nan", "distill.temperature", "0.1 to 100"),
         ("distill.alpha=1.5", "distill.alpha", "0 to 1"),
-        ("distill.terms.kl.weight=-1", "distill.terms.kl.weight", "above 0"),
-        ("+distill.terms.kl.temperature=0", "distill.terms.kl.temperature", "0.1 to 100"),
-        ("+distill.terms.kl.student=head", "distill.terms.kl.student", "compares logits"),
-        ("+distill.terms.features={teacher: head}", "distill.terms.features.student", "must name a module"),
-        ("+distill.terms.foo={weight: 1}", "distill.terms.foo", "kl"),
-        ("+distill.terms.cwd={wieght: 1}", "distill.terms.cwd", "must be a weight, or some of .*'temperature'"),
-        ("distill.terms.kl=much", "distill.terms.kl", "must be a weight"),
-        ("distill.terms.kl=0", "distill.terms.kl.weight", "above 0"),
+        ("distill.losses.kl.weight=-1", "distill.losses.kl.weight", "above 0"),
+        ("distill.losses.kl.weight=much", "distill.losses.kl.weight", "above 0"),
+        ("distill.losses.kl.temperature=0", "distill.losses.kl.temperature", "0.1 to 100"),
+        ("+distill.losses.foo={weight: 1}", "distill.losses.foo", "needs a `_target_`"),
+        ("distill.losses.kl=1", "distill.losses.kl", "needs a `_target_`"),
+        ("distill.losses.kl._target_=segdistill.losses.PixelwisKL", "distill.losses.kl._target_", "PixelwiseKL"),
+        ("distill.losses.kl._target_=torch.load", "distill.losses.kl._target_", "may not be called as loss"),
+        ("loss._target_=segdistill.losses.FocaLoss", "loss._target_", "FocalLoss"),
         ("distill.teacher_cache=ram", "distill.teacher_cache", "'none', 'memory', 'disk'"),
         ("distill.alpha_schedule=step", "distill.alpha_schedule", "cosine"),
         ("teacher.num_classes=19", "teacher.class_map", "goes together with num_classes"),
         ("+teacher.class_map.car=[1]", "teacher.class_map", "goes together with num_classes"),
-        ("loss.name=dice", "loss.name", "focal"),
-        ("loss.gamma=-1", "loss.gamma", "0 to 10"),
         ("stage=everything", "stage", "student"),
         ("seed=-1", "seed", "2\\*\\*32"),
         ("student.fit.max_epochs=0", "student.fit.max_epochs", "at least 1"),
@@ -148,9 +151,9 @@ def test_a_folder_that_cannot_work_is_refused(overrides: list[str], message: str
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["features", "attention", "combined"])
+@pytest.mark.parametrize("method", ["hint", "attention", "combined"])
 def test_features_need_the_live_teacher(method: str) -> None:
-    with pytest.raises(ConfigError, match=r"distill\.teacher_cache=disk: must be none with (features|attention)"):
+    with pytest.raises(ConfigError, match=r"distill\.teacher_cache=disk: must be none with losses.(hint|attention)"):
         parsed(f"distill={method}", "distill.teacher_cache=disk")
 
 
@@ -186,8 +189,8 @@ def test_a_teachers_training_is_its_own() -> None:
     default = parsed()
     changed = parsed("optimizer.lr=5", "loss.gamma=5", "schedule.power=5", "optimizer=sgd")
     assert changed.teacher.training == default.teacher.training
-    assert changed.training("student").loss.gamma == 5
-    own = parsed("optimizer@teacher.training.optimizer=sgd", "teacher.training.loss.name=cross_entropy")
+    assert changed.training("student").loss["gamma"] == 5
+    own = parsed("optimizer@teacher.training.optimizer=sgd", "loss@teacher.training.loss=cross_entropy")
     assert own.training("teacher").optimizer["_target_"] == "torch.optim.SGD"
     assert own.training("student") == default.training("student")
 
@@ -256,7 +259,7 @@ def test_debugging_makes_any_experiment_small(experiment: str) -> None:
     fast, overfit, profile = (parsed(f"experiment={experiment}", f"debug={d}") for d in ("fast", "overfit", "profile"))
     assert (fast.data.limit, fast.student.fit.max_epochs, fast.teacher.fit.max_epochs) == (8, 1, 1)
     assert overfit.data.overfit
-    assert not overfit.distill.terms
+    assert not overfit.distill.losses
     assert overfit.student.fit.crop == overfit.data.input_size
     assert profile.trainer.profiler == "simple"
 

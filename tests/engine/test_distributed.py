@@ -19,7 +19,7 @@ from segdistill.data.sources.folder import open_folder
 from segdistill.engine import distributed as processes
 from segdistill.engine.distributed import is_externally_launched, is_rank_zero, launch_ranks
 from segdistill.engine.trainer import broadcast_from_rank_zero, build_trainer
-from segdistill.losses import supervised_loss
+from segdistill.losses import FocalLoss
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import UserError
 
@@ -34,7 +34,7 @@ def parts(folder: FolderConfig, cache_dir: Path) -> tuple[SegmentationTask, Segm
     task = SegmentationTask(
         network,
         class_names=list(folder.classes),
-        loss=supervised_loss("focal", 2.0),
+        loss=FocalLoss(),
         optimizer=partial(torch.optim.AdamW, lr=1e-2),
         schedule=ScheduleConfig(),
         role="student",

@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segdistill.config.schema import DistillConfig, FitConfig, FolderConfig, ScheduleConfig, TermConfig
+from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine import logit_cache
 from segdistill.engine.logit_cache import LogitCache, replay_distance
-from segdistill.losses import DistillationLoss
-from segdistill.losses.functional import cross_entropy
+from segdistill.losses import DistillationLoss, PixelwiseKL, cross_entropy
 from segdistill.models import FrozenTeacher
 from segdistill.models.output import lowres_logits
 from segdistill.models.teacher_logits import DiskLogitStore, logits_shape, predict_logits, weights_digest
@@ -178,7 +177,7 @@ def test_training_batches_bring_the_logits_of_what_they_show(data: SegmentationD
 
 def test_known_logits_give_the_loss_of_the_live_teacher_without_running_it() -> None:
     frozen, student = teacher(), Strided()
-    loss = DistillationLoss(cross_entropy, DistillConfig(2.0, 0.5, terms={"kl": TermConfig()}))
+    loss = DistillationLoss(cross_entropy, {"kl": PixelwiseKL(temperature=2.0)})
     options: dict[str, Any] = {"class_names": ["a", "b", "c"], "optimizer": None, "schedule": ScheduleConfig()}
     task = DistillationTask(student, frozen, loss, **options).eval()
     image, target = torch.rand(2, 3, 16, 20), torch.randint(0, CLASSES, (2, 16, 20))

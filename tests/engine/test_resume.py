@@ -20,7 +20,7 @@ from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.resume import resume_checkpoint
 from segdistill.engine.trainer import best_checkpoint, build_trainer
-from segdistill.losses import supervised_loss
+from segdistill.losses import FocalLoss
 from segdistill.tasks import SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory
 from segdistill.utils.errors import ConfigError
@@ -59,7 +59,7 @@ def fit(folder_config: FolderConfig, cache_dir: Path) -> Fit:
         task = SegmentationTask(
             Dropping(),
             class_names=["background", "car", "lane"],
-            loss=supervised_loss("focal", 2.0),
+            loss=FocalLoss(),
             optimizer=optimizer,
             schedule=schedule or ScheduleConfig(warmup=0.0, power=1.0, backbone_lr_scale=0.1),
             role="student",

@@ -21,14 +21,13 @@ from helpers.references import (
 from scipy.special import log_softmax
 from torch import Tensor
 
-from segdistill.config.schema import LossConfig
-from segdistill.losses.functional import (
+from segdistill.losses import (
     attention_transfer,
     boundary_kl,
     channelwise_kl,
     cross_entropy,
-    dist,
-    focal,
+    dist_loss,
+    focal_loss,
     hint_loss,
     pixelwise_kl,
 )
@@ -52,11 +51,11 @@ def against_another(method: Callable[..., Tensor], **options: float) -> Callable
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "pixelwise_kl": against_another(pixelwise_kl, temperature=2.0),
     "channelwise_kl": against_another(channelwise_kl, temperature=2.0),
-    "dist": against_another(dist, temperature=2.0),
+    "dist": against_another(dist_loss, temperature=2.0),
     "boundary_kl": against_another(boundary_kl, temperature=2.0),
     "hint_loss": against_another(hint_loss),
     "attention_transfer": against_another(attention_transfer),
-    "focal": partial(focal, gamma=2.0),
+    "focal": partial(focal_loss, gamma=2.0),
     "cross_entropy": cross_entropy,
 }
 
@@ -208,7 +207,7 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> No
     # Dividing by 3 before the conversion would round every logit again.
     kl = pixelwise_kl(student, teacher, target, temperature=3.0)
     assert kl.item() == pytest.approx(kl_reference(as_float64(student), as_float64(teacher), valid, 3.0), rel=2e-6)
-    weighted = focal(student, target, gamma=2.0)
+    weighted = focal_loss(student, target, gamma=2.0)
     assert weighted.item() == pytest.approx(focal_reference(as_float64(student), target.numpy(), 2.0), rel=2e-6)
     plain = cross_entropy(student, target)
     assert plain.item() == pytest.approx(focal_reference(as_float64(student), target.numpy(), 0.0), rel=2e-6)
@@ -238,34 +237,29 @@ def test_kl_refuses_a_temperature_that_is_not_above_zero(temperature: float) -> 
 def test_focal_is_the_papers_formula_over_valid_pixels(shape: tuple[int, ...], gamma: float) -> None:
     logits, target = random_logits(*shape), random_target(shape)
     expected = focal_reference(as_float64(logits), target.numpy(), gamma)
-    assert focal(logits, target, gamma=gamma).item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    assert focal(logits.double(), target, gamma=gamma).item() == pytest.approx(expected, rel=1e-9)
+    assert focal_loss(logits, target, gamma=gamma).item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert focal_loss(logits.double(), target, gamma=gamma).item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_focal_of_gamma_2_by_hand() -> None:
     # p_t = 3/4, so the weight is (1/4)^2.
     logits = torch.tensor([math.log(3), 0.0]).view(1, 2, 1, 1)
-    loss = focal(logits, torch.zeros(1, 1, 1, dtype=torch.int64), gamma=2.0)
+    loss = focal_loss(logits, torch.zeros(1, 1, 1, dtype=torch.int64), gamma=2.0)
     assert loss.item() == pytest.approx(math.log(4 / 3) / 16, rel=1e-6)
 
 
 def test_focal_of_gamma_0_is_cross_entropy() -> None:
     logits, target = random_logits(2, 5, 7, 13), random_target((2, 5, 7, 13))
-    assert focal(logits, target, gamma=0.0).item() == cross_entropy(logits, target).item()
-
-
-def test_focal_is_not_plain_cross_entropy_unless_asked() -> None:
-    assert LossConfig().name == "focal"
-    assert LossConfig().gamma == 2.0
+    assert focal_loss(logits, target, gamma=0.0).item() == cross_entropy(logits, target).item()
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_focal_gradient_is_finite_where_a_pixel_is_already_certain(gamma: float) -> None:
     # x^0.5 has an infinite slope at 0, where the first pixel's 1 - p_t is.
     logits = torch.tensor([[200.0, 1.0], [0.0, 0.0]]).view(1, 2, 1, 2).requires_grad_()
-    certain, undecided = gradient(focal(logits, torch.zeros(1, 1, 2, dtype=torch.int64), gamma=gamma), logits).unbind(
-        -1
-    )
+    certain, undecided = gradient(
+        focal_loss(logits, torch.zeros(1, 1, 2, dtype=torch.int64), gamma=gamma), logits
+    ).unbind(-1)
     assert torch.equal(certain, torch.zeros(1, 2, 1))
     assert undecided.isfinite().all()
     assert undecided.ne(0).all()

@@ -12,14 +12,14 @@ from scipy.ndimage import distance_transform_cdt
 from scipy.special import log_softmax, softmax
 from torch import Tensor
 
-from segdistill.losses.functional import (
+from segdistill.losses import (
     attention_transfer,
-    border_weight,
     boundary_kl,
     channelwise_kl,
-    dist,
+    dist_loss,
     hint_loss,
 )
+from segdistill.losses.boundary_kl import border_weight
 
 Ids = NDArray[np.int64]
 SHAPES = [(1, 2, 7, 13), (1, 11, 7, 13), (3, 2, 5, 1), (4, 11, 6, 9)]
@@ -114,13 +114,13 @@ def test_cwd_does_not_count_a_picture_that_is_all_void() -> None:
 def test_dist_is_the_papers_formula(shape: tuple[int, ...], temperature: float) -> None:
     student, teacher, target = pair(shape)
     expected = dist_reference(as_float64(student), as_float64(teacher), target.numpy(), temperature)
-    assert dist(student, teacher, target, temperature=temperature).item() == pytest.approx(expected, rel=1e-5)
+    assert dist_loss(student, teacher, target, temperature=temperature).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_dist_correlates_pixels_and_not_the_pictures_of_a_batch(batch: int) -> None:
     student, teacher, target = pair((batch, 4, 6, 5))
-    value = dist(student, teacher, target, temperature=1.0).item()
+    value = dist_loss(student, teacher, target, temperature=1.0).item()
     # Along a batch of one nothing varies, along one of two everything is correlated by +1 or -1.
     expected = dist_reference(as_float64(student), as_float64(teacher), target.numpy(), 1.0)
     assert value == pytest.approx(expected, rel=1e-5)
@@ -130,12 +130,12 @@ def test_dist_correlates_pixels_and_not_the_pictures_of_a_batch(batch: int) -> N
 def test_dist_sees_relations_and_not_sizes() -> None:
     probabilities = random_logits(1, 4, 6, 5).softmax(dim=1)
     flatter = 0.5 * probabilities + 0.125  # other probabilities, the same relations
-    assert dist(flatter.log(), probabilities.log(), temperature=1.0).item() == pytest.approx(0, abs=1e-5)
+    assert dist_loss(flatter.log(), probabilities.log(), temperature=1.0).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_dist_is_finite_where_predictions_do_not_vary() -> None:
     student = torch.zeros(1, 4, 3, 3, requires_grad=True)
-    loss = dist(student, random_logits(1, 4, 3, 3), temperature=1.0)
+    loss = dist_loss(student, random_logits(1, 4, 3, 3), temperature=1.0)
     assert loss.item() == pytest.approx(2.0)
     assert gradient(loss, student).isfinite().all()
 
@@ -145,7 +145,7 @@ def test_dist_has_a_finite_gradient_where_both_are_sure_that_a_class_is_absent()
     student[:, 2] -= 17
     teacher[:, 2] -= 17
     student.requires_grad_()
-    assert gradient(dist(student, teacher, temperature=1.0), student).isfinite().all()
+    assert gradient(dist_loss(student, teacher, temperature=1.0), student).isfinite().all()
 
 
 @pytest.mark.parametrize("reach", [0, 1, 3, 5])
@@ -201,7 +201,7 @@ def test_attention_transfer_compares_unit_maps(shape: tuple[int, ...]) -> None:
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     student, teacher, target = (x.to(dtype) if x.is_floating_point() else x for x in pair((2, 5, 7, 6)))
     wide = student.float(), teacher.float()
-    for method in (channelwise_kl, dist, boundary_kl):
+    for method in (channelwise_kl, dist_loss, boundary_kl):
         assert torch.equal(method(student, teacher, target, temperature=3.0), method(*wide, target, temperature=3.0))
     for of_features in (hint_loss, attention_transfer):
         assert torch.equal(of_features(student, teacher, target), of_features(*wide, target))
@@ -212,7 +212,7 @@ def test_no_method_sends_a_gradient_to_the_teacher() -> None:
     student.requires_grad_()
     teacher.requires_grad_()
     target = blocks((2, 5, 9, 8))
-    losses = [method(student, teacher, target, temperature=2.0) for method in (channelwise_kl, dist, boundary_kl)]
+    losses = [method(student, teacher, target, temperature=2.0) for method in (channelwise_kl, dist_loss, boundary_kl)]
     losses += [method(student, teacher, target) for method in (hint_loss, attention_transfer)]
     for loss in losses:
         assert gradient(loss, student).isfinite().all()

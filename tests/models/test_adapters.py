@@ -19,7 +19,7 @@ from torchvision.models import segmentation
 from segdistill.config.locate import trusting
 from segdistill.config.schema import FitConfig, ScheduleConfig, StudentConfig
 from segdistill.engine.networks import build_network
-from segdistill.losses.functional import cross_entropy
+from segdistill.losses import cross_entropy
 from segdistill.models import SegmentationModelAdapter
 from segdistill.models.frozen_teacher import load_network
 from segdistill.models.output import lowres_logits, validate_output_shape

@@ -1,4 +1,4 @@
-"""Taps: what inner modules return, and a student that learns from it through an adapter that stays behind."""
+"""Taps: what inner modules return, and a student that learns from it through an projector that stays behind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segdistill.config.schema import DistillConfig, ScheduleConfig, TermConfig
-from segdistill.losses import DistillationLoss
-from segdistill.losses.functional import cross_entropy
+from segdistill.config.schema import ScheduleConfig
+from segdistill.losses import DistillationLoss, HintLoss, cross_entropy
 from segdistill.models import FrozenTeacher
 from segdistill.models.feature_hooks import capture_features, feature_channels
 from segdistill.models.frozen_teacher import load_network
@@ -19,7 +18,7 @@ from segdistill.tasks import DistillationTask
 from segdistill.utils.errors import UserError
 
 NAMES = ["off", "on"]
-KEY = "distill.terms.features.student"
+KEY = "distill.losses.hint.student_layer"
 
 
 class Small(nn.Module):
@@ -49,8 +48,9 @@ class Branches(nn.Module):
 
 def distillation_task() -> DistillationTask:
     torch.manual_seed(0)
-    term = TermConfig(student="branches.left", teacher="backbone.0")
-    loss = DistillationLoss(cross_entropy, DistillConfig(alpha=0.5, terms={"features": term}), channels=(4, 6))
+    hint = HintLoss("branches.left", "backbone.0")
+    hint.build_projector(4, 6)
+    loss = DistillationLoss(cross_entropy, {"hint": hint})
     return DistillationTask(
         Small(4),
         FrozenTeacher(Small(6), taps=["backbone.0"]),
@@ -115,17 +115,18 @@ def test_a_teachers_tap_gives_what_its_module_gives_also_where_batchnorm_is_fold
         torch.testing.assert_close(features[name], expected[name])
 
 
-def test_an_adapter_is_trained_and_saved_but_is_no_part_of_the_student(tmp_path: Path) -> None:
+def test_a_projector_is_trained_and_saved_but_is_no_part_of_the_student(tmp_path: Path) -> None:
     task = distillation_task()
-    assert task.distillation.adapter is not None
-    adapter = task.distillation.adapter.weight
-    before = adapter.detach().clone()
+    projector = task.distillation.get_parameter("losses.hint.projector.weight")
+    before = projector.detach().clone()
     optimizer = task.optimizer_factory([{"params": task.parameters()}])
     task.compute_losses(torch.rand(2, 3, 9, 7), torch.randint(0, 2, (2, 9, 7)))["loss"].backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    assert not torch.equal(adapter, before)
+    assert not torch.equal(projector, before)
     weights = task.state_dict()
-    assert [name for name in weights if not name.startswith("network.")] == ["distillation.adapter.weight"]
+    assert [name for name in weights if not name.startswith("network.")] == [
+        "distillation.losses.hint.projector.weight"
+    ]
     torch.save({"state_dict": weights, "class_names": NAMES}, tmp_path / "best.ckpt")
     student = Small(4)
     load_network(student, tmp_path / "best.ckpt", NAMES)

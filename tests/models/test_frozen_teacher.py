@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from segdistill.config.schema import DistillConfig, ScheduleConfig, TermConfig
-from segdistill.losses import DistillationLoss
-from segdistill.losses.functional import cross_entropy
+from segdistill.config.schema import ScheduleConfig
+from segdistill.losses import DistillationLoss, PixelwiseKL, cross_entropy
 from segdistill.models import FrozenTeacher
 from segdistill.models.frozen_teacher import TeacherCache, load_network
 from segdistill.tasks import DistillationTask
@@ -43,7 +42,7 @@ def distillation_task() -> DistillationTask:
     return DistillationTask(
         TinyNetwork(width=2),
         FrozenTeacher(TinyNetwork()),
-        DistillationLoss(cross_entropy, DistillConfig(2.0, 0.5, terms={"kl": TermConfig()})),
+        DistillationLoss(cross_entropy, {"kl": PixelwiseKL(temperature=2.0)}),
         class_names=NAMES,
         optimizer=partial(torch.optim.AdamW, lr=0.1),
         schedule=ScheduleConfig(),

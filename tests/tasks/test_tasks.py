@@ -13,10 +13,10 @@ from helpers.networks import Tiny
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from segdistill.config.schema import DistillConfig, FitConfig, ScheduleConfig, TermConfig, TrainerConfig
+from segdistill.config.schema import FitConfig, ScheduleConfig, TrainerConfig
 from segdistill.engine import trainer as fitting
 from segdistill.engine.trainer import best_checkpoint, build_trainer, choose_precision
-from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL
 from segdistill.metrics import SegmentationMetrics
 from segdistill.models import FrozenTeacher
 from segdistill.tasks import DistillationTask
@@ -25,7 +25,7 @@ from segdistill.tasks.segmentation import warmup_then_polynomial
 
 def distillation_task(kind: type[DistillationTask] = DistillationTask) -> DistillationTask:
     torch.manual_seed(0)
-    loss = DistillationLoss(supervised_loss("focal", 2.0), DistillConfig(2.0, 0.5, terms={"kl": TermConfig()}))
+    loss = DistillationLoss(FocalLoss(), {"kl": PixelwiseKL(temperature=2.0)})
     return kind(
         Tiny(),
         FrozenTeacher(Tiny()),

@@ -23,18 +23,15 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from segdistill.config.schema import (
-    DistillConfig,
     FitConfig,
     RoadScenesConfig,
     ScheduleConfig,
-    TermConfig,
     TrainerConfig,
 )
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.roadscenes import open_scenes
 from segdistill.engine.trainer import choose_precision
-from segdistill.losses import DistillationLoss, supervised_loss
-from segdistill.losses.functional import focal
+from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL, focal_loss
 from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.utils.console import terminal
@@ -72,7 +69,7 @@ def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: boo
         soft = (teacher_logits.detach() if detached else teacher_logits) / TEMPERATURE
         logs = F.log_softmax(student_logits / TEMPERATURE, dim=1), F.log_softmax(soft, dim=1)
         divergence = F.kl_div(*logs, reduction="sum", log_target=True) / target.numel()
-        loss = 0.5 * focal(student_logits, target, gamma=2.0) + 0.5 * TEMPERATURE**2 * divergence
+        loss = 0.5 * focal_loss(student_logits, target, gamma=2.0) + 0.5 * TEMPERATURE**2 * divergence
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
@@ -134,9 +131,7 @@ def _options() -> dict[str, Any]:
 
 
 def _loss() -> DistillationLoss:
-    return DistillationLoss(
-        supervised_loss("focal", gamma=2.0), DistillConfig(TEMPERATURE, alpha=0.5, terms={"kl": TermConfig()})
-    )
+    return DistillationLoss(FocalLoss(), {"kl": PixelwiseKL(temperature=TEMPERATURE)})
 
 
 def _teacher(backbone: str) -> nn.Module:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from segdistill.config.known_names import backbone_objection, is_installed, objection
 from segdistill.utils.errors import ConfigError, first_line
 
-Role = Literal["network", "optimizer", "logger", "callback"]
+Role = Literal["network", "loss", "optimizer", "logger", "callback"]
 TARGET, FACTORY = "_target_", "factory"
 ADAPTERS = ("segdistill.models.SegmentationModelAdapter", "segdistill.models.adapters.SegmentationModelAdapter")
 """Networks whose `factory` is a dotted path, too."""
@@ -60,6 +60,7 @@ RULES: dict[Role, Rule] = {
             "segmentation_models_pytorch.create_model",
         ),
     ),
+    "loss": Rule("torch.nn.Module", ("segdistill.losses", "torch.nn")),
     "optimizer": Rule("torch.optim.Optimizer", ("torch.optim", "timm.optim")),
     "logger": Rule(
         "pytorch_lightning.loggers.Logger",
@@ -70,6 +71,8 @@ RULES: dict[Role, Rule] = {
 }
 ROLES: dict[str, Role] = {
     "network": "network",
+    "loss": "loss",
+    "losses": "loss",
     "optimizer": "optimizer",
     "logger": "logger",
     "callbacks": "callback",

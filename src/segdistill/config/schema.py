@@ -6,20 +6,16 @@ key is a field of one dataclass below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
 from segdistill.utils.errors import ConfigError
 
-LOGIT_TERMS = ("kl", "cwd", "dist", "boundary")
-FEATURE_TERMS = ("features", "attention")
 TEACHER_CACHES = ("none", "memory", "disk")
 ALPHA_SCHEDULES = ("constant", "linear", "cosine")
-SUPERVISED_LOSSES = ("focal", "cross_entropy")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 WANDB_MODES = (None, "online", "offline")
@@ -133,18 +129,6 @@ class FitConfig:
 
 
 @dataclass
-class LossConfig:
-    """The loss against the labels."""
-
-    name: str = "focal"
-    gamma: float = 2.0  # of the focal loss; 0 is cross-entropy
-
-    def __post_init__(self) -> None:
-        _require(self.name in SUPERVISED_LOSSES, "name", self.name, f"must be one of {SUPERVISED_LOSSES}")
-        _require(0 <= self.gamma <= 10, "gamma", self.gamma, "must be a number from 0 to 10")
-
-
-@dataclass
 class ScheduleConfig:
     """Linear warm-up, then polynomial decay to zero, of the learning rate of every parameter group."""
 
@@ -162,7 +146,7 @@ class ScheduleConfig:
 class TrainingConfig:
     """How a network learns: its loss against the labels, optimizer and schedule."""
 
-    loss: LossConfig = MISSING
+    loss: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: ScheduleConfig = MISSING
 
@@ -199,67 +183,41 @@ class TeacherConfig(StudentConfig):
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
 
 
-def _require_temperature(temperature: float) -> None:
-    _require(0.1 <= temperature <= 100, "temperature", temperature, "must be a number from 0.1 to 100")
-
-
-@dataclass
-class TermConfig:
-    """One distillation term."""
-
-    weight: float = 1.0
-    temperature: float | None = None  # null: distill.temperature
-    student: str | None = None  # of a feature term: the module that is compared, as in named_modules()
-    teacher: str | None = None  # the same of the teacher
-
-    def __post_init__(self) -> None:
-        _require(self.weight > 0, "weight", self.weight, "must be above 0")
-        if self.temperature is not None:
-            _require_temperature(self.temperature)
-
-
-def _term(given: Any, key: str) -> TermConfig:
-    keys = given if isinstance(given, dict | TermConfig) else {"weight": given}
-    try:
-        term = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TermConfig), keys))
-    except ConfigError as error:
-        raise error.under(key) from None
-    except OmegaConfBaseException as error:
-        allowed = f"must be a weight, or some of {[f.name for f in fields(TermConfig)]}"
-        raise ConfigError(key, given, allowed) from error
-    return cast(TermConfig, term)
-
-
 @dataclass
 class DistillConfig:
-    """total = (1 - alpha) * supervised + alpha * distillation; no terms: no distillation, alpha is not used."""
+    """total = (1 - alpha) * supervised + alpha * distillation; without losses alpha is not used."""
 
     temperature: float = 2.0
     alpha: float = 0.5
     alpha_schedule: str = "constant"  # linear: from 0 to alpha over the training; cosine: from alpha to 0
-    terms: dict[str, Any] = field(default_factory=dict)  # name -> a TermConfig, its keys, or its weight alone
-    teacher_cache: str = "none"  # memory, disk: the teacher's logits of every training picture are computed once
+    losses: dict[str, Any] = field(default_factory=dict)  # name -> a `_target_` with its weight and options
+    teacher_cache: str = "none"  # memory, disk: the teacher's logits of every training image are computed once
 
     def __post_init__(self) -> None:
-        _require_temperature(self.temperature)
+        _require_temperature("temperature", self.temperature)
         cache = self.teacher_cache
         _require(cache in TEACHER_CACHES, "teacher_cache", cache, f"must be one of {TEACHER_CACHES}")
-        tapping = [name for name in FEATURE_TERMS if name in self.terms]
-        allowed = f"must be none with {', '.join(tapping)}: it keeps logits, no features"
-        _require(cache == "none" or not tapping, "teacher_cache", cache, allowed)
         _require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
-        known = self.alpha_schedule in ALPHA_SCHEDULES
-        _require(known, "alpha_schedule", self.alpha_schedule, f"must be one of {ALPHA_SCHEDULES}")
-        for name, given in self.terms.items():
-            known_terms = LOGIT_TERMS + FEATURE_TERMS
-            _require(name in known_terms, f"terms.{name}", given, f"known terms: {known_terms}")
-            term = self.terms[name] = _term(given, f"terms.{name}")
-            for side in ("student", "teacher"):
-                tap, wanted = getattr(term, side), name in FEATURE_TERMS
-                allowed = "must name a module" if wanted else "must be null: this term compares logits"
-                _require((tap is not None) == wanted, f"terms.{name}.{side}", tap, allowed)
-            redundant = name in FEATURE_TERMS and term.temperature is not None
-            _require(not redundant, f"terms.{name}.temperature", term.temperature, "must be null: there is no softmax")
+        schedule = self.alpha_schedule
+        _require(schedule in ALPHA_SCHEDULES, "alpha_schedule", schedule, f"must be one of {ALPHA_SCHEDULES}")
+        for name, spec in self.losses.items():
+            given = isinstance(spec, dict) and "_target_" in spec
+            _require(given, f"losses.{name}", spec, "needs a `_target_`, such as segdistill.losses.PixelwiseKL")
+            weight = spec.get("weight", 1.0)
+            _require(_is_number(weight) and weight > 0, f"losses.{name}.weight", weight, "must be above 0")
+            _require_temperature(f"losses.{name}.temperature", spec.get("temperature", 1.0))
+            reads_features = "teacher_layer" in spec
+            allowed = f"must be none with losses.{name}: it keeps logits, no features"
+            _require(cache == "none" or not reads_features, "teacher_cache", cache, allowed)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _require_temperature(key: str, temperature: Any) -> None:
+    valid = _is_number(temperature) and 0.1 <= temperature <= 100
+    _require(valid, key, temperature, "must be a number from 0.1 to 100")
 
 
 @dataclass
@@ -294,7 +252,7 @@ class Config:
     teacher: TeacherConfig = MISSING
     student: StudentConfig = MISSING
     distill: DistillConfig = MISSING
-    loss: LossConfig = MISSING
+    loss: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: ScheduleConfig = MISSING
     trainer: TrainerConfig = MISSING
@@ -302,6 +260,8 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for key, spec in (("loss", self.loss), ("teacher.training.loss", self.teacher.training.loss)):
+            _require("_target_" in spec, key, spec, "needs a `_target_`, such as segdistill.losses.FocalLoss")
         _require(self.stage in STAGES, "stage", self.stage, f"must be one of {STAGES}")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
         _require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
@@ -329,13 +289,13 @@ class Config:
         """The networks that this run does not build."""
         if self.stage == "teacher":
             return ["student"]
-        return [] if self.distill.terms else ["teacher"]
+        return [] if self.distill.losses else ["teacher"]
 
     def _trained(self) -> dict[str, StudentConfig]:
         """Return the networks that this run trains, or may have to."""
         if self.stage == "teacher":
             return {"teacher": self.teacher}
-        needed = bool(self.distill.terms) and self.teacher.checkpoint is None
+        needed = bool(self.distill.losses) and self.teacher.checkpoint is None
         return {"student": self.student} | ({"teacher": self.teacher} if needed else {})
 
     def training(self, role: str) -> TrainingConfig:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from torch import nn
 
 from segdistill.config.locate import build
@@ -16,11 +17,13 @@ from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.folder import open_folder
 from segdistill.data.sources.roadscenes import open_scenes
 from segdistill.engine.logit_cache import LogitCache
-from segdistill.losses import DistillationLoss, supervised_loss
+from segdistill.losses import DistillationLoss, FeatureLoss, LogitLoss
+from segdistill.losses.base import NeedsClassPixels, SupervisedLoss
+from segdistill.models.feature_hooks import feature_channels
 from segdistill.models.frozen_teacher import FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory, Role
-from segdistill.utils.errors import ConfigError
+from segdistill.utils.errors import ConfigError, first_line
 
 
 def label_set_of(config: Config) -> LabelSet:
@@ -87,27 +90,66 @@ def optimizer_factory(config: Config, role: Role) -> OptimizerFactory:
     return factory
 
 
-def segmentation_task(config: Config, role: Role, network: nn.Module, labels: LabelSet) -> SegmentationTask:
-    """A task that learns from labels alone."""
-    return SegmentationTask(network, loss=_supervised(config, role), role=role, **_options(config, role, labels))
+def segmentation_task(config: Config, role: Role, network: nn.Module, source: DatasetIndex) -> SegmentationTask:
+    """Build the task that learns from labels alone."""
+    loss = _measured(supervised_loss(config, role), source)
+    return SegmentationTask(network, loss=loss, role=role, **_options(config, role, source.labels))
 
 
 def distillation_task(
-    config: Config,
-    student: nn.Module,
-    teacher: nn.Module,
-    labels: LabelSet,
-    channels: tuple[int, int] | None = None,
+    config: Config, student: nn.Module, teacher: nn.Module, loss: DistillationLoss, source: DatasetIndex
 ) -> DistillationTask:
-    """A task that learns from a teacher, too; `channels` are those of the features that an adapter compares."""
-    taps = [term.teacher for term in config.distill.terms.values() if term.teacher is not None]
-    loss = DistillationLoss(_supervised(config, "student"), config.distill, channels)
-    return DistillationTask(student, FrozenTeacher(teacher, taps), loss, **_options(config, "student", labels))
+    """Build the task that learns from a teacher, too."""
+    _measured(loss.supervised, source)
+    frozen = FrozenTeacher(teacher, [each.teacher_layer for each in loss.feature_losses])
+    return DistillationTask(student, frozen, loss, **_options(config, "student", source.labels))
 
 
-def _supervised(config: Config, role: Role) -> Any:
-    loss = config.training(role).loss
-    return supervised_loss(loss.name, loss.gamma)
+def supervised_loss(config: Config, role: Role) -> nn.Module:
+    """Build a role's loss against the labels.
+
+    Raises:
+        ConfigError: If it refuses its settings.
+    """
+    loss: nn.Module = _loss("teacher.training.loss" if role == "teacher" else "loss", config.training(role).loss)
+    return loss
+
+
+def distillation_loss(config: Config, student: nn.Module, teacher: nn.Module) -> DistillationLoss:
+    """Build the weighted sum, its projectors for the layers of these networks included.
+
+    Raises:
+        UserError: If a loss refuses its settings, or a network has no such layer.
+    """
+    distill = config.distill
+    losses = {name: _loss(f"distill.losses.{name}", spec) for name, spec in distill.losses.items()}
+    for name, loss in losses.items():
+        key = f"distill.losses.{name}"
+        if not isinstance(loss, LogitLoss | FeatureLoss):
+            wanted = "must be a subclass of segdistill.losses.LogitLoss or FeatureLoss"
+            raise ConfigError(f"{key}._target_", distill.losses[name]["_target_"], wanted)
+        if isinstance(loss, FeatureLoss):
+            loss.build_projector(
+                feature_channels(student, loss.student_layer, f"{key}.student_layer"),
+                feature_channels(teacher, loss.teacher_layer, f"{key}.teacher_layer"),
+            )
+    supervised = supervised_loss(config, "student")
+    return DistillationLoss(supervised, losses, alpha=distill.alpha, alpha_schedule=distill.alpha_schedule)
+
+
+def _loss(key: str, spec: dict[str, Any]) -> Any:
+    try:
+        return build(key, spec, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__.under(key) from error
+        raise ConfigError(key, spec, first_line(error.__cause__ or error)) from error
+
+
+def _measured(loss: SupervisedLoss, source: DatasetIndex) -> SupervisedLoss:
+    if isinstance(loss, NeedsClassPixels):
+        loss.set_class_pixels(torch.from_numpy(source.class_pixels("train")))
+    return loss
 
 
 def _options(config: Config, role: Role, labels: LabelSet) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from segdistill.data.datamodule import LogitStore, SegmentationDataModule
 from segdistill.data.labels import IGNORE_INDEX
-from segdistill.losses.functional import pixelwise_kl
+from segdistill.losses import pixelwise_kl
 from segdistill.models.frozen_teacher import FrozenTeacher
 from segdistill.models.teacher_logits import DiskLogitStore, logits_shape, predict_logits, weights_digest
 from segdistill.utils.code import code_digest

@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from segdistill.config.locate import build
-from segdistill.config.schema import DistillConfig, StudentConfig, TeacherConfig
+from segdistill.config.schema import StudentConfig, TeacherConfig
 from segdistill.data.labels import LabelSet
 from segdistill.export.onnx import try_export
 from segdistill.models.adapters import NO_PRETRAINED
 from segdistill.models.class_remap import ClassRemap
-from segdistill.models.feature_hooks import feature_channels
 from segdistill.models.frozen_teacher import load_network
 from segdistill.models.fusion import fuse_conv_bn
 from segdistill.models.output import PROBE_SIZE, evaluated, validate_output_shape
@@ -123,17 +122,3 @@ def _quick_to_trace(network: nn.Module) -> nn.Module:
 def without_weights(part: StudentConfig) -> dict[str, Any]:
     """Options that spare the weights which a checkpoint is about to replace."""
     return {key: off for key, off in NO_PRETRAINED.items() if key in part.network}
-
-
-def checked_feature_channels(
-    distill: DistillConfig, student: nn.Module, teacher: nn.Module
-) -> dict[str, tuple[int, int]]:
-    """Channels of student and teacher where a feature term taps them; finds out whether it can."""
-    return {
-        name: (
-            feature_channels(student, term.student, f"distill.terms.{name}.student"),
-            feature_channels(teacher, term.teacher, f"distill.terms.{name}.teacher"),
-        )
-        for name, term in distill.terms.items()
-        if term.student is not None and term.teacher is not None
-    }

@@ -25,21 +25,22 @@ from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.engine.builders import (
     datamodule,
+    distillation_loss,
     distillation_task,
     label_set_of,
     logit_cache,
     open_source,
     optimizer_factory,
     segmentation_task,
+    supervised_loss,
 )
 from segdistill.engine.distributed import is_externally_launched, is_rank_zero, launch_ranks, lost_worker
 from segdistill.engine.loggers import close, require, start
 from segdistill.engine.logit_cache import LogitCache, replay_distance
-from segdistill.engine.networks import build_network, check_export, checked_feature_channels
+from segdistill.engine.networks import build_network, check_export
 from segdistill.engine.resume import resume_checkpoint
 from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher, publish_checkpoint, teacher_cache
 from segdistill.engine.trainer import best_checkpoint, build_trainer, filter_warnings, require_accelerator, root_device
-from segdistill.losses.distillation import ADAPTED
 from segdistill.models.frozen_teacher import load_network
 from segdistill.reporting.page import write_report
 from segdistill.reporting.results import read_failures, read_results
@@ -149,11 +150,13 @@ def _run(config: Config, run_dir: Path) -> RunResult:
     exported = is_rank_zero() and any(isinstance(callback, OnnxExport) for callback in callbacks)
     if exported:
         check_export(role, network, config.data.input_size)
-    if config.stage == "student" and config.distill.terms:
+    if config.stage == "student" and config.distill.losses:
         task, data = _distilling(config, network, labels, exported=exported)
     else:
-        task = segmentation_task(config, role, network, labels)
-        data = datamodule(config, open_source(config), role)
+        supervised_loss(config, role)  # tried before the data is opened
+        source = open_source(config)
+        task = segmentation_task(config, role, network, source)
+        data = datamodule(config, source, role)
     pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was built before
     loggers = _loggers(config, run_dir)
     try:
@@ -178,10 +181,10 @@ def _distilling(
     tried = build_probe_teacher(config, labels)
     if exported:
         check_export("teacher", tried, config.data.input_size)
-    channels = checked_feature_channels(config.distill, student, tried)
+    loss = distillation_loss(config, student, tried)
     source = open_source(config)
     teacher = get_or_train_teacher(config, source, tried)
-    task = distillation_task(config, student, teacher, labels, channels.get(ADAPTED))
+    task = distillation_task(config, student, teacher, loss, source)
     data = datamodule(config, source, "student")
     cache = logit_cache(config)
     if cache is not None:

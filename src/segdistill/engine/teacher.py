@@ -88,7 +88,7 @@ def _train(config: Config, source: DatasetIndex, cache: TeacherCache) -> None:
     log.info("teacher: no checkpoint was given, training one for %d epochs", config.teacher.fit.max_epochs)
     pl.seed_everything(config.teacher.seed, workers=True, verbose=False)
     network = build_network(config.teacher, len(source.labels))
-    task = segmentation_task(config, "teacher", network, source.labels)
+    task = segmentation_task(config, "teacher", network, source)
     logger = CSVLogger(cache.folder, name="csv")
     trainer = build_trainer(
         task, config.teacher.fit, config.trainer, cache.folder, loggers=[logger], seed=config.teacher.seed

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segdistill.losses.distillation import DistillationLoss, ModelOutput
+from segdistill.losses import DistillationLoss, ModelOutput
 from segdistill.metrics import SegmentationMetrics
 from segdistill.models.feature_hooks import capture_features
 from segdistill.models.frozen_teacher import FrozenTeacher
@@ -17,7 +17,7 @@ from segdistill.tasks.segmentation import Batch, SegmentationTask
 class DistillationTask(SegmentationTask):
     """Trains a student on labels and on its teacher's logits.
 
-    Checkpoints and optimizer hold the student, and the adapter where a term has one, but never the teacher.
+    Checkpoints and optimizer hold the student, and the projector of a feature loss, but never the teacher.
 
     Args:
         student: As `network` of SegmentationTask.
@@ -33,7 +33,7 @@ class DistillationTask(SegmentationTask):
         self.teacher, self.distillation = teacher, distillation
         self.teacher_metrics = SegmentationMetrics(len(self.class_names))
         self.progress = 0.0
-        self.taps = [term.student for term in distillation.config.terms.values() if term.student is not None]
+        self.student_layers = [loss.student_layer for loss in distillation.feature_losses]
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -64,17 +64,17 @@ class DistillationTask(SegmentationTask):
         self.progress = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         self.log("train/alpha", self.distillation.alpha(self.progress))
 
-    def compute_losses(self, image: Tensor, target: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
-        """Returns the supervised loss, every distillation term, and their weighted sum.
+    def compute_losses(self, image: Tensor, target: Tensor, teacher_logits: Tensor | None = None) -> dict[str, Tensor]:
+        """Returns the supervised loss, every distillation loss, and their weighted sum.
 
         Args:
             image: float32 [B, 3, H, W].
             target: int64 [B, H, W].
-            known: The teacher's logits [B, C, h, w]; None runs the teacher.
+            teacher_logits: The teacher's logits [B, C, h, w]; None runs the teacher.
         """
         image = self.to_memory_format(image)
-        with capture_features(self.network, self.taps) as features:
+        with capture_features(self.network, self.student_layers) as features:
             student = ModelOutput(lowres_logits(self.network, image), features)
-        teacher = ModelOutput(*self.teacher(image)) if known is None else ModelOutput(known)
+        teacher = ModelOutput(*self.teacher(image)) if teacher_logits is None else ModelOutput(teacher_logits)
         terms: dict[str, Tensor] = self.distillation(student, teacher, target, progress=self.progress)
         return terms

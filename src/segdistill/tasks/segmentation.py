@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric
 
 from segdistill.config.schema import ScheduleConfig
 from segdistill.data.labels import IGNORE_INDEX
-from segdistill.losses.supervised import SupervisedLoss
+from segdistill.losses.base import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics
 from segdistill.models.cpu_depthwise import replace_depthwise_convs
 

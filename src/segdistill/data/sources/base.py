@@ -76,6 +76,14 @@ class DatasetIndex:
         fingerprint = hashlib.sha256(f"{self.fingerprint} {change}".encode()).hexdigest()
         return replace(self, splits=splits, fingerprint=fingerprint)
 
+    def class_pixels(self, split: str) -> NDArray[np.int64]:
+        """Count the pixels of each class in all masks of a split, int64 [C]."""
+        pixels = np.zeros(len(self.labels), np.int64)
+        for sample in self.splits[split]:
+            ids = self.values[sample.read_mask_values()]
+            pixels += np.bincount(ids[ids < len(pixels)], minlength=len(pixels))
+        return pixels
+
     def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Returns a sample's picture, uint8 [H, W, 3], and class ids, uint8 [H, W]."""
         sample = self.splits[split][index]

@@ -1,0 +1,48 @@
+"""What the losses share: shapes that are checked, half precision that is widened, means over valid pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def checked_pair(
+    student: Tensor, teacher: Tensor, target: Tensor | None, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Both in float32 or better, the teacher's without gradient."""
+    if student.shape != teacher.shape:
+        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise ValueError(f"student and teacher must have one shape, got {shapes}")
+    require_grid(student, teacher, target)
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    return full_precision(student), full_precision(teacher.detach())
+
+
+def require_grid(student: Tensor, teacher: Tensor, target: Tensor | None) -> None:
+    """Student and teacher may differ in their channels, and in nothing else."""
+    grid = student[:, 0].shape
+    if teacher[:, 0].shape != grid:
+        raise ValueError(f"student and teacher must have one grid, got {tuple(grid)} and {tuple(teacher[:, 0].shape)}")
+    if target is not None and target.shape != grid:
+        raise ValueError(f"target must be {tuple(grid)}, got {tuple(target.shape)}")
+
+
+def valid_mask(logits: Tensor, target: Tensor | None, ignore_index: int) -> Tensor:
+    """Marks, bool [B, H, W], the pixels that count."""
+    if target is None:
+        return torch.ones_like(logits[:, 0], dtype=torch.bool)
+    return target != ignore_index
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Return half precision as float32, anything else as it is."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def mean_over_valid(values: Tensor, target: Tensor | None, ignore_index: int) -> Tensor:
+    """Mean of [B, H, W] over the pixels that are not void; 0, with a gradient of 0, where all are."""
+    if target is None:
+        return values.mean()
+    valid = target != ignore_index
+    return torch.where(valid, values, 0).sum() / valid.sum().clamp_min(1)

@@ -1,0 +1,61 @@
+"""Pixel-wise KL divergence between softened class distributions."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from segdistill.losses.base import LogitLoss
+from segdistill.losses.masking import checked_pair, mean_over_valid
+
+
+def pixelwise_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor | None = None,
+    *,
+    temperature: float,
+    ignore_index: int = 255,
+) -> Tensor:
+    """KL divergence from the teacher's to the student's class distribution, at every pixel.
+
+    T^2 / |V| * sum_{i in V} sum_c p_ic log(p_ic / q_ic), p = softmax(teacher / T), q = softmax(student / T): Hinton
+    et al., 2015 (arXiv:1503.02531), applied per pixel as in Liu et al., 2019 (arXiv:1903.04197), equation 2.
+    T^2 keeps the gradient's size independent of T.
+
+    Args:
+        student_logits: [B, C, H, W].
+        teacher_logits: [B, C, H, W]; gets no gradient.
+        target: Labels, used for their void pixels only; None counts every pixel.
+        temperature: T > 0.
+        ignore_index: Label of void pixels.
+
+    Returns:
+        Scalar, in nats times T^2.
+
+    Raises:
+        ValueError: If the shapes do not fit or the temperature is not above 0.
+    """
+    divergence = pixel_kl(student_logits, teacher_logits, target, temperature)
+    return temperature**2 * mean_over_valid(divergence, target, ignore_index)
+
+
+def pixel_kl(student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None, temperature: float) -> Tensor:
+    """KL(p || q) at every pixel, [B, H, W], without T^2."""
+    student_logits, teacher_logits = checked_pair(student_logits, teacher_logits, target, temperature)
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
+    return (teacher.exp() * (teacher - student)).sum(dim=1)
+
+
+class PixelwiseKL(LogitLoss):
+    """`pixelwise_kl` as a distillation loss.
+
+    Args:
+        weight: Of this loss in the sum.
+        temperature: T > 0.
+    """
+
+    def compare(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss on one grid; shapes as of `pixelwise_kl`."""
+        return pixelwise_kl(student_logits, teacher_logits, target, temperature=self.temperature)
