@@ -11,10 +11,13 @@ from unittest.mock import Mock
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from segdistill.cli import explain, refuse_unused, with_resumed_overrides
+from segdistill.config.parse import register
 from segdistill.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -226,6 +229,18 @@ def test_settings_of_the_student_are_refused_where_a_teacher_is_trained(override
     with pytest.raises(UserError, match=f"^{re.escape(override)}: .*{re.escape(complaint)}"):
         refuse_unused(Mock(stage="teacher"), ["seed=1", override])
     refuse_unused(Mock(stage="student"), [override])
+
+
+@pytest.mark.parametrize(
+    ("key", "now"),
+    [("train", "stage"), ("distill.terms", "distill.losses"), ("loss.name", "loss=focal")],
+)
+def test_a_key_of_an_earlier_version_is_answered_with_its_new_name(key: str, now: str) -> None:
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(HydraException) as caught:
+        compose("config", [f"{key}=1"])
+    assert str(explain(caught.value)).startswith(f"{key}: is called {now}")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from segdistill.data.sources.folder import open_folder
 from segdistill.engine.distributed import launch_ranks
 from segdistill.engine.trainer import build_trainer
 from segdistill.tasks import SegmentationTask
+from segdistill.tasks.segmentation import Batch
 from segdistill.utils.errors import UserError
 
 FIT = FitConfig(max_epochs=2, batch_size=2, crop=[24, 36], scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
@@ -30,8 +31,8 @@ class Breaking(SegmentationTask):
     breaks: tuple[str, int, int] = ("loss", 0, 0)
     value = float("nan")
 
-    def compute_losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        terms = super().compute_losses(image, target)
+    def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
+        terms = super().compute_losses(batch)
         what, step, rank = self.breaks
         if (self.global_step, self.global_rank) != (step, rank):
             return terms
@@ -58,7 +59,7 @@ class Looking(pl.Callback):
     ) -> None:
         data = vars(trainer)["datamodule"]  # set by fit
         by_path = {sample.image: index for index, sample in enumerate(data.source.splits["train"])}
-        paths, masks = batch_images(trainer, batch_idx), batch[1]
+        paths, masks = batch_images(trainer, batch), batch["mask"]
         assert len(paths) == len(masks) == 2
         for path, mask in zip(paths, masks, strict=True):
             assert mask.tolist() == data.source.read("train", by_path[path])[1].tolist()

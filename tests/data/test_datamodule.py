@@ -41,11 +41,12 @@ def epoch_of(loader: DataLoader[Batch], epoch: int) -> Tensor:
     """The images of an epoch, as Lightning asks for it."""
     assert isinstance(loader.sampler, SeededSampler)
     loader.sampler.set_epoch(epoch)
-    return torch.cat([image for image, _ in loader])
+    return torch.cat([batch["image"] for batch in loader])
 
 
 def test_training_batches_keep_the_contract(source: DatasetIndex) -> None:
-    for image, mask in data_module(source).train_dataloader():
+    for batch in data_module(source).train_dataloader():
+        image, mask = batch["image"], batch["mask"]
         assert (image.shape, image.dtype) == ((2, 3, *CROP), torch.float32)
         assert (mask.shape, mask.dtype) == ((2, *CROP), torch.int64)
         assert type(image) is type(mask) is torch.Tensor
@@ -60,14 +61,15 @@ def test_evaluation_sees_every_picture_once_in_order(
 ) -> None:
     data = data_module(source, input_size=input_size)
     batches = list(data.val_dataloader() if split == "val" else data.test_dataloader())
-    assert [len(image) for image, _ in batches] == sizes
-    for image, mask in batches:
+    assert [len(batch["image"]) for batch in batches] == sizes
+    for batch in batches:
+        image, mask = batch["image"], batch["mask"]
         assert (image.shape[1:], image.dtype) == ((3, *input_size), torch.float32)
         assert (mask.shape[1:], mask.dtype) == (input_size, torch.int64)
         assert set(mask.unique().tolist()) == CLASS_IDS
     if input_size == INPUT_SIZE:
         pictures = [source.read(split, index) for index in range(sum(sizes))]
-        images, masks = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+        images, masks = (torch.cat([batch[part] for batch in batches]).numpy() for part in ("image", "mask"))
         np.testing.assert_allclose(images.transpose(0, 2, 3, 1) * 255, [p for p, _ in pictures], atol=1e-3)
         np.testing.assert_array_equal(masks, [ids for _, ids in pictures])
 
@@ -86,7 +88,7 @@ def test_a_partial_training_batch_is_left_out_unless_it_is_the_only_one(
     source: DatasetIndex, batch_size: int, sizes: list[int]
 ) -> None:
     loader = data_module(source, batch_size=batch_size).train_dataloader()
-    assert [len(image) for image, _ in loader] == sizes
+    assert [len(batch["image"]) for batch in loader] == sizes
     assert len(loader) == len(sizes)
 
 
@@ -97,7 +99,7 @@ def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source
     orders = []
     for epoch in range(4):
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined] # as Lightning does
-        orders.append([truth.index(mask[0].tolist()) for _, mask in loader])
+        orders.append([truth.index(batch["mask"][0].tolist()) for batch in loader])
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     assert len({tuple(order) for order in orders}) > 1
 
@@ -115,8 +117,8 @@ def test_augmentation_leaves_the_random_state_of_the_process_alone(source: Datas
     torch.manual_seed(3)
     before, dataset = torch.random.get_rng_state(), data_module(source).train_dataloader().dataset
     first, again, other = dataset[0, 5], dataset[0, 5], dataset[0, 6]
-    assert torch.equal(first[0], again[0])
-    assert not torch.equal(first[0], other[0])
+    assert torch.equal(first["image"], again["image"])
+    assert not torch.equal(first["image"], other["image"])
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -142,14 +144,14 @@ def test_without_a_test_split_the_report_is_on_val(folder_config: FolderConfig, 
     data = data_module(source)
     assert (source.eval_split, len(source.splits["val"])) == ("val", 3)
     for tested, validated in zip(data.test_dataloader(), data.val_dataloader(), strict=True):
-        assert torch.equal(tested[0], validated[0])
-        assert torch.equal(tested[1], validated[1])
+        assert all(torch.equal(tested[part], validated[part]) for part in ("image", "mask"))
 
 
 @pytest.mark.parametrize("input_size", [INPUT_SIZE, (33, 47), (13, 19)])
 def test_a_report_picture_is_the_eval_batch_in_bytes(source: DatasetIndex, input_size: tuple[int, int]) -> None:
     data = data_module(source, input_size=input_size)
-    images, masks = next(iter(data.test_dataloader()))
+    batch = next(iter(data.test_dataloader()))
+    images, masks = batch["image"], batch["mask"]
     for index in range(2):
         image, mask = data.eval_image(index)
         assert {image.dtype, mask.dtype} == {np.dtype(np.uint8)}
@@ -189,3 +191,17 @@ def test_a_worker_is_quiet_where_its_process_is_gone_and_loud_otherwise(
     assert not capsys.readouterr().err
     sys.excepthook(ValueError, ValueError("a defect"), None)
     assert "a defect" in capsys.readouterr().err
+
+
+def test_a_batch_names_its_parts_and_its_images(source: DatasetIndex) -> None:
+    data = data_module(source)
+    for batch in (next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))):
+        assert set(batch) == {"image", "mask", "index"}
+    shown = next(iter(data.predict_dataloader()))
+    for index, mask in zip(shown["index"].tolist(), shown["mask"], strict=True):
+        assert mask.tolist() == source.read("test", index)[1].tolist()
+
+
+def test_class_pixels_are_those_of_all_masks(source: DatasetIndex) -> None:
+    masks = np.concatenate([source.read("train", index)[1].ravel() for index in range(len(source.splits["train"]))])
+    assert source.class_pixels("train").tolist() == [int((masks == index).sum()) for index in range(3)]

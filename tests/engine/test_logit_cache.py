@@ -78,7 +78,7 @@ def test_memory_and_disk_hold_the_teachers_own_logits_in_the_order_of_the_pictur
     data: SegmentationDataModule, cache_dir: Path
 ) -> None:
     frozen = teacher()
-    images = torch.cat([image for image, _ in data.plain_train_dataloader(range(5))])
+    images = torch.cat([batch["image"] for batch in data.plain_train_dataloader(range(5))])
     expected = lowres_logits(frozen.network, images)
     for place in ("memory", "disk"):
         kept = logits_of(LogitCache(place, cache_dir).logits(frozen, data, CPU, MADE_FROM))
@@ -168,7 +168,8 @@ def test_training_batches_bring_the_logits_of_what_they_show(data: SegmentationD
     frozen = teacher()
     data.teacher_logits = LogitCache("memory", cache_dir).logits(frozen, data, CPU, MADE_FROM)
     plain = logits_of(data.teacher_logits).flip(-1)
-    for image, mask, known in data.train_dataloader():
+    for batch in data.train_dataloader():
+        image, mask, known = batch["image"], batch["mask"], batch["teacher_logits"]
         assert (known.shape, known.dtype) == ((2, CLASSES, 6, 9), torch.float16)
         assert len(image) == len(mask) == 2
         for one in known:
@@ -181,11 +182,11 @@ def test_known_logits_give_the_loss_of_the_live_teacher_without_running_it() -> 
     options: dict[str, Any] = {"class_names": ["a", "b", "c"], "optimizer": None, "schedule": ScheduleConfig()}
     task = DistillationTask(student, frozen, loss, **options).eval()
     image, target = torch.rand(2, 3, 16, 20), torch.randint(0, CLASSES, (2, 16, 20))
-    live = task.compute_losses(image, target)
+    live = task.compute_losses({"image": image, "mask": target})
     seen, known = frozen.pictures, frozen(image)[0]
     frozen.pictures = 0
     assert seen == 2
-    for name, value in task.compute_losses(image, target, known).items():
+    for name, value in task.compute_losses({"image": image, "mask": target, "teacher_logits": known}).items():
         torch.testing.assert_close(value, live[name])
     assert frozen.pictures == 0
 
@@ -198,7 +199,9 @@ def test_the_distance_of_replayed_logits_by_hand() -> None:
     replayed = torch.zeros(1, 2, 2, 2)
     replayed[0, 1, 0] = 1.0  # the first row says the other class, the second is undecided: class 0
     mask = torch.tensor([[[0, 255], [0, 1]]])
-    same, divergence = replay_distance(Says(nn.Identity()), [(torch.zeros(1, 3, 2, 2), mask, replayed)], CPU)
+    same, divergence = replay_distance(
+        Says(nn.Identity()), [{"image": torch.zeros(1, 3, 2, 2), "mask": mask, "teacher_logits": replayed}], CPU
+    )
     p = np.exp([2.0, 0.0]) / np.exp([2.0, 0.0]).sum()
     said = np.exp(np.array([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
     q = said / said.sum(axis=1, keepdims=True)

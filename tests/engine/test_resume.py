@@ -22,7 +22,7 @@ from segdistill.engine.resume import resume_checkpoint
 from segdistill.engine.trainer import best_checkpoint, build_trainer
 from segdistill.losses import FocalLoss
 from segdistill.tasks import SegmentationTask
-from segdistill.tasks.segmentation import OptimizerFactory
+from segdistill.tasks.segmentation import Batch, OptimizerFactory
 from segdistill.utils.errors import ConfigError
 
 CPU = TrainerConfig(accelerator="cpu", precision="32-true")
@@ -120,7 +120,7 @@ def test_an_interrupted_training_ends_as_the_uninterrupted_one(
     fit(tmp_path / "whole", 3)
     step = SegmentationTask.training_step
 
-    def killed(task: SegmentationTask, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+    def killed(task: SegmentationTask, batch: Batch, batch_idx: int) -> Tensor:
         if task.current_epoch == 1 and batch_idx == 2:
             raise RuntimeError("killed")
         return step(task, batch, batch_idx)

@@ -120,7 +120,7 @@ def test_a_projector_is_trained_and_saved_but_is_no_part_of_the_student(tmp_path
     projector = task.distillation.get_parameter("losses.hint.projector.weight")
     before = projector.detach().clone()
     optimizer = task.optimizer_factory([{"params": task.parameters()}])
-    task.compute_losses(torch.rand(2, 3, 9, 7), torch.randint(0, 2, (2, 9, 7)))["loss"].backward()  # type: ignore[no-untyped-call]
+    task.compute_losses({"image": torch.rand(2, 3, 9, 7), "mask": torch.randint(0, 2, (2, 9, 7))})["loss"].backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     assert not torch.equal(projector, before)
     weights = task.state_dict()

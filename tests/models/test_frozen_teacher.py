@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.batches import batches
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from segdistill.config.schema import ScheduleConfig
 from segdistill.losses import DistillationLoss, PixelwiseKL, cross_entropy
@@ -122,7 +122,7 @@ def test_the_optimizer_holds_every_parameter_of_the_student_once_and_no_other(
 def test_a_fit_trains_the_student_alone_and_saves_it_alone(tmp_path: Path) -> None:
     task = distillation_task()
     teacher, student = (snapshot(task.networks[role]) for role in ("teacher", "student"))
-    batches = TensorDataset(torch.rand(4, 3, 8, 8), torch.randint(len(NAMES), (4, 8, 8)))
+    data = torch.rand(4, 3, 8, 8), torch.randint(len(NAMES), (4, 8, 8))
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -133,7 +133,7 @@ def test_a_fit_trains_the_student_alone_and_saves_it_alone(tmp_path: Path) -> No
         num_sanity_val_steps=0,
         default_root_dir=tmp_path,
     )
-    trainer.fit(task, DataLoader(batches, batch_size=2), DataLoader(batches))
+    trainer.fit(task, batches(*data, 2), batches(*data))
     assert_loaded(task.teacher.network, teacher)
     for name, tensor in task.networks["student"].state_dict().items():
         assert not torch.equal(tensor, student[name]), name

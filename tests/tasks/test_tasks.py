@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
@@ -9,18 +11,20 @@ from unittest.mock import Mock
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.batches import batches
 from helpers.networks import Tiny
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
-from segdistill.config.schema import FitConfig, ScheduleConfig, TrainerConfig
+from segdistill.config.schema import LIGHTNING, FitConfig, ScheduleConfig, TrainerConfig
 from segdistill.engine import trainer as fitting
 from segdistill.engine.trainer import best_checkpoint, build_trainer, choose_precision
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL
 from segdistill.metrics import SegmentationMetrics
-from segdistill.models import FrozenTeacher
-from segdistill.tasks import DistillationTask
+from segdistill.models import DeepLabV3, FrozenTeacher
+from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import warmup_then_polynomial
+from segdistill.utils.errors import UserError
 
 
 def distillation_task(kind: type[DistillationTask] = DistillationTask) -> DistillationTask:
@@ -36,10 +40,10 @@ def distillation_task(kind: type[DistillationTask] = DistillationTask) -> Distil
     )
 
 
-def loader() -> DataLoader[tuple[Tensor, ...]]:
+def loader() -> DataLoader[dict[str, Tensor]]:
     torch.manual_seed(0)
     images = torch.rand(6, 3, 16, 20)
-    return DataLoader(TensorDataset(images, (images[:, 0] > 0.5).long()), batch_size=2)
+    return batches(images, (images[:, 0] > 0.5).long(), 2)
 
 
 def test_warmup_then_polynomial_by_hand() -> None:
@@ -174,7 +178,7 @@ def test_precision_follows_the_gpu_where_there_is_one(
 
 def test_a_single_picture_trains(tmp_path: Path) -> None:
     task = distillation_task()
-    single = DataLoader(TensorDataset(torch.rand(1, 3, 17, 19), torch.full((1, 17, 19), 255)), batch_size=1)
+    single = batches(torch.rand(1, 3, 17, 19), torch.full((1, 17, 19), 255), 1)
     machine = TrainerConfig(accelerator="cpu", precision="32-true")
     trainer = build_trainer(task, FitConfig(max_epochs=1, crop=[17, 19]), machine, tmp_path, loggers=[])
     trainer.fit(task, single, single)
@@ -187,10 +191,73 @@ def test_the_test_scores_the_teacher_beside_the_student(tmp_path: Path) -> None:
     (scores,) = trainer.test(task, loader(), verbose=False)
     for prefix, network in (("test/", task.network), ("test/teacher_", task.teacher.network)):
         metrics = SegmentationMetrics(2)
-        for image, target in loader():
-            metrics.update(network.eval()(image).detach(), target)
+        for batch in loader():
+            metrics.update(network.eval()(batch["image"]).detach(), batch["mask"])
         expected = metrics.compute()
         assert scores[f"{prefix}miou"] == pytest.approx(float(expected["miou"]))
         assert scores[f"{prefix}iou_on"] == pytest.approx(float(expected["class_iou"][1]))
     assert scores["test/miou"] != scores["test/teacher_miou"]
     assert not [name for name in task.state_dict() if "teacher" in name]
+
+
+def test_a_checkpoint_gives_a_working_network_without_its_teacher(tmp_path: Path) -> None:
+    spec = {"_target_": "segdistill.models.DeepLabV3", "backbone": "efficientnet_lite0", "pretrained": True}
+    student = DeepLabV3(2, pretrained=False)
+    loss = DistillationLoss(FocalLoss(), {"kl": PixelwiseKL(temperature=2.0)})
+    task = DistillationTask(student, FrozenTeacher(Tiny()), loss, class_names=["off", "on"], network_config=spec)
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", default_root_dir=tmp_path)
+    trainer.strategy.connect(task)
+    task.trainer = trainer
+    trainer.save_checkpoint(tmp_path / "student.ckpt")
+    loaded = DistillationTask.load_from_checkpoint(tmp_path / "student.ckpt")
+    assert (loaded.class_names, loaded.role, loaded.training) == (["off", "on"], "student", False)
+    image = torch.rand(2, 3, 33, 47)
+    with torch.no_grad():
+        expected = student.eval()(image)
+        torch.testing.assert_close(loaded(image), expected)
+        mask = loaded.predict_step({"image": image}, 0)
+    assert mask.dtype == torch.uint8
+    assert torch.equal(mask, expected.argmax(dim=1))
+
+
+def test_a_checkpoint_that_does_not_tell_its_network_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "bare.ckpt")
+    with pytest.raises(UserError, match="does not tell its network"):
+        SegmentationTask.load_from_checkpoint(tmp_path / "bare.ckpt")
+
+
+OWNED = {
+    "strategy": "chosen from devices",
+    "logger": "the group logger",
+    "callbacks": "the group callbacks",
+    "max_epochs": "student.fit.max_epochs",
+    "min_epochs": "a fit has one budget",
+    "min_steps": "a fit has one budget",
+    "default_root_dir": "hydra.run.dir",
+    "enable_checkpointing": "always",
+    "enable_progress_bar": "where there is a terminal",
+    "plugins": "chosen from devices",
+    "use_distributed_sampler": "the datamodule has its own",
+    "reload_dataloaders_every_n_epochs": "the datamodule's loaders last",
+    "fast_dev_run": "debug=fast",
+    "overfit_batches": "debug=overfit",
+    "limit_predict_batches": "a run does not predict through the trainer",
+    "barebones": "a run logs and keeps checkpoints",
+    "enable_autolog_hparams": "the loggers get the configuration",
+    "model_registry": "there is none",
+}
+"""Arguments of pl.Trainer that are not keys of `trainer`, and what decides them."""
+
+
+def test_every_argument_of_the_trainer_is_open_or_has_its_owner() -> None:
+    arguments = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    typed = {"accelerator", "devices", "num_nodes", "precision", "profiler"}
+    assert arguments == set(LIGHTNING) | set(OWNED) | typed
+    assert set(LIGHTNING) <= {field.name for field in fields(TrainerConfig)}
+
+
+def test_arguments_reach_the_trainer_and_those_that_are_not_set_stay_lightnings(tmp_path: Path) -> None:
+    given = TrainerConfig("cpu", "32-true", gradient_clip_val=0.5, accumulate_grad_batches=3, limit_val_batches=0.5)
+    trainer = build_trainer(distillation_task(), FitConfig(1, 2, [16, 16]), given, tmp_path, loggers=[])
+    assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches, trainer.limit_val_batches) == (0.5, 3, 0.5)
+    assert (trainer.limit_train_batches, trainer.max_steps, trainer.check_val_every_n_epoch) == (1.0, -1, 1)

@@ -33,6 +33,7 @@ from segdistill.data.sources.roadscenes import open_scenes
 from segdistill.engine.trainer import choose_precision
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL, focal_loss
 from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
+from segdistill.models.cpu_depthwise import replace_depthwise_convs
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.utils.console import terminal
 from segdistill.utils.hardware import cpu_count, cpu_name, keep_freed_memory
@@ -87,18 +88,19 @@ def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: b
     """
     task = DistillationTask(_student(), FrozenTeacher(_teacher(backbone)), _loss(), **_options())
     task.on_fit_start()
-    batch = (image, target, task.teacher(image)[0].half()) if cached else (image, target)
-    return _task_step(task, *batch)
+    batch = {"image": image, "mask": target}
+    return _task_step(task, batch | ({"teacher_logits": task.teacher(image)[0].half()} if cached else {}))
 
 
 def student_step(backbone: str, image: Tensor, target: Tensor) -> Step:
     """A step of SegmentationTask: the student without a teacher."""
     task = SegmentationTask(_student(), loss=_loss().supervised, role="student", **_options())
-    return _task_step(task, image, target)
+    return _task_step(task, {"image": image, "mask": target})
 
 
-def _task_step(task: SegmentationTask, *batch: Tensor) -> Step:
+def _task_step(task: SegmentationTask, batch: Mapping[str, Tensor]) -> Step:
     keep_freed_memory()
+    replace_depthwise_convs(task)
     task.train()
     optimizer = task.optimizer_factory([{"params": task.parameters()}])
     bf16 = choose_precision(TrainerConfig(accelerator="cpu")) == "bf16-mixed"
@@ -106,7 +108,7 @@ def _task_step(task: SegmentationTask, *batch: Tensor) -> Step:
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = task.compute_losses(*batch)["loss"]
+            loss = task.compute_losses(batch)["loss"]
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 

@@ -4,6 +4,7 @@ from segdistill.callbacks.checkpoint import RelocatableCheckpoint
 from segdistill.callbacks.dashboard import Dashboard
 from segdistill.callbacks.epoch_log import EpochLog
 from segdistill.callbacks.epoch_seed import EpochSeed
+from segdistill.callbacks.fast_depthwise import FastDepthwise
 from segdistill.callbacks.latency import Latency
 from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.callbacks.predictions import Predictions
@@ -15,6 +16,7 @@ __all__ = [
     "Dashboard",
     "EpochLog",
     "EpochSeed",
+    "FastDepthwise",
     "Latency",
     "OnnxExport",
     "Predictions",

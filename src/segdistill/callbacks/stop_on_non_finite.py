@@ -39,7 +39,7 @@ class StopOnNonFinite(pl.Callback):
             UserError: That names step, terms and pictures.
         """
         loss: Tensor = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        found = None if bool(torch.isfinite(loss)) else _described(trainer, batch_idx)
+        found = None if bool(torch.isfinite(loss)) else _described(trainer, batch, batch_idx)
         self._stop(trainer, found)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -66,22 +66,20 @@ class StopOnNonFinite(pl.Callback):
         raise UserError(f"{self.title}, step {trainer.global_step}, {found}; {_way_on(trainer)}")
 
 
-def _described(trainer: pl.Trainer, batch_idx: int) -> str:
+def _described(trainer: pl.Trainer, batch: Any, batch_idx: int) -> str:
     terms = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/loss")}
     bad = ", ".join(f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value))
-    images = ", ".join(map(str, batch_images(trainer, batch_idx)))
+    images = ", ".join(map(str, batch_images(trainer, batch)))
     shown = f"batch {batch_idx + 1} of epoch {trainer.current_epoch + 1}: {bad or 'the loss is not finite'}"
     return f"{shown}; its images: {images}" if images else shown
 
 
-def batch_images(trainer: pl.Trainer, batch_idx: int) -> Sequence[Path]:
-    """Returns the picture files of a batch of the epoch that goes on; none where the data does not tell."""
-    data, loader = getattr(trainer, "datamodule", None), trainer.train_dataloader
-    if not isinstance(data, SegmentationDataModule) or loader is None:
+def batch_images(trainer: pl.Trainer, batch: Any) -> Sequence[Path]:
+    """Return the image files of a training batch; none where the data does not tell."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, SegmentationDataModule) or not isinstance(batch, Mapping) or "index" not in batch:
         return []
-    order = [index for index, _ in loader.sampler]  # the same at every call within an epoch
-    samples, size = data.source.splits["train"], loader.batch_size
-    return [samples[index].image for index in order[batch_idx * size : (batch_idx + 1) * size]]
+    return [data.source.splits["train"][index].image for index in batch["index"].tolist()]
 
 
 def _way_on(trainer: pl.Trainer) -> str:

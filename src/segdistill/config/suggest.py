@@ -9,6 +9,20 @@ from typing import Any, get_type_hints
 
 from segdistill.config.schema import Config, DataConfig, FolderConfig, RoadScenesConfig
 
+RENAMED = {
+    "train": "stage",
+    "distill.terms": "distill.losses",
+    "loss.name": "loss=focal, cross_entropy or balanced",
+    "teacher.training.loss.name": "loss@teacher.training.loss",
+}
+"""Keys of 0.1.0 -> what they are called now."""
+
+
+def new_name(key: str) -> str | None:
+    """Return what a key of an earlier version, or the one that it stands under, is called now; None of any other."""
+    olds = [old for old in RENAMED if key == old or key.startswith(f"{old}.")]
+    return RENAMED[olds[0]] + key.removeprefix(olds[0]) if olds else None
+
 
 def known_keys(schema: Any = Config, prefix: str = "") -> Iterator[str]:
     """Yields the dotted path of every key of the schema, those of all data sources included."""

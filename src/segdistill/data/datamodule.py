@@ -26,7 +26,9 @@ from segdistill.utils.errors import UserError
 from segdistill.utils.hardware import cpu_count
 
 MAX_WORKERS = 8
-Batch = tuple[Tensor, ...]
+Batch = dict[str, Tensor]
+"""`image` float32 [B, 3, H, W] in [0, 1], `mask` int64 [B, H, W] with void 255, `index` int64 [B] of each image in its
+split and, where the teacher's logits are cached, `teacher_logits` float16 [B, C, h, w]."""
 
 
 class LogitStore(Protocol):
@@ -52,7 +54,8 @@ class SegmentationDataset(Dataset[Batch]):
         return len(self.source.splits[self.split])
 
     def __getitem__(self, index: int) -> Batch:
-        return self.with_geometry(index)[:2]
+        image, mask, _ = self.with_geometry(index)
+        return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
     def with_geometry(self, index: int) -> tuple[Tensor, Tensor, GeometryRecord]:
         """Return image and mask, and which part of the picture they show."""
@@ -84,13 +87,12 @@ class CachedLogitsDataset(Dataset[Batch]):
         maps = self.maps[index]
         cells = zip(maps.shape[-2:], self.input_size, image.shape[-2:], strict=True)
         size = [max(1, round(count * shown / whole)) for count, whole, shown in cells]
-        return image, mask, apply_geometry(maps, geometry, size)
+        logits = apply_geometry(maps, geometry, size)
+        return {"image": image, "mask": mask, "index": torch.tensor(index), "teacher_logits": logits}
 
 
 class SegmentationDataModule(pl.LightningDataModule):
-    """Batches of (image float32 [B, 3, H, W] in [0, 1], mask int64 [B, H, W] with void 255).
-
-    Where the teacher's logits are known, training batches have them as a third, float16 [B, C, h, w].
+    """Batches of a checked data source, as `Batch` describes them.
 
     Args:
         source: The checked data.
@@ -153,13 +155,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Every validation picture, at the input size."""
         return self._eval_loader("val")
 
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Every image of the split that results are reported on."""
+        return self._eval_loader(self.source.eval_split)
+
     def test_dataloader(self) -> DataLoader[Batch]:
         """Every picture of the split that results are reported on."""
         return self._eval_loader(self.source.eval_split)
 
     def picture(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A picture as it comes out of a camera, at the input size: uint8 [H, W, 3] and class ids uint8 [H, W]."""
-        image, mask = SegmentationDataset(self.source, split, eval_geometry(self.input_size))[index]
+        image, mask, _ = SegmentationDataset(self.source, split, eval_geometry(self.input_size)).with_geometry(index)
         return image.permute(1, 2, 0).numpy(), mask.numpy()
 
     def eval_image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -158,4 +158,5 @@ def _options(config: Config, role: Role, labels: LabelSet) -> dict[str, Any]:
         "optimizer": optimizer_factory(config, role),
         "schedule": config.training(role).schedule,
         "channels_last": config.trainer.channels_last,
+        "network_config": (config.teacher if role == "teacher" else config.student).network,
     }

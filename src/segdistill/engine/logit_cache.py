@@ -15,9 +15,8 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor
 
-from segdistill.data.datamodule import LogitStore, SegmentationDataModule
+from segdistill.data.datamodule import Batch, LogitStore, SegmentationDataModule
 from segdistill.data.labels import IGNORE_INDEX
 from segdistill.losses import pixelwise_kl
 from segdistill.models.frozen_teacher import FrozenTeacher
@@ -102,24 +101,23 @@ class LogitCache:
         return folder
 
 
-def replay_distance(
-    teacher: FrozenTeacher, batches: Iterable[tuple[Tensor, ...]], device: torch.device
-) -> tuple[float, float]:
+def replay_distance(teacher: FrozenTeacher, batches: Iterable[Batch], device: torch.device) -> tuple[float, float]:
     """Compare replayed logits with what the teacher says of the augmented pictures themselves.
 
     Args:
         teacher: On `device`.
-        batches: (image, mask, replayed logits [B, C, h, w]).
+        batches: Training batches with `teacher_logits`.
         device: What computes.
 
     Returns:
         The share of labelled pixels with the same class, and the mean KL divergence from live to replayed, in nats.
     """
     same, divergences = [], []
-    for image, mask, replayed in batches:
-        live = teacher(image.to(device))[0].float().cpu()
+    for batch in batches:
+        live = teacher(batch["image"].to(device))[0].float().cpu()
         grid = live.shape[-2:]
-        labels, replayed = interpolate_labels(mask, grid), interpolate_logits(replayed, grid)
+        labels = interpolate_labels(batch["mask"], grid)
+        replayed = interpolate_logits(batch["teacher_logits"], grid)
         same.append((live.argmax(dim=1) == replayed.argmax(dim=1))[labels != IGNORE_INDEX])
         divergences.append(pixelwise_kl(replayed, live, labels, temperature=1.0))
     return float(torch.cat(same).float().mean()), float(torch.stack(divergences).mean())
@@ -128,7 +126,7 @@ def replay_distance(
 def _computed(
     teacher: FrozenTeacher, data: SegmentationDataModule, pictures: Sequence[int], device: torch.device
 ) -> Iterator[tuple[int, NDArray[np.float16]]]:
-    images = (image.to(device) for image, _ in data.plain_train_dataloader(pictures))
+    images = (batch["image"].to(device) for batch in data.plain_train_dataloader(pictures))
     described = track(predict_logits(teacher, images), "The teacher's logits", total=len(pictures), transient=True)
     return zip(pictures, described, strict=True)
 

@@ -14,7 +14,7 @@ from segdistill.config.locate import build
 from segdistill.config.schema import StudentConfig, TeacherConfig
 from segdistill.data.labels import LabelSet
 from segdistill.export.onnx import try_export
-from segdistill.models.adapters import NO_PRETRAINED
+from segdistill.models.adapters import without_pretrained
 from segdistill.models.class_remap import ClassRemap
 from segdistill.models.frozen_teacher import load_network
 from segdistill.models.fusion import fuse_conv_bn
@@ -39,7 +39,7 @@ def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.M
 
 def loaded_network(part: StudentConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
     """Builds a network for a checkpoint's weights; others are not fetched first."""
-    network = build_network(part, len(labels), **without_weights(part))
+    network = build_network(part, len(labels), **without_pretrained(part.network))
     load_network(network, checkpoint, labels.names)
     return network
 
@@ -53,7 +53,7 @@ def given_teacher(part: TeacherConfig, labels: LabelSet, checkpoint: Path) -> nn
     if part.num_classes is None:
         return loaded_network(part, labels, checkpoint)
     groups = parse_class_map(part.class_map, part.num_classes, labels.names)
-    network = build_network(part, part.num_classes, **without_weights(part))
+    network = build_network(part, part.num_classes, **without_pretrained(part.network))
     load_network(network, checkpoint, None)
     return ClassRemap(network, groups)
 
@@ -117,8 +117,3 @@ def _quick_to_trace(network: nn.Module) -> nn.Module:
     with evaluated(network), suppress(Exception):
         return fuse_conv_bn(network, torch.zeros(1, 3, *PROBE_SIZE))
     return network
-
-
-def without_weights(part: StudentConfig) -> dict[str, Any]:
-    """Options that spare the weights which a checkpoint is about to replace."""
-    return {key: off for key, off in NO_PRETRAINED.items() if key in part.network}

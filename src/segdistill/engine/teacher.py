@@ -19,8 +19,9 @@ from segdistill.data.labels import LabelSet
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.engine.builders import datamodule, logit_cache, segmentation_task
 from segdistill.engine.distributed import is_rank_zero
-from segdistill.engine.networks import build_network, given_teacher, loaded_network, without_weights
+from segdistill.engine.networks import build_network, given_teacher, loaded_network
 from segdistill.engine.trainer import best_checkpoint, broadcast_from_rank_zero, build_trainer
+from segdistill.models.adapters import without_pretrained
 from segdistill.models.frozen_teacher import TeacherCache
 from segdistill.models.teacher_logits import logits_shape
 from segdistill.utils.code import code_digest
@@ -47,7 +48,7 @@ def build_probe_teacher(config: Config, labels: LabelSet) -> nn.Module:
     """
     if config.teacher.checkpoint is not None:
         return given_teacher(config.teacher, labels, Path(config.teacher.checkpoint))
-    return build_network(config.teacher, len(labels), **without_weights(config.teacher))
+    return build_network(config.teacher, len(labels), **without_pretrained(config.teacher.network))
 
 
 def get_or_train_teacher(config: Config, source: DatasetIndex, tried: nn.Module) -> nn.Module:
@@ -113,6 +114,7 @@ def teacher_cache(config: Config, source: DatasetIndex) -> TeacherCache:
         "fit": asdict(config.teacher.fit),
         "training": asdict(config.teacher.training),
         "trainer": [config.trainer.accelerator, config.trainer.precision, config.trainer.channels_last],
+        "lightning": config.trainer.lightning,
         "processes": config.trainer.devices * config.trainer.num_nodes,
         "seed": config.teacher.seed,
         "data": source.fingerprint,

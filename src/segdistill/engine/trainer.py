@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 
-from segdistill.callbacks import EpochLog, EpochSeed, RelocatableCheckpoint, RestoreBest, StopOnNonFinite
+from segdistill.callbacks import EpochLog, EpochSeed, FastDepthwise, RelocatableCheckpoint, RestoreBest, StopOnNonFinite
 from segdistill.config.schema import FitConfig, TrainerConfig
 from segdistill.engine.distributed import UnpaddedEvalDDPStrategy, is_externally_launched
 from segdistill.tasks import SegmentationTask
@@ -61,7 +61,7 @@ def build_trainer(
     last = RelocatableCheckpoint(filename="last", **place)  # `save_last` would keep the last best epoch
     progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
     rates = [LearningRateMonitor(logging_interval="step")] if loggers else []
-    always = [EpochSeed(seed), *rates, EpochLog(task.role), *progress, RestoreBest()]
+    always = [FastDepthwise(), EpochSeed(seed), *rates, EpochLog(task.role), *progress, RestoreBest()]
     return pl.Trainer(
         **_strategy_kwargs(trainer_config),
         max_epochs=fit.max_epochs,
@@ -71,9 +71,7 @@ def build_trainer(
         logger=list(loggers),
         callbacks=[StopOnNonFinite(task.role), best, last, *always, *callbacks],
         enable_progress_bar=bool(progress),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        **trainer_config.lightning,
     )
 
 

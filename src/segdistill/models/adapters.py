@@ -21,6 +21,11 @@ NO_PRETRAINED = {"pretrained": False, "weights": None, "weights_backbone": None,
 """What timm, torchvision and segmentation-models-pytorch call the weights that others are about to replace."""
 
 
+def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a network's options that spare the weights which a checkpoint is about to replace."""
+    return {key: off for key, off in NO_PRETRAINED.items() if key in options}
+
+
 class SegmentationModelAdapter(nn.Module):
     """A network that was written elsewhere, in the form that teachers and students have here.
 

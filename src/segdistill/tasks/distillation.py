@@ -51,8 +51,8 @@ class DistillationTask(SegmentationTask):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch for both networks."""
         super().test_step(batch, batch_idx)
-        image, target = batch
-        self.teacher_metrics.update(self.teacher.network(self.to_memory_format(image)), target)
+        logits = self.teacher.network(self.to_memory_format(batch["image"]))
+        self.teacher_metrics.update(logits, batch["mask"])
 
     def on_test_epoch_end(self) -> None:
         """Logs `test/miou` and its companions, and `test/teacher_miou` and its own."""
@@ -64,17 +64,16 @@ class DistillationTask(SegmentationTask):
         self.progress = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         self.log("train/alpha", self.distillation.alpha(self.progress))
 
-    def compute_losses(self, image: Tensor, target: Tensor, teacher_logits: Tensor | None = None) -> dict[str, Tensor]:
-        """Returns the supervised loss, every distillation loss, and their weighted sum.
+    def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the supervised loss, every distillation loss, and their weighted sum.
 
         Args:
-            image: float32 [B, 3, H, W].
-            target: int64 [B, H, W].
-            teacher_logits: The teacher's logits [B, C, h, w]; None runs the teacher.
+            batch: Where it has `teacher_logits`, the teacher is not run.
         """
-        image = self.to_memory_format(image)
+        image = self.to_memory_format(batch["image"])
         with capture_features(self.network, self.student_layers) as features:
             student = ModelOutput(lowres_logits(self.network, image), features)
-        teacher = ModelOutput(*self.teacher(image)) if teacher_logits is None else ModelOutput(teacher_logits)
-        terms: dict[str, Tensor] = self.distillation(student, teacher, target, progress=self.progress)
-        return terms
+        cached = batch.get("teacher_logits")
+        teacher = ModelOutput(*self.teacher(image)) if cached is None else ModelOutput(cached)
+        losses: dict[str, Tensor] = self.distillation(student, teacher, batch["mask"], progress=self.progress)
+        return losses

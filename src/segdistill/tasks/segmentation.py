@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -14,15 +15,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from segdistill.config.locate import build
 from segdistill.config.schema import ScheduleConfig
 from segdistill.data.labels import IGNORE_INDEX
+from segdistill.losses import cross_entropy
 from segdistill.losses.base import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics
-from segdistill.models.cpu_depthwise import replace_depthwise_convs
+from segdistill.models.adapters import without_pretrained
+from segdistill.models.frozen_teacher import load_checkpoint, load_network
+from segdistill.utils.errors import UserError
 
 Role = Literal["teacher", "student"]
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
-Batch = tuple[Tensor, ...]
+Batch = Mapping[str, Tensor]
+"""As `segdistill.data.datamodule` gives it."""
 
 
 class SegmentationTask(pl.LightningModule):
@@ -36,6 +42,12 @@ class SegmentationTask(pl.LightningModule):
         schedule: Warm-up, decay, and the backbone's share of the learning rate.
         role: What the network is to the run: names its rows and files.
         channels_last: Memory format of network and images.
+        network_config: What `network` was built from, a mapping with a `_target_`; kept in every checkpoint, so that
+            `load_from_checkpoint` builds it again.
+
+    Example:
+        >>> task = SegmentationTask.load_from_checkpoint("runs/x/checkpoints/best.ckpt")  # doctest: +SKIP
+        >>> logits = task(image)  # doctest: +SKIP
     """
 
     def __init__(
@@ -43,22 +55,53 @@ class SegmentationTask(pl.LightningModule):
         network: nn.Module,
         *,
         class_names: Sequence[str],
-        loss: SupervisedLoss,
-        optimizer: OptimizerFactory,
-        schedule: ScheduleConfig,
-        role: Role,
+        loss: SupervisedLoss = cross_entropy,
+        optimizer: OptimizerFactory = partial(torch.optim.AdamW, lr=1e-3),  # noqa: B008 # a partial does not change
+        schedule: ScheduleConfig | None = None,
+        role: Role = "student",
         channels_last: bool = True,
+        network_config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        replace_depthwise_convs(network)
         self.network = network.to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
-        self.supervised_loss, self.optimizer_factory, self.schedule = loss, optimizer, schedule
+        self.supervised_loss, self.optimizer_factory = loss, optimizer
+        self.schedule = schedule or ScheduleConfig()
+        self.save_hyperparameters(
+            {
+                "network_config": None if network_config is None else dict(network_config),
+                "class_names": self.class_names,
+                "role": role,
+                "channels_last": channels_last,
+            },
+            logger=False,
+        )
         self.val_loss = MeanMetric()  # nan_strategy="disable" would drop the weights as well
         self.val_metrics = SegmentationMetrics(len(class_names))
         self.test_metrics = SegmentationMetrics(len(class_names))
         self.confusions: dict[str, Tensor] = {}  # of the last validation and test, by the prefix of their names
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Path | str, **_: Any) -> SegmentationTask:  # type: ignore[override]
+        """Build the network of a checkpoint with its weights, on the CPU, in eval mode; its teacher is not needed.
+
+        Args:
+            checkpoint_path: A `best.ckpt` or `last.ckpt` that a run left; no code in it is run.
+
+        Raises:
+            UserError: If it cannot be read, or does not tell its network.
+        """
+        path = Path(checkpoint_path)
+        known = load_checkpoint(path).get("hyper_parameters", {})
+        spec = known.get("network_config")
+        if spec is None:
+            raise UserError(f"{path}: does not tell its network; build it, and load its state_dict")
+        spec = spec | without_pretrained(spec)
+        network = build("network", spec, num_classes=len(known["class_names"]), _convert_="all")
+        load_network(network, path, known["class_names"])
+        task = SegmentationTask(network, **known)
+        return task.eval()
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -74,22 +117,21 @@ class SegmentationTask(pl.LightningModule):
         """Returns the image in the networks' memory format."""
         return image.contiguous(memory_format=self.memory_format)
 
-    def compute_losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Returns the named terms of one training step; `loss` is the one that is minimised."""
-        supervised = self.supervised_loss(self(image), target)
+    def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the named losses of one training step; `loss` is the one that is minimised."""
+        supervised = self.supervised_loss(self(batch["image"]), batch["mask"])
         return {"loss": supervised, "loss_supervised": supervised}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step on a batch of what `losses` takes."""
-        terms = self.compute_losses(*batch)
+        """Take one step, and log every loss."""
+        terms = self.compute_losses(batch)
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         return terms["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch, and the supervised loss on it."""
-        image, target = batch
-        logits = self(image)
+        logits, target = self(batch["image"]), batch["mask"]
         self.val_metrics.update(logits, target)
         counted = (
             target != IGNORE_INDEX
@@ -104,8 +146,12 @@ class SegmentationTask(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch."""
-        image, target = batch
-        self.test_metrics.update(self(image), target)
+        self.test_metrics.update(self(batch["image"]), batch["mask"])
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return class ids uint8 [B, H, W]."""
+        classes: Tensor = self(batch["image"]).argmax(dim=1)
+        return classes.to(torch.uint8)
 
     def on_test_epoch_end(self) -> None:
         """Logs `test/miou` and its companions."""
