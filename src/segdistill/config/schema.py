@@ -21,6 +21,8 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 WANDB_MODES = (None, "online", "offline")
 PROFILERS = (None, "simple", "advanced", "pytorch")
 STAGES = ("teacher", "student")
+STUDENT_INITS = ("pretrained", "teacher")
+TEACHER_SOURCES = ("train", "checkpoint", "pretrained")
 LIGHTNING = (
     "max_steps",
     "max_time",
@@ -173,8 +175,8 @@ class TrainingConfig:
 
 
 @dataclass
-class StudentConfig:
-    """The network that is trained to ship."""
+class ModelConfig:
+    """A network, and how long it is trained."""
 
     network: dict[str, Any] = field(default_factory=dict)
     fit: FitConfig = MISSING
@@ -184,10 +186,22 @@ class StudentConfig:
 
 
 @dataclass
-class TeacherConfig(StudentConfig):
-    """The network to learn from; trained by `fit` and `training` where no checkpoint is given."""
+class StudentConfig(ModelConfig):
+    """The network that is trained to ship."""
+
+    init: str = "pretrained"  # teacher: it begins with everything of the teacher that fits
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.init in STUDENT_INITS, "init", self.init, f"must be one of {STUDENT_INITS}")
+
+
+@dataclass
+class TeacherConfig(ModelConfig):
+    """The network to learn from."""
 
     training: TrainingConfig = MISSING
+    source: str = "train"  # pretrained: with its own head, through class_map; a checkpoint that is given comes first
     checkpoint: str | None = None
     seed: int = 0  # of its training; students of any seed share one teacher
     num_classes: int | None = None  # null: as many as the data has; more need a class_map
@@ -196,11 +210,19 @@ class TeacherConfig(StudentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         path = self.checkpoint
+        _require(self.source in TEACHER_SOURCES, "source", self.source, f"must be one of {TEACHER_SOURCES}")
         _require(path is None or Path(path).is_file(), "checkpoint", path, "no such file; null trains the teacher")
+        missing = self.source == "checkpoint" and path is None
+        _require(not missing, "checkpoint", path, "must be a file where source=checkpoint")
+        pretrained = self.source == "pretrained"
+        _require(not pretrained or path is None, "checkpoint", path, "must be null where source=pretrained")
         mapped, count = bool(self.class_map), self.num_classes
         _require(mapped == (count is not None), "class_map", self.class_map, "goes together with num_classes")
         _require(count is None or count >= 2, "num_classes", count, "must be at least 2")
-        _require(not mapped or path is not None, "checkpoint", path, "must be given where class_map merges its classes")
+        own_head = path is not None or pretrained
+        allowed = "must be given where class_map merges its classes, unless source=pretrained"
+        _require(not mapped or own_head, "checkpoint", path, allowed)
+        _require(mapped or not pretrained, "class_map", self.class_map, "is needed where source=pretrained")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
 
 
@@ -341,14 +363,19 @@ class Config:
         """The networks that this run does not build."""
         if self.stage == "teacher":
             return ["student"]
-        return [] if self.distill.losses else ["teacher"]
+        return [] if self.needs_teacher else ["teacher"]
 
-    def _trained(self) -> dict[str, StudentConfig]:
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether this run's student has a teacher."""
+        return self.stage == "student" and (bool(self.distill.losses) or self.student.init == "teacher")
+
+    def _trained(self) -> dict[str, ModelConfig]:
         """Return the networks that this run trains, or may have to."""
         if self.stage == "teacher":
             return {"teacher": self.teacher}
-        needed = bool(self.distill.losses) and self.teacher.checkpoint is None
-        return {"student": self.student} | ({"teacher": self.teacher} if needed else {})
+        trained = self.needs_teacher and self.teacher.checkpoint is None and self.teacher.source == "train"
+        return {"student": self.student} | ({"teacher": self.teacher} if trained else {})
 
     def training(self, role: str) -> TrainingConfig:
         """Return how the network of a role, "teacher" or "student", is trained."""

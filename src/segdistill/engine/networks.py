@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from segdistill.config.locate import build
-from segdistill.config.schema import StudentConfig, TeacherConfig
+from segdistill.config.schema import ModelConfig, TeacherConfig
 from segdistill.data.labels import LabelSet
 from segdistill.export.onnx import try_export
 from segdistill.models.adapters import without_pretrained
@@ -26,7 +26,7 @@ _exportable: set[str] = set()
 """What this process has exported on trial: a network as it prints itself, and a size."""
 
 
-def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.Module:
+def build_network(part: ModelConfig, num_classes: int, **options: Any) -> nn.Module:
     """Builds a network, and tries whether it answers in the form that everything else relies on.
 
     Raises:
@@ -37,24 +37,28 @@ def build_network(part: StudentConfig, num_classes: int, **options: Any) -> nn.M
     return network
 
 
-def loaded_network(part: StudentConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
+def loaded_network(part: ModelConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
     """Builds a network for a checkpoint's weights; others are not fetched first."""
     network = build_network(part, len(labels), **without_pretrained(part.network))
     load_network(network, checkpoint, labels.names)
     return network
 
 
-def given_teacher(part: TeacherConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
-    """Builds a teacher for a checkpoint's weights; one that knows more classes has them merged.
+def given_teacher(part: TeacherConfig, labels: LabelSet) -> nn.Module:
+    """Build a teacher that is trained already: a checkpoint's, or a network with its own pretrained head.
+
+    One that knows more classes than the data has them merged.
 
     Raises:
         UserError: If the checkpoint or the class map does not fit.
     """
     if part.num_classes is None:
-        return loaded_network(part, labels, checkpoint)
+        return loaded_network(part, labels, Path(str(part.checkpoint)))
     groups = parse_class_map(part.class_map, part.num_classes, labels.names)
+    if part.checkpoint is None:
+        return ClassRemap(build_network(part, part.num_classes), groups)
     network = build_network(part, part.num_classes, **without_pretrained(part.network))
-    load_network(network, checkpoint, None)
+    load_network(network, Path(part.checkpoint), None)
     return ClassRemap(network, groups)
 
 

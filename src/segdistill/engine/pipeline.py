@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from dataclasses import asdict, dataclass
@@ -15,10 +16,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 
 from segdistill.callbacks import OnnxExport
 from segdistill.callbacks.fit_end import tolerated
+from segdistill.callbacks.inputs import evenly_spaced
 from segdistill.config.locate import build, trusting
 from segdistill.config.schema import Config
 from segdistill.data.datamodule import SegmentationDataModule
@@ -42,6 +44,7 @@ from segdistill.engine.resume import resume_checkpoint
 from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher, publish_checkpoint, teacher_cache
 from segdistill.engine.trainer import best_checkpoint, build_trainer, filter_warnings, require_accelerator, root_device
 from segdistill.models.frozen_teacher import load_network
+from segdistill.models.inherit import inherit
 from segdistill.reporting.page import write_report
 from segdistill.reporting.results import read_failures, read_results
 from segdistill.reporting.table import results_table
@@ -65,7 +68,7 @@ RUN_ARTIFACTS = (
     "tensorboard",
 )
 """What a run may leave, in the order it is listed."""
-COMPARED_BATCHES = 8
+COMPARED_BATCHES, EXAMPLES = 8, 16
 WANDB_TARGET = "segdistill.engine.loggers.wandb_logger"
 log = logging.getLogger(__name__)
 
@@ -150,8 +153,8 @@ def _run(config: Config, run_dir: Path) -> RunResult:
     exported = is_rank_zero() and any(isinstance(callback, OnnxExport) for callback in callbacks)
     if exported:
         check_export(role, network, config.data.input_size)
-    if config.stage == "student" and config.distill.losses:
-        task, data = _distilling(config, network, labels, exported=exported)
+    if config.needs_teacher:
+        task, data = _with_teacher(config, network, labels, exported=exported, fresh=resume is None)
     else:
         supervised_loss(config, role)  # tried before the data is opened
         source = open_source(config)
@@ -174,22 +177,37 @@ def _run(config: Config, run_dir: Path) -> RunResult:
     return RunResult(dict(tested), data.source.eval_split)
 
 
-def _distilling(
-    config: Config, student: nn.Module, labels: LabelSet, *, exported: bool
+def _with_teacher(
+    config: Config, student: nn.Module, labels: LabelSet, *, exported: bool, fresh: bool
 ) -> tuple[SegmentationTask, SegmentationDataModule]:
-    """The task with its teacher, and the data with what the teacher says of it, if that is computed beforehand."""
-    tried = build_probe_teacher(config, labels)
+    """The task of a student that has a teacher, and the data with the teacher's logits if they are cached.
+
+    What may not fit is tried on a teacher like the one to be trained, before data is opened and hours are spent.
+    """
+    probe = build_probe_teacher(config, labels)
     if exported:
-        check_export("teacher", tried, config.data.input_size)
-    loss = distillation_loss(config, student, tried)
+        check_export("teacher", probe, config.data.input_size)
+    loss = distillation_loss(config, student, probe)
+    inherits = fresh and config.student.init == "teacher"
+    if inherits:
+        inherit(copy.deepcopy(student), probe, torch.rand(1, 3, *config.data.input_size))
     source = open_source(config)
-    teacher = get_or_train_teacher(config, source, tried)
-    task = distillation_task(config, student, teacher, loss, source)
+    teacher = get_or_train_teacher(config, source, probe)
     data = datamodule(config, source, "student")
+    if inherits:
+        log.info("student: %s", inherit(student, teacher, _example_images(data)))
+    if not config.distill.losses:
+        return segmentation_task(config, "student", student, source), data
+    task = distillation_task(config, student, teacher, loss, source)
     cache = logit_cache(config)
     if cache is not None:
         _attach_cached_logits(cache, task, data, config)
     return task, data
+
+
+def _example_images(data: SegmentationDataModule) -> Tensor:
+    indices = evenly_spaced(len(data.source.splits["train"]), EXAMPLES)
+    return torch.cat([batch["image"] for batch in data.plain_train_dataloader(indices)])
 
 
 def _attach_cached_logits(

@@ -46,17 +46,17 @@ def build_probe_teacher(config: Config, labels: LabelSet) -> nn.Module:
     Raises:
         UserError: If the checkpoint or the class map does not fit.
     """
-    if config.teacher.checkpoint is not None:
-        return given_teacher(config.teacher, labels, Path(config.teacher.checkpoint))
+    if not _is_trained_here(config):
+        return given_teacher(config.teacher, labels)
     return build_network(config.teacher, len(labels), **without_pretrained(config.teacher.network))
 
 
 def get_or_train_teacher(config: Config, source: DatasetIndex, tried: nn.Module) -> nn.Module:
     """Returns the teacher that is given, or the one in the cache, which it enters by being trained first."""
-    if config.teacher.checkpoint is not None:
+    if not _is_trained_here(config):
         return tried
     cache = teacher_cache(config, source)
-    with _alone(cache) if is_rank_zero() else nullcontext():
+    with _teacher_lock(cache) if is_rank_zero() else nullcontext():
         if broadcast_from_rank_zero(config.trainer, not cache.checkpoint.is_file()):
             logits = logit_cache(config)
             if logits is not None:
@@ -68,8 +68,12 @@ def get_or_train_teacher(config: Config, source: DatasetIndex, tried: nn.Module)
     return loaded_network(config.teacher, source.labels, cache.checkpoint)
 
 
+def _is_trained_here(config: Config) -> bool:
+    return config.teacher.source == "train" and config.teacher.checkpoint is None
+
+
 @contextmanager
-def _alone(cache: TeacherCache) -> Iterator[None]:
+def _teacher_lock(cache: TeacherCache) -> Iterator[None]:
     """Lets one run at a time see to a teacher."""
     cache.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache.lock)

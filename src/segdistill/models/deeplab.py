@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segdistill.models.backbones import Backbone
+from segdistill.utils.errors import UserError
 from segdistill.utils.interpolate import resized
 
 ASPP_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -16,6 +18,8 @@ HEAD_CHANNELS = 256
 LOW_LEVEL_CHANNELS = 48
 DROPOUT = 0.1
 HeadNorm = Literal["batch"] | None
+Classifier = Literal["linear", "subpixel"]
+SUBPIXEL_STRIDE = 4
 
 
 class PooledBatchNorm(nn.BatchNorm2d):
@@ -37,11 +41,12 @@ def conv_unit(
     kernel: int = 1,
     dilation: int = 1,
     pooled: bool = False,
+    bias: bool = False,
 ) -> nn.Sequential:
-    """Convolution without bias, BatchNorm where `norm` asks for it, ReLU; keeps the spatial size."""
+    """Convolution, BatchNorm where `norm` asks for it, ReLU; keeps the spatial size."""
     padding = dilation * (kernel // 2)
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False)
+        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=bias)
     ]
     if norm == "batch":
         layers.append(PooledBatchNorm(out_channels) if pooled else nn.BatchNorm2d(out_channels))
@@ -55,15 +60,16 @@ class ASPP(nn.Module):
         in_channels: Of the features.
         rates: Dilations of the 3 x 3 branches.
         norm: "batch", or None for no normalisation.
+        bias: Whether its convolutions have one; with BatchNorm it would be redundant.
     """
 
-    def __init__(self, in_channels: int, rates: tuple[int, ...], norm: HeadNorm) -> None:
+    def __init__(self, in_channels: int, rates: tuple[int, ...], norm: HeadNorm, *, bias: bool = False) -> None:
         super().__init__()
-        width = HEAD_CHANNELS
-        self.point = conv_unit(in_channels, width, norm)
-        self.atrous = nn.ModuleList(conv_unit(in_channels, width, norm, kernel=3, dilation=r) for r in rates)
-        self.pooled = conv_unit(in_channels, width, norm, pooled=True)
-        self.project = nn.Sequential(conv_unit((2 + len(rates)) * width, width, norm), nn.Dropout(DROPOUT))
+        width, unit = HEAD_CHANNELS, partial(conv_unit, norm=norm, bias=bias)
+        self.point = unit(in_channels, width)
+        self.atrous = nn.ModuleList(unit(in_channels, width, kernel=3, dilation=rate) for rate in rates)
+        self.pooled = unit(in_channels, width, pooled=True)
+        self.project = nn.Sequential(unit((2 + len(rates)) * width, width), nn.Dropout(DROPOUT))
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 256, h, w]."""
@@ -73,17 +79,43 @@ class ASPP(nn.Module):
         return projected
 
 
+class SubpixelClassifier(nn.Conv2d):
+    """A 1 x 1 classifier that gives each pixel `factor` x `factor` labels (Shi et al., 2016, arXiv:1609.05158).
+
+    Detail of a finer stride becomes expressible without features of that stride.
+
+    Args:
+        in_channels: Of the features.
+        num_classes: C.
+        factor: Subpixels along each side.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, factor: int) -> None:
+        super().__init__(in_channels, num_classes * factor**2, 1)
+        self.factor = factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, 256, h, w] -> [B, C, factor h, factor w]."""
+        return F.pixel_shuffle(super().forward(input), self.factor)
+
+
 class DeepLabV3Head(nn.Module):
     """ASPP, one 3 x 3 convolution, the classifier."""
 
-    def __init__(self, in_channels: int, num_classes: int, rates: tuple[int, ...], norm: HeadNorm) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: int, output_stride: int, norm: HeadNorm, classifier: Classifier, bias: bool
+    ) -> None:
         super().__init__()
-        self.aspp = ASPP(in_channels, rates, norm)
-        self.refine = conv_unit(HEAD_CHANNELS, HEAD_CHANNELS, norm, kernel=3)
-        self.classifier = nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
+        self.aspp = ASPP(in_channels, ASPP_RATES[output_stride], norm, bias=bias)
+        self.refine = conv_unit(HEAD_CHANNELS, HEAD_CHANNELS, norm, kernel=3, bias=bias)
+        self.classifier: nn.Conv2d = (
+            SubpixelClassifier(HEAD_CHANNELS, num_classes, output_stride // SUBPIXEL_STRIDE)
+            if classifier == "subpixel"
+            else nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
+        )
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        """Returns logits at the stride of `high`; `low` is not used."""
+        """Return logits at the stride of `high`, or at stride 4 by the sub-pixel classifier; `low` is not used."""
         logits: Tensor = self.classifier(self.refine(self.aspp(high)))
         return logits
 
@@ -115,6 +147,8 @@ class _DeepLab(nn.Module):
             if isinstance(module, nn.Conv2d):
                 # Without BatchNorm only the initial scale keeps the signal alive through the head.
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.normal_(head.get_parameter("classifier.weight"), std=0.01)  # starts undecided between the classes
 
     def forward(self, image: Tensor) -> Tensor:
@@ -141,6 +175,9 @@ class DeepLabV3(_DeepLab):
         num_classes: Channels of the logits.
         backbone: Name of a timm network.
         head_norm: "batch", or None for no normalisation in the head.
+        head_bias: Biases of the head's convolutions, which a head without normalisation needs to take over those of a
+            teacher; the original's head has none.
+        classifier: "linear": logits at `output_stride`; "subpixel": at stride 4.
         output_stride: 8 or 16.
         pretrained: Start the backbone from ImageNet weights.
         bn_momentum: Of the backbone's BatchNorm: small for long trainings, larger where a few hundred steps are all.
@@ -152,13 +189,20 @@ class DeepLabV3(_DeepLab):
         backbone: str = "efficientnet_lite0",
         *,
         head_norm: HeadNorm = None,
+        head_bias: bool = False,
+        classifier: Classifier = "linear",
         output_stride: int = 16,
         pretrained: bool = True,
         bn_momentum: float = 0.01,
     ) -> None:
         features = Backbone(backbone, output_stride=output_stride, pretrained=pretrained, bn_momentum=bn_momentum)
-        rates = ASPP_RATES[output_stride]
-        super().__init__(features, DeepLabV3Head(features.high_channels, num_classes, rates, head_norm))
+        if classifier not in get_args(Classifier):
+            raise UserError(f"classifier={classifier}: must be one of {get_args(Classifier)}")
+        if head_bias and head_norm is not None:
+            raise UserError("head_bias=True: must be false with head_norm, whose shift does the same")
+        channels = features.high_channels
+        head = DeepLabV3Head(channels, num_classes, output_stride, head_norm, classifier, head_bias)
+        super().__init__(features, head)
 
 
 class DeepLabV3Plus(_DeepLab):

@@ -1,0 +1,161 @@
+"""A student that begins as what its teacher has learnt.
+
+Teacher and student of one family share the backbone and the layout of the head. What the student has in common is
+copied; where its head has no BatchNorm, the teacher's is merged into weight and bias; where its head works at another
+stride, the kernel is resampled. The loss need not teach again what can be copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from segdistill.models.class_remap import ClassRemap
+from segdistill.models.deeplab import DeepLabV3, DeepLabV3Plus, SubpixelClassifier
+from segdistill.models.output import evaluated
+from segdistill.utils.errors import UserError
+
+COARSER = torch.tensor([[0.25, 0.0, 0.0], [0.75, 1.0, 0.75], [0.0, 0.0, 0.25]])
+"""Taps of a 3 x 3 kernel on a grid four times as fine -> taps on this grid, whose features are bilinear in between."""
+
+
+@dataclass
+class Inheritance:
+    """What was taken over.
+
+    Attributes:
+        copied: Names of the student's tensors that are the teacher's.
+        adapted: Names of those that were made from the teacher's.
+        own: Names of those that stay as they were.
+    """
+
+    copied: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        total = len(self.copied) + len(self.adapted) + len(self.own)
+        rest = f"; its own stay {', '.join(self.own[:4])}{' ...' if len(self.own) > 4 else ''}" if self.own else ""
+        return f"{len(self.copied)} of {total} tensors copied from the teacher, {len(self.adapted)} adapted{rest}"
+
+
+@torch.no_grad()
+def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritance:
+    """Give a student everything of its teacher that fits.
+
+    Tensors of the same name and shape are copied. A `DeepLabV3` takes over the head of a `DeepLabV3Plus` as well: its
+    pyramid, the context half of its refining convolution, whose statistics are measured anew, and its classifier.
+
+    Args:
+        student: Changed in place.
+        teacher: Left as it is.
+        images: float32 [B, 3, H, W] in [0, 1], training images that the statistics are measured on.
+
+    Raises:
+        UserError: If nothing fits, or the student has no place for what the teacher's BatchNorms add.
+    """
+    if isinstance(teacher, ClassRemap):
+        teacher = teacher.network
+    result, deeplabs = Inheritance(), isinstance(student, DeepLabV3) and isinstance(teacher, DeepLabV3Plus)
+    given = teacher.state_dict()
+    for name, own in student.state_dict().items():
+        if deeplabs and name.startswith("head."):
+            continue
+        if name in given and given[name].shape == own.shape:
+            own.copy_(given[name])
+            result.copied.append(name)
+        else:
+            result.own.append(name)
+    if isinstance(student, DeepLabV3) and isinstance(teacher, DeepLabV3Plus):
+        _inherit_head(student, teacher, images)
+        result.adapted += [name for name in student.state_dict() if name.startswith("head.")]
+    if not result.copied:
+        names = f"{type(student).__name__} and {type(teacher).__name__}"
+        raise UserError(f"student.init=teacher: {names} share no part; take student.init=pretrained")
+    return result
+
+
+def _inherit_head(student: DeepLabV3, teacher: DeepLabV3Plus, images: Tensor) -> None:
+    ours, theirs = student.head, teacher.head
+    _require_same_width(ours, theirs)
+    pairs = [
+        (ours.get_submodule(f"aspp.{name}"), theirs.get_submodule(f"aspp.{name}"))
+        for name in ("point", "pooled", "project.0", *(f"atrous.{index}" for index in range(3)))
+    ]
+    for unit, source in pairs:
+        _inherit_unit(unit, source)
+    _inherit_classifier(ours.get_submodule("classifier"), theirs.get_submodule("classifier"))
+    _inherit_refine(student, theirs.get_submodule("refine"), images)
+
+
+def _inherit_classifier(classifier: nn.Module, source: nn.Module) -> None:
+    """Copy the classifier, to each of its subpixels alike; one of other classes is left to learn its own."""
+    copies = classifier.factor**2 if isinstance(classifier, SubpixelClassifier) else 1
+    for name in ("weight", "bias"):
+        given = source.get_parameter(name).repeat_interleave(copies, dim=0)
+        if given.shape == classifier.get_parameter(name).shape:
+            classifier.get_parameter(name).copy_(given)
+
+
+def _require_same_width(ours: nn.Module, theirs: nn.Module) -> None:
+    own, source = (head.get_parameter("aspp.point.0.weight").shape for head in (ours, theirs))
+    if own != source:
+        wanted = f"{list(own)} and {list(source)}"
+        raise UserError(f"student.init=teacher: the heads differ in size ({wanted}); give both the same backbone")
+
+
+def _inherit_unit(unit: nn.Module, source: nn.Module) -> None:
+    """Copy convolution and BatchNorm, or merge both where the unit has a convolution alone."""
+    if isinstance(unit.get_submodule("1"), nn.BatchNorm2d):
+        unit.load_state_dict(source.state_dict())
+        return
+    norm = source.get_submodule("1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    _set_merged(unit, source.get_parameter("0.weight"), norm, norm.running_mean, norm.running_var)
+
+
+def _inherit_refine(student: DeepLabV3, source: nn.Module, images: Tensor) -> None:
+    unit, norm = student.head.get_submodule("refine"), source.get_submodule("1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    convolution = unit.get_submodule("0")
+    context = source.get_parameter("0.weight")[:, : convolution.get_parameter("weight").shape[1]]
+    coarser = COARSER.to(context)
+    kernel = torch.einsum("ia,jb,ocab->ocij", coarser, coarser, context)
+    convolution.get_parameter("weight").copy_(kernel)
+    if convolution.bias is not None:
+        convolution.get_parameter("bias").zero_()
+    mean, var = _statistics(student, convolution, images)
+    own = unit.get_submodule("1")
+    if isinstance(own, nn.BatchNorm2d):
+        own.load_state_dict(norm.state_dict() | {"running_mean": mean, "running_var": var})
+    else:
+        _set_merged(unit, kernel, norm, mean, var)
+
+
+def _statistics(student: DeepLabV3, convolution: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel that a convolution gives on some images."""
+    outputs: list[Tensor] = []
+    hook = convolution.register_forward_hook(lambda module, inputs, output: outputs.append(output.clone()))
+    with evaluated(student):
+        for image in images:
+            student.lowres_logits(image[None])
+    hook.remove()
+    channels = torch.cat([output.movedim(1, 0).flatten(1) for output in outputs], dim=1)
+    return channels.mean(dim=1), channels.var(dim=1)
+
+
+def _set_merged(unit: nn.Module, kernel: Tensor, norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
+    convolution = unit.get_submodule("0")
+    if convolution.bias is None:
+        raise UserError(
+            "student.init=teacher: the student's head has neither BatchNorm nor biases, and no place for what the "
+            "teacher's BatchNorms add; set student.network.head_bias=true"
+        )
+    weight, bias = fuse_conv_bn_weights(kernel, None, mean, var, norm.eps, norm.weight, norm.bias)
+    convolution.get_parameter("weight").copy_(weight)
+    convolution.get_parameter("bias").copy_(bias)
