@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from segdistill.config.schema import FolderConfig, SplitFolders
+from segdistill.config.data import FolderConfig, SplitFolders
 from segdistill.data.sources.base import Sample
 
 HEIGHT, WIDTH = 24, 36

@@ -200,6 +200,15 @@ def test_a_run_that_was_killed_before_its_settings_were_noted_is_refused(tmp_pat
         with_resumed_overrides([f"resume={run}"])
 
 
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("[]")
+    (tmp_path / ".hydra" / "config.yaml").write_text("seed: 0\ntrain: student\n")
+    with pytest.raises(UserError, match=r"was written by segdistill 0\.1\.0") as caught:
+        with_resumed_overrides([f"resume={tmp_path}"])
+    assert "\n" not in str(caught.value)
+
+
 def test_resume_leaves_everything_else_alone(tmp_path: Path) -> None:
     stray = tmp_path / "stray.ckpt"
     stray.touch()

@@ -23,7 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from segdistill.config.parse import parse
 from segdistill.config.schema import Config
 from segdistill.config.suggest import near_keys, new_name
-from segdistill.engine.resumed_overrides import saved_overrides
+from segdistill.engine.resumed_overrides import require_current, saved_overrides
 from segdistill.engine.sweep import job_identity
 from segdistill.engine.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
 from segdistill.utils.errors import UserError
@@ -139,6 +139,7 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
         if saved.parent.is_dir():
             raise UserError(f"{run_dir}: was killed before it had noted its settings; start it again as it was started")
         return arguments
+    require_current(run_dir)
     earlier = saved_overrides(saved, given)
     arguments = [f"resume={_quoted(target)}" if a.startswith("resume=") else a for a in arguments]
     placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir={_quoted(run_dir)}"]

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from segdistill.callbacks import EpochLog
-from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig, TrainerConfig
+from segdistill.config.data import FolderConfig
+from segdistill.config.model import FitConfig, ScheduleConfig
+from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.trainer import build_trainer

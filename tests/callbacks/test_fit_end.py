@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from segdistill.callbacks import Latency, OnnxExport, Predictions, Quantize
 from segdistill.callbacks.fit_end import FitEndCallback
-from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig
+from segdistill.config.data import FolderConfig
+from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from segdistill.callbacks.stop_on_non_finite import batch_images
-from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig, TrainerConfig
+from segdistill.config.data import FolderConfig
+from segdistill.config.model import FitConfig, ScheduleConfig
+from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.distributed import launch_ranks

@@ -11,8 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from segdistill.config.data import FolderConfig, RoadScenesConfig
+from segdistill.config.model import ScheduleConfig
 from segdistill.config.parse import parse, register
-from segdistill.config.schema import Config, FolderConfig, RoadScenesConfig, ScheduleConfig
+from segdistill.config.schema import Config
 from segdistill.config.suggest import near_keys
 from segdistill.utils.errors import ConfigError
 

@@ -10,8 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from segdistill.config.data import FolderConfig
 from segdistill.config.parse import parse, register
-from segdistill.config.schema import FolderConfig
 from segdistill.data.labels import IGNORE_INDEX
 from segdistill.data.sources.folder import open_folder
 

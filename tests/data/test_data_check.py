@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segdistill.config.schema import FolderConfig, SplitFolders
+from segdistill.config.data import FolderConfig, SplitFolders
 from segdistill.data.sources.folder import open_folder
 from segdistill.utils.errors import UserError
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from segdistill.config.schema import FitConfig, FolderConfig
+from segdistill.config.data import FolderConfig
+from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import Batch, SegmentationDataModule, default_workers, quiet_when_abandoned
 from segdistill.data.sampling import SeededSampler
 from segdistill.data.sources.base import DatasetIndex

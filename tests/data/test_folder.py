@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from segdistill.config.schema import FolderConfig
+from segdistill.config.data import FolderConfig
 from segdistill.data.labels import IGNORE_INDEX
 from segdistill.data.sources.folder import open_folder
 from segdistill.utils.errors import UserError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from roadscenes import dataset
 from roadscenes.render import render_scene
-from segdistill.config.schema import RoadScenesConfig
+from segdistill.config.data import RoadScenesConfig
 from segdistill.data.labels import ROAD_SCENES
 from segdistill.data.sources import roadscenes as scenes
 from segdistill.data.sources.roadscenes import open_scenes

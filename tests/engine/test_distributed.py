@@ -13,7 +13,9 @@ import pytest
 import torch
 from helpers.networks import Tiny
 
-from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig, TrainerConfig
+from segdistill.config.data import FolderConfig
+from segdistill.config.model import FitConfig, ScheduleConfig
+from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine import distributed as processes

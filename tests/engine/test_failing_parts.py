@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 import segdistill.engine.pipeline as run_module
+import segdistill.engine.teaching as teaching
 from segdistill.config.parse import parse, register
 from segdistill.config.schema import Config
 from segdistill.engine import networks
@@ -96,8 +97,9 @@ def test_the_export_is_tried_before_the_data_is_opened(
 ) -> None:
     built = {"student": Pixelwise(), "teacher": Pixelwise()} | {role: Branching()}
     monkeypatch.setattr(run_module, "build_network", lambda *_: built["student"])
-    monkeypatch.setattr(run_module, "build_probe_teacher", lambda *_: built["teacher"])
-    monkeypatch.setattr(run_module, "open_source", lambda _: pytest.fail("the data was opened"))
+    monkeypatch.setattr(teaching, "build_probe_teacher", lambda *_: built["teacher"])
+    for module in (run_module, teaching):
+        monkeypatch.setattr(module, "open_source", lambda _: pytest.fail("the data was opened"))
     with pytest.raises(UserError, match=rf"^{role}: Branching cannot be exported .*'~callbacks\.onnx_export'"):
         run_module.run(composed(), tmp_path)
 
@@ -107,8 +109,9 @@ def test_without_the_callback_no_export_is_tried(tmp_path: Path, monkeypatch: py
         raise UserError("the data was opened")
 
     monkeypatch.setattr(run_module, "build_network", lambda *_: Branching())
-    monkeypatch.setattr(run_module, "build_probe_teacher", lambda *_: Branching())
-    monkeypatch.setattr(run_module, "open_source", opened)
+    monkeypatch.setattr(teaching, "build_probe_teacher", lambda *_: Branching())
+    for module in (run_module, teaching):
+        monkeypatch.setattr(module, "open_source", opened)
     for overrides in (["callbacks=none"], ["~callbacks.onnx_export"]):
         with pytest.raises(UserError, match="the data was opened"):
             run_module.run(composed(*overrides), tmp_path)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig
+from segdistill.config.data import FolderConfig
+from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine import logit_cache

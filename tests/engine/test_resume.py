@@ -15,7 +15,9 @@ from helpers.networks import Tiny
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
-from segdistill.config.schema import FitConfig, FolderConfig, ScheduleConfig, TrainerConfig
+from segdistill.config.data import FolderConfig
+from segdistill.config.model import FitConfig, ScheduleConfig
+from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.resume import resume_checkpoint

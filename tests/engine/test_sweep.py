@@ -18,7 +18,7 @@ from helpers.sweep_jobs import job
 from omegaconf import DictConfig, OmegaConf
 from scipy.stats import ttest_rel
 
-from segdistill.config.schema import TrainerConfig
+from segdistill.config.trainer import TrainerConfig
 from segdistill.engine import pipeline as run
 from segdistill.engine import sweep
 from segdistill.reporting.sweep.comparison import study

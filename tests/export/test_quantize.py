@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segdistill.callbacks.quantize import Quantize, validation_miou
-from segdistill.config.schema import FitConfig
+from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import label_lut, label_set
 from segdistill.data.sources.base import DatasetIndex, Sample

@@ -19,7 +19,7 @@ from helpers.references import (
 )
 from PIL import Image
 
-from segdistill.config import schema
+from segdistill.config import model
 from segdistill.losses import (
     DIST,
     AttentionTransfer,
@@ -64,7 +64,7 @@ def test_supervised_losses_are_their_formulas() -> None:
 
 
 def test_schedules_are_those_that_the_configuration_allows() -> None:
-    assert tuple(ALPHA_SCHEDULES) == schema.ALPHA_SCHEDULES
+    assert tuple(ALPHA_SCHEDULES) == model.ALPHA_SCHEDULES
 
 
 def test_total_weighs_labels_against_the_teacher() -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models import segmentation
 
 from segdistill.config.locate import trusting
-from segdistill.config.schema import FitConfig, ScheduleConfig, StudentConfig
+from segdistill.config.model import FitConfig, ScheduleConfig, StudentConfig
 from segdistill.engine.networks import build_network
 from segdistill.losses import cross_entropy
 from segdistill.models import SegmentationModelAdapter

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segdistill.config.schema import ScheduleConfig
+from segdistill.config.model import ScheduleConfig
 from segdistill.losses import DistillationLoss, HintLoss, cross_entropy
 from segdistill.models import FrozenTeacher
 from segdistill.models.feature_hooks import capture_features, feature_channels

@@ -14,7 +14,7 @@ import torch
 from helpers.batches import batches
 from torch import Tensor, nn
 
-from segdistill.config.schema import ScheduleConfig
+from segdistill.config.model import ScheduleConfig
 from segdistill.losses import DistillationLoss, PixelwiseKL, cross_entropy
 from segdistill.models import FrozenTeacher
 from segdistill.models.frozen_teacher import TeacherCache, load_network

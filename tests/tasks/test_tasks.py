@@ -16,7 +16,8 @@ from helpers.networks import Tiny
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from segdistill.config.schema import LIGHTNING, FitConfig, ScheduleConfig, TrainerConfig
+from segdistill.config.model import FitConfig, ScheduleConfig
+from segdistill.config.trainer import LIGHTNING, TrainerConfig
 from segdistill.engine import trainer as fitting
 from segdistill.engine.trainer import best_checkpoint, build_trainer, choose_precision
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL

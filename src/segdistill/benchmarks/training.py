@@ -22,12 +22,9 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from segdistill.config.schema import (
-    FitConfig,
-    RoadScenesConfig,
-    ScheduleConfig,
-    TrainerConfig,
-)
+from segdistill.config.data import RoadScenesConfig
+from segdistill.config.model import FitConfig, ScheduleConfig
+from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.roadscenes import open_scenes
 from segdistill.engine.trainer import choose_precision
@@ -228,17 +225,12 @@ def run(arguments: argparse.Namespace) -> None:
     for backbone, seconds in medians.items():
         loading = seconds.pop(LOADER, None)
         steps = {
-            name: {
-                "seconds": spent,
-                "times_faster": seconds[REFERENCE] / spent,
-                "of_student_alone": spent / seconds[CONSUMER],
-            }
-            for name, spent in seconds.items()
+            name: {"seconds": t, "times_faster": seconds[REFERENCE] / t, "of_student_alone": t / seconds[CONSUMER]}
+            for name, t in seconds.items()
         }
-        table = Table(
-            title=f"DeepLabV3+ on {backbone}, lite DeepLabV3 on {STUDENT}, {arguments.batch_size} x {height} x {width}",
-            caption=f"median of {arguments.rounds}, in turns, {cpu_count()} threads on {cpu_name()}",
-        )
+        title = f"DeepLabV3+ on {backbone}, lite DeepLabV3 on {STUDENT}, {arguments.batch_size} x {height} x {width}"
+        caption = f"median of {arguments.rounds}, in turns, {cpu_count()} threads on {cpu_name()}"
+        table = Table(title=title, caption=caption)
         for heading in ("step", "seconds", "times faster", "of student alone"):
             table.add_column(heading, justify="left" if heading == "step" else "right")
         for name, figures in steps.items():

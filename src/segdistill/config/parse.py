@@ -9,8 +9,9 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from segdistill.config.data import FolderConfig, RoadScenesConfig
 from segdistill.config.locate import check_targets
-from segdistill.config.schema import Config, FolderConfig, RoadScenesConfig
+from segdistill.config.schema import Config
 from segdistill.utils.errors import ConfigError
 
 

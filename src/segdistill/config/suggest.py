@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
-from segdistill.config.schema import Config, DataConfig, FolderConfig, RoadScenesConfig
+from segdistill.config.data import DataConfig, FolderConfig, RoadScenesConfig
+from segdistill.config.schema import Config
 
 RENAMED = {
     "train": "stage",

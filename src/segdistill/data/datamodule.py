@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from segdistill.config.schema import FitConfig
+from segdistill.config.model import FitConfig
 from segdistill.data.geometry import GeometryRecord, apply_geometry
 from segdistill.data.sampling import SeededDataset, SeededSampler
 from segdistill.data.sources.base import DatasetIndex

@@ -9,8 +9,9 @@ import torch
 from hydra.errors import InstantiationException
 from torch import nn
 
+from segdistill.config.data import FolderConfig, RoadScenesConfig
 from segdistill.config.locate import build
-from segdistill.config.schema import Config, FolderConfig, RoadScenesConfig, require_batch
+from segdistill.config.schema import Config, require_batch
 from segdistill.data.datamodule import SegmentationDataModule, default_workers
 from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
 from segdistill.data.sources.base import DatasetIndex

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from segdistill.config.locate import build
-from segdistill.config.schema import ModelConfig, TeacherConfig
+from segdistill.config.model import ModelConfig, TeacherConfig
 from segdistill.data.labels import LabelSet
 from segdistill.export.onnx import try_export
 from segdistill.models.adapters import without_pretrained

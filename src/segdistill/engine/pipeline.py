@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -16,21 +14,15 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from pytorch_lightning.loggers import Logger
-from torch import Tensor, nn
+from torch import nn
 
 from segdistill.callbacks import OnnxExport
 from segdistill.callbacks.fit_end import tolerated
-from segdistill.callbacks.inputs import evenly_spaced
 from segdistill.config.locate import build, trusting
 from segdistill.config.schema import Config
-from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.data.labels import LabelSet
 from segdistill.engine.builders import (
     datamodule,
-    distillation_loss,
-    distillation_task,
     label_set_of,
-    logit_cache,
     open_source,
     optimizer_factory,
     segmentation_task,
@@ -38,17 +30,15 @@ from segdistill.engine.builders import (
 )
 from segdistill.engine.distributed import is_externally_launched, is_rank_zero, launch_ranks, lost_worker
 from segdistill.engine.loggers import close, require, start
-from segdistill.engine.logit_cache import LogitCache, replay_distance
 from segdistill.engine.networks import build_network, check_export
 from segdistill.engine.resume import resume_checkpoint
-from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher, publish_checkpoint, teacher_cache
-from segdistill.engine.trainer import best_checkpoint, build_trainer, filter_warnings, require_accelerator, root_device
+from segdistill.engine.teacher import publish_checkpoint, teacher_cache
+from segdistill.engine.teaching import task_with_teacher
+from segdistill.engine.trainer import best_checkpoint, build_trainer, filter_warnings, require_accelerator
 from segdistill.models.frozen_teacher import load_network
-from segdistill.models.inherit import inherit
 from segdistill.reporting.page import write_report
 from segdistill.reporting.results import read_failures, read_results
 from segdistill.reporting.table import results_table
-from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import Role, optimizer_name
 from segdistill.utils.console import as_text
 from segdistill.utils.errors import ConfigError, UserError
@@ -68,7 +58,6 @@ RUN_ARTIFACTS = (
     "tensorboard",
 )
 """What a run may leave, in the order it is listed."""
-COMPARED_BATCHES, EXAMPLES = 8, 16
 WANDB_TARGET = "segdistill.engine.loggers.wandb_logger"
 log = logging.getLogger(__name__)
 
@@ -154,7 +143,7 @@ def _run(config: Config, run_dir: Path) -> RunResult:
     if exported:
         check_export(role, network, config.data.input_size)
     if config.needs_teacher:
-        task, data = _with_teacher(config, network, labels, exported=exported, fresh=resume is None)
+        task, data = task_with_teacher(config, network, labels, exported=exported, fresh=resume is None)
     else:
         supervised_loss(config, role)  # tried before the data is opened
         source = open_source(config)
@@ -175,51 +164,6 @@ def _run(config: Config, run_dir: Path) -> RunResult:
     if is_rank_zero():
         _log_summary(run_dir)
     return RunResult(dict(tested), data.source.eval_split)
-
-
-def _with_teacher(
-    config: Config, student: nn.Module, labels: LabelSet, *, exported: bool, fresh: bool
-) -> tuple[SegmentationTask, SegmentationDataModule]:
-    """The task of a student that has a teacher, and the data with the teacher's logits if they are cached.
-
-    What may not fit is tried on a teacher like the one to be trained, before data is opened and hours are spent.
-    """
-    probe = build_probe_teacher(config, labels)
-    if exported:
-        check_export("teacher", probe, config.data.input_size)
-    loss = distillation_loss(config, student, probe)
-    inherits = fresh and config.student.init == "teacher"
-    if inherits:
-        inherit(copy.deepcopy(student), probe, torch.rand(1, 3, *config.data.input_size))
-    source = open_source(config)
-    teacher = get_or_train_teacher(config, source, probe)
-    data = datamodule(config, source, "student")
-    if inherits:
-        log.info("student: %s", inherit(student, teacher, _example_images(data)))
-    if not config.distill.losses:
-        return segmentation_task(config, "student", student, source), data
-    task = distillation_task(config, student, teacher, loss, source)
-    cache = logit_cache(config)
-    if cache is not None:
-        _attach_cached_logits(cache, task, data, config)
-    return task, data
-
-
-def _example_images(data: SegmentationDataModule) -> Tensor:
-    indices = evenly_spaced(len(data.source.splits["train"]), EXAMPLES)
-    return torch.cat([batch["image"] for batch in data.plain_train_dataloader(indices)])
-
-
-def _attach_cached_logits(
-    cache: LogitCache, task: DistillationTask, data: SegmentationDataModule, config: Config
-) -> None:
-    """Gives the data the teacher's logits, and logs how far they are from those of augmented pictures."""
-    device = root_device(config.trainer)
-    task.teacher.to(device, task.memory_format)
-    made_from = {"network": config.teacher.network, "class map": config.teacher.class_map}
-    data.teacher_logits = cache.logits(task.teacher, data, device, made_from)
-    same, divergence = replay_distance(task.teacher, islice(data.train_dataloader(), COMPARED_BATCHES), device)
-    log.info("teacher's logits: replayed, %.2f %% of pixels keep the live class, KL %.4f nats", 100 * same, divergence)
 
 
 def _loggers(config: Config, run_dir: Path) -> list[Logger]:

@@ -49,6 +49,17 @@ def saved_overrides(path: Path, given: Collection[str]) -> list[str]:
     return kept
 
 
+def require_current(run_dir: Path) -> None:
+    """Refuse the run directory of a version whose settings had other names.
+
+    Raises:
+        UserError: Names the directory.
+    """
+    saved = run_dir / ".hydra" / "config.yaml"
+    if saved.is_file() and re.search(r"^train: ", saved.read_text(encoding="utf-8"), re.MULTILINE):
+        raise UserError(f"{run_dir}: was written by segdistill 0.1.0, whose settings had other names; start a new run")
+
+
 def _key(text: str) -> str:
     return text.lstrip("+~").partition("=")[0]
 

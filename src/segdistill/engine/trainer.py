@@ -19,7 +19,8 @@ from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfi
 from pytorch_lightning.strategies import Strategy
 
 from segdistill.callbacks import EpochLog, EpochSeed, FastDepthwise, RelocatableCheckpoint, RestoreBest, StopOnNonFinite
-from segdistill.config.schema import FitConfig, TrainerConfig
+from segdistill.config.model import FitConfig
+from segdistill.config.trainer import TrainerConfig
 from segdistill.engine.distributed import UnpaddedEvalDDPStrategy, is_externally_launched
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import ConfigError

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from segdistill.config.locate import build
-from segdistill.config.schema import ScheduleConfig
+from segdistill.config.model import ScheduleConfig
 from segdistill.data.labels import IGNORE_INDEX
 from segdistill.losses import cross_entropy
 from segdistill.losses.base import SupervisedLoss

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from segdistill.config.schema import FolderConfig
+from segdistill.config.data import FolderConfig
 from segdistill.data.check import check_splits, raise_if_any
 from segdistill.data.labels import label_lut, label_set
 from segdistill.data.sources.base import DatasetIndex, Sample

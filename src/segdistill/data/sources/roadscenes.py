@@ -14,7 +14,7 @@ from filelock import FileLock
 from rich.progress import track
 
 from roadscenes.dataset import SceneFile, scene_paths, write_scene
-from segdistill.config.schema import RoadScenesConfig
+from segdistill.config.data import RoadScenesConfig
 from segdistill.data.labels import ROAD_SCENES, label_lut
 from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.utils.code import code_digest

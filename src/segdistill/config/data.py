@@ -1,0 +1,85 @@
+"""Where the data lies, and what its classes are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from segdistill.config.ranges import require, require_size
+
+
+@dataclass
+class DataConfig:
+    """What every data source has in common."""
+
+    input_size: list[int] = MISSING  # [H, W] that every picture is resized to; scores and timings refer to it
+    eval_batch_size: int = 8
+    num_workers: int | None = None  # null: chosen from the machine
+    limit: int | None = None  # pictures of each split, evenly spaced; null: all
+    overfit: bool = False  # validation and test see the training pictures
+
+    def __post_init__(self) -> None:
+        require_size("input_size", self.input_size)
+        require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "must be at least 1")
+        require(self.limit is None or self.limit >= 1, "limit", self.limit, "must be null or at least 1")
+        workers = self.num_workers
+        require(workers is None or workers >= 0, "num_workers", workers, "must be null or at least 0")
+
+
+@dataclass
+class RoadScenesConfig(DataConfig):
+    """The embedded procedural dashcam scenes."""
+
+    seed: int = 0
+    train: int = 480
+    val: int = 143
+    test: int = 143
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for split in ("train", "val", "test"):
+            count = getattr(self, split)
+            require(count >= 1, split, count, "must be at least 1 scene")
+        require(self.seed >= 0, "seed", self.seed, "must be at least 0")
+
+
+@dataclass
+class SplitFolders:
+    """Where a split's images and masks lie, relative to `data.root`."""
+
+    images: str = MISSING
+    masks: str = MISSING
+
+
+@dataclass
+class FolderConfig(DataConfig):
+    """Any folder of images beside a folder of masks, paired by stem."""
+
+    root: str = MISSING
+    splits: dict[str, SplitFolders] = field(default_factory=dict)
+    classes: dict[str, Any] = field(default_factory=dict)  # name -> the mask value, or list of values, it owns
+    void: list[int] = field(default_factory=lambda: [255])  # mask values that are ignored
+    palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
+    allow_duplicates: bool = False  # accept an image that occurs in two splits
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require({"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val")
+        unknown = set(self.splits) - {"train", "val", "test"}
+        require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
+        require(2 <= len(self.classes) <= 255, "classes", list(self.classes), "must name 2 to 255 classes")
+        owners: dict[int, str] = {}
+        for name, values in {"void": self.void, **{f"classes.{k}": v for k, v in self.classes.items()}}.items():
+            listed = values if isinstance(values, list) else [values]
+            valid = all(isinstance(value, int) and 0 <= value <= 255 for value in listed)
+            allowed = "must be a mask value from 0 to 255, or a list of them"
+            require(valid and (bool(listed) or name == "void"), name, values, allowed)
+            for value in listed:
+                require(value not in owners, name, value, f"already belongs to {owners.get(value)}")
+                owners[value] = name
+        for name, colour in self.palette.items():
+            require(name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")
+            valid = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
+            require(valid, f"palette.{name}", colour, "must be [R, G, B], each from 0 to 255")

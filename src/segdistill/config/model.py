@@ -1,0 +1,140 @@
+"""Teacher and student: networks, budgets, losses and schedules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from segdistill.config.ranges import is_number, require, require_size, require_temperature
+
+TEACHER_CACHES = ("none", "memory", "disk")
+ALPHA_SCHEDULES = ("constant", "linear", "cosine")
+STUDENT_INITS = ("pretrained", "teacher")
+TEACHER_SOURCES = ("train", "checkpoint", "pretrained")
+
+
+@dataclass
+class FitConfig:
+    """One network's training: its budget and its augmentation."""
+
+    max_epochs: int = MISSING
+    batch_size: int = 8
+    crop: list[int] = MISSING  # [H, W]
+    scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random resize before the crop
+    hflip: float = 0.5  # probability
+    jitter: float = 0.3  # brightness, contrast and saturation change by up to this share
+
+    def __post_init__(self) -> None:
+        require(self.max_epochs >= 1, "max_epochs", self.max_epochs, "must be at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "must be at least 1")
+        require_size("crop", self.crop)
+        valid = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[-1] <= 10
+        require(valid, "scale", self.scale, "must be [low, high] with 0 < low <= high <= 10")
+        require(0 <= self.hflip <= 1, "hflip", self.hflip, "must be a probability from 0 to 1")
+        require(0 <= self.jitter <= 1, "jitter", self.jitter, "must be from 0 to 1")
+
+
+@dataclass
+class ScheduleConfig:
+    """Linear warm-up, then polynomial decay to zero, of the learning rate of every parameter group."""
+
+    warmup: float = 0.05  # share of all steps
+    power: float = 0.9
+    backbone_lr_scale: float = 0.1  # the backbone's learning rate, as a share of the head's
+
+    def __post_init__(self) -> None:
+        require(0 <= self.warmup < 1, "warmup", self.warmup, "must be a share of all steps, from 0 to below 1")
+        require(self.power > 0, "power", self.power, "must be above 0")
+        require(self.backbone_lr_scale >= 0, "backbone_lr_scale", self.backbone_lr_scale, "must be at least 0")
+
+
+@dataclass
+class TrainingConfig:
+    """How a network learns: its loss against the labels, optimizer and schedule."""
+
+    loss: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: ScheduleConfig = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """A network, and how long it is trained."""
+
+    network: dict[str, Any] = field(default_factory=dict)
+    fit: FitConfig = MISSING
+
+    def __post_init__(self) -> None:
+        require("_target_" in self.network, "network", self.network, "needs a `_target_`, a class or function")
+
+
+@dataclass
+class StudentConfig(ModelConfig):
+    """The network that is trained to ship."""
+
+    init: str = "pretrained"  # teacher: it begins with everything of the teacher that fits
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.init in STUDENT_INITS, "init", self.init, f"must be one of {STUDENT_INITS}")
+
+
+@dataclass
+class TeacherConfig(ModelConfig):
+    """The network to learn from."""
+
+    training: TrainingConfig = MISSING
+    source: str = "train"  # pretrained: with its own head, through class_map; a checkpoint that is given comes first
+    checkpoint: str | None = None
+    seed: int = 0  # of its training; students of any seed share one teacher
+    num_classes: int | None = None  # null: as many as the data has; more need a class_map
+    class_map: dict[str, list[int]] = field(default_factory=dict)  # the data's class -> the teacher's ids it merges
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        path = self.checkpoint
+        require(self.source in TEACHER_SOURCES, "source", self.source, f"must be one of {TEACHER_SOURCES}")
+        require(path is None or Path(path).is_file(), "checkpoint", path, "no such file; null trains the teacher")
+        missing = self.source == "checkpoint" and path is None
+        require(not missing, "checkpoint", path, "must be a file where source=checkpoint")
+        pretrained = self.source == "pretrained"
+        require(not pretrained or path is None, "checkpoint", path, "must be null where source=pretrained")
+        mapped, count = bool(self.class_map), self.num_classes
+        require(mapped == (count is not None), "class_map", self.class_map, "goes together with num_classes")
+        require(count is None or count >= 2, "num_classes", count, "must be at least 2")
+        own_head = path is not None or pretrained
+        allowed = "must be given where class_map merges its classes, unless source=pretrained"
+        require(not mapped or own_head, "checkpoint", path, allowed)
+        require(mapped or not pretrained, "class_map", self.class_map, "is needed where source=pretrained")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
+
+
+@dataclass
+class DistillConfig:
+    """total = (1 - alpha) * supervised + alpha * distillation; without losses alpha is not used."""
+
+    temperature: float = 2.0
+    alpha: float = 0.5
+    alpha_schedule: str = "constant"  # linear: from 0 to alpha over the training; cosine: from alpha to 0
+    losses: dict[str, Any] = field(default_factory=dict)  # name -> a `_target_` with its weight and options
+    teacher_cache: str = "none"  # memory, disk: the teacher's logits of every training image are computed once
+
+    def __post_init__(self) -> None:
+        require_temperature("temperature", self.temperature)
+        cache = self.teacher_cache
+        require(cache in TEACHER_CACHES, "teacher_cache", cache, f"must be one of {TEACHER_CACHES}")
+        require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
+        schedule = self.alpha_schedule
+        require(schedule in ALPHA_SCHEDULES, "alpha_schedule", schedule, f"must be one of {ALPHA_SCHEDULES}")
+        for name, spec in self.losses.items():
+            given = isinstance(spec, dict) and "_target_" in spec
+            require(given, f"losses.{name}", spec, "needs a `_target_`, such as segdistill.losses.PixelwiseKL")
+            weight = spec.get("weight", 1.0)
+            require(is_number(weight) and weight > 0, f"losses.{name}.weight", weight, "must be above 0")
+            require_temperature(f"losses.{name}.temperature", spec.get("temperature", 1.0))
+            reads_features = "teacher_layer" in spec
+            allowed = f"must be none with losses.{name}: it keeps logits, no features"
+            require(cache == "none" or not reads_features, "teacher_cache", cache, allowed)

@@ -1,0 +1,33 @@
+"""How a value of the configuration is checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segdistill.utils.errors import ConfigError
+
+
+def require(condition: bool, key: str, value: object, allowed: str) -> None:
+    """Check a value.
+
+    Raises:
+        ConfigError: Names key, value and what is allowed.
+    """
+    if not condition:
+        raise ConfigError(key, value, allowed)
+
+
+def require_size(key: str, size: list[int]) -> None:
+    """Check that a value is [height, width]."""
+    require(len(size) == 2 and min(size, default=0) >= 16, key, size, "must be [height, width], each at least 16")
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def require_temperature(key: str, temperature: Any) -> None:
+    """Check the temperature of a softmax."""
+    valid = is_number(temperature) and 0.1 <= temperature <= 100
+    require(valid, key, temperature, "must be a number from 0.1 to 100")

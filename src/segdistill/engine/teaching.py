@@ -1,0 +1,87 @@
+"""The task of a student that has a teacher."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from segdistill.callbacks.inputs import evenly_spaced
+from segdistill.config.schema import Config
+from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.labels import LabelSet
+from segdistill.engine.builders import (
+    datamodule,
+    distillation_loss,
+    distillation_task,
+    logit_cache,
+    open_source,
+    segmentation_task,
+)
+from segdistill.engine.logit_cache import LogitCache, replay_distance
+from segdistill.engine.networks import check_export
+from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher
+from segdistill.engine.trainer import root_device
+from segdistill.models.inherit import inherit
+from segdistill.tasks import DistillationTask, SegmentationTask
+
+COMPARED_BATCHES, EXAMPLES = 8, 16
+log = logging.getLogger(__name__)
+
+
+def task_with_teacher(
+    config: Config, student: nn.Module, labels: LabelSet, *, exported: bool, fresh: bool
+) -> tuple[SegmentationTask, SegmentationDataModule]:
+    """Build the task of a student that has a teacher, and the data with the teacher's logits if they are cached.
+
+    What may not fit is tried on a teacher like the one to be trained, before data is opened and hours are spent.
+
+    Args:
+        config: Whose student has a teacher.
+        student: Begins as its teacher where `student.init=teacher` and `fresh`.
+        labels: Of the data.
+        exported: Whether the teacher has to be one that can be exported.
+        fresh: Whether the training does not go on from a checkpoint.
+
+    Raises:
+        UserError: If data, teacher, layers or inheritance do not fit.
+    """
+    probe = build_probe_teacher(config, labels)
+    if exported:
+        check_export("teacher", probe, config.data.input_size)
+    loss = distillation_loss(config, student, probe)
+    inherits = fresh and config.student.init == "teacher"
+    if inherits:
+        inherit(copy.deepcopy(student), probe, torch.rand(1, 3, *config.data.input_size))
+    source = open_source(config)
+    teacher = get_or_train_teacher(config, source, probe)
+    data = datamodule(config, source, "student")
+    if inherits:
+        log.info("student: %s", inherit(student, teacher, _example_images(data)))
+    if not config.distill.losses:
+        return segmentation_task(config, "student", student, source), data
+    task = distillation_task(config, student, teacher, loss, source)
+    cache = logit_cache(config)
+    if cache is not None:
+        _attach_cached_logits(cache, task, data, config)
+    return task, data
+
+
+def _example_images(data: SegmentationDataModule) -> Tensor:
+    indices = evenly_spaced(len(data.source.splits["train"]), EXAMPLES)
+    return torch.cat([batch["image"] for batch in data.plain_train_dataloader(indices)])
+
+
+def _attach_cached_logits(
+    cache: LogitCache, task: DistillationTask, data: SegmentationDataModule, config: Config
+) -> None:
+    """Gives the data the teacher's logits, and logs how far they are from those of augmented pictures."""
+    device = root_device(config.trainer)
+    task.teacher.to(device, task.memory_format)
+    made_from = {"network": config.teacher.network, "class map": config.teacher.class_map}
+    data.teacher_logits = cache.logits(task.teacher, data, device, made_from)
+    same, divergence = replay_distance(task.teacher, islice(data.train_dataloader(), COMPARED_BATCHES), device)
+    log.info("teacher's logits: replayed, %.2f %% of pixels keep the live class, KL %.4f nats", 100 * same, divergence)
