@@ -1,0 +1,36 @@
+"""`segdistill predict | benchmark | report`: the commands that need no configuration."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+COMMANDS = {
+    "predict": ("segdistill.inference.predict", "segment images, folders and videos with an exported file"),
+    "benchmark": ("segdistill.benchmarks", "time a training step, exported files, or a long run"),
+    "report": ("segdistill.reporting", "write the page of a run anew"),
+    "report-sweep": ("segdistill.reporting.sweep", "write the summary of a sweep anew"),
+}
+"""Command -> the module that runs it, and what it does; `predict` needs onnxruntime, numpy and Pillow alone."""
+
+
+def main() -> None:
+    """Run the command that the first argument names, with the others as its own."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        lines = [f"  {command:<14}{summary}" for command, (_, summary) in COMMANDS.items()]
+        sys.stdout.write("\n".join(["usage: segdistill COMMAND ...", "", *lines, "", "COMMAND --help tells more\n"]))
+        return
+    if name not in COMMANDS:
+        sys.exit(f"error: {name}: no such command; there are {', '.join(COMMANDS)}")
+    del sys.argv[1]
+    try:
+        runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == "segdistill":
+            raise
+        sys.exit(f"error: {name} needs the package {error.name}: pip install 'segdistill[train]'")
+
+
+if __name__ == "__main__":
+    main()
