@@ -228,7 +228,7 @@ def test_an_error_inside_what_hydra_instantiates_is_told_in_its_own_words() -> N
     [
         ("optimizer.lr=1e-4", "set teacher.training.optimizer.lr=1e-4"),
         ("optimizer=sgd", "set optimizer@teacher.training.optimizer=sgd"),
-        ("loss.gamma=1", "set teacher.training.loss.gamma=1"),
+        ("loss.power=1", "set teacher.training.loss.power=1"),
         ("schedule.power=1", "set teacher.training.schedule.power=1"),
         ("student.fit.max_epochs=2", "has no effect where stage=teacher"),
         ("distill=cwd", "has no effect where stage=teacher"),

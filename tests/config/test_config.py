@@ -47,7 +47,11 @@ def test_the_promised_experiments_are_there() -> None:
 
 def test_defaults_that_users_rely_on() -> None:
     default = parsed()
-    assert (default.distill.temperature, default.loss["gamma"], ScheduleConfig().backbone_lr_scale) == (2.0, 2.0, 0.1)
+    assert (default.distill.temperature, default.loss["dice_weight"], ScheduleConfig().backbone_lr_scale) == (
+        2.0,
+        0.5,
+        0.1,
+    )
     assert default.schedule.backbone_lr_scale == 1.0  # its training is short
     assert isinstance(default.data, RoadScenesConfig)
     assert default.data.val == 143
@@ -189,9 +193,9 @@ def test_a_teacher_that_is_trained_alone_follows_the_seed(override: str) -> None
 
 def test_a_teachers_training_is_its_own() -> None:
     default = parsed()
-    changed = parsed("optimizer.lr=5", "loss.gamma=5", "schedule.power=5", "optimizer=sgd")
+    changed = parsed("optimizer.lr=5", "loss.power=5", "schedule.power=5", "optimizer=sgd")
     assert changed.teacher.training == default.teacher.training
-    assert changed.training("student").loss["gamma"] == 5
+    assert changed.training("student").loss["power"] == 5
     own = parsed("optimizer@teacher.training.optimizer=sgd", "loss@teacher.training.loss=cross_entropy")
     assert own.training("teacher").optimizer["_target_"] == "torch.optim.SGD"
     assert own.training("student") == default.training("student")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import CROPS, NO_REPORT, TINY, command, finished, logged_out, temporaries, train
+from helpers.runs import CROPS, NO_REPORT, TINY, command, finished, launched, temporaries, train, until
 
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils import interruption
@@ -90,24 +90,14 @@ def terminated(arguments: list[str], folder: Path, there: Callable[[int], object
 
     `there` is asked with the group of the run's processes.
     """
-    process = subprocess.Popen(
-        arguments,
-        cwd=folder,
-        env=logged_out(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + DEADLINE_S
-    while not there(process.pid):
-        assert process.poll() is None, process.communicate()[0][-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = launched(arguments, folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until(lambda: there(process.pid), process, DEADLINE_S)
+    assert process.poll() is None, process.communicate()[0][-3000:]
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 143, output[-3000:]
     assert "Traceback" not in output
+    deadline = time.monotonic() + DEADLINE_S
     while alive(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.1)

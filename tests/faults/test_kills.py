@@ -16,7 +16,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from helpers.runs import command, finished, logged_out, temporaries, train
+from helpers.runs import command, finished, launched, temporaries, train, until
 from PIL import Image
 
 MOMENTS, DEADLINE_S = 20, 400
@@ -56,18 +56,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
 
 def kill(arguments: list[str], folder: Path, moment: Moment) -> bool:
     """Start a run and kill all of its processes at a moment; tells whether it was still running."""
-    process = subprocess.Popen(
-        arguments,
-        cwd=folder,
-        env=logged_out(folder),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + DEADLINE_S
-    while not moment() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = launched(arguments, folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(moment, process, DEADLINE_S)
     running = process.poll() is None
     if running:
         os.killpg(process.pid, signal.SIGKILL)

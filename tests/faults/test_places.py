@@ -6,12 +6,11 @@ import os
 import resource
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import NO_REPORT, command, ended, finished, logged_out, train
+from helpers.runs import NO_REPORT, command, ended, finished, launched, logged_out, train, until
 
 DEADLINE_S = 300
 MEGABYTE = 1_000_000
@@ -45,19 +44,8 @@ def test_a_file_that_finds_no_room_is_one_line_and_the_run_goes_on_later(tmp_pat
 def test_a_killed_loader_process_is_one_line(tmp_path: Path) -> None:
     budget = ["student.fit.max_epochs=50", "student.fit.batch_size=2", "data.train=48", "data.num_workers=1", *ALONE]
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        command(run, *budget),
-        cwd=tmp_path,
-        env=logged_out(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.monotonic() + DEADLINE_S
-    while not (run / "checkpoints" / "last.ckpt").is_file():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = launched(command(run, *budget), tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until((run / "checkpoints" / "last.ckpt").is_file, process, DEADLINE_S)
     for worker in children(process.pid):
         os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=DEADLINE_S)

@@ -6,7 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TINY = ["experiment=smoke", "data.input_size=[67,98]", "data.train=8", "data.val=4", "data.test=5"]
@@ -32,6 +35,20 @@ def logged_out(folder: Path) -> dict[str, str]:
     """An environment without a login of W&B."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     return environment | {"NETRC": str(folder / "absent")}
+
+
+def launched(arguments: list[str], folder: Path, **options: Any) -> subprocess.Popen[str]:
+    """A process that goes on beside the test, in a group of its own."""
+    environment = logged_out(folder)
+    return subprocess.Popen(arguments, cwd=folder, env=environment, text=True, start_new_session=True, **options)
+
+
+def until(there: Callable[[], object], process: subprocess.Popen[str], deadline_s: float) -> None:
+    """Wait for what a process is about to do, or for its end."""
+    deadline = time.monotonic() + deadline_s
+    while not there() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def ended(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

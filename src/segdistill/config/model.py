@@ -12,7 +12,7 @@ from segdistill.config.ranges import is_number, require, require_size, require_t
 
 TEACHER_CACHES = ("none", "memory", "disk")
 ALPHA_SCHEDULES = ("constant", "linear", "cosine")
-STUDENT_INITS = ("pretrained", "teacher")
+STUDENT_INITS = ("auto", "pretrained", "teacher")
 TEACHER_SOURCES = ("train", "checkpoint", "pretrained")
 
 
@@ -75,7 +75,7 @@ class ModelConfig:
 class StudentConfig(ModelConfig):
     """The network that is trained to ship."""
 
-    init: str = "pretrained"  # teacher: it begins with everything of the teacher that fits
+    init: str = "auto"  # what it begins with: auto is the teacher where it is distilled and the two fit, else its own
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,9 @@ from segdistill.engine.networks import check_export
 from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher
 from segdistill.engine.trainer import root_device
 from segdistill.models.inherit import inherit
+from segdistill.models.output import PROBE_SIZE
 from segdistill.tasks import DistillationTask, SegmentationTask
+from segdistill.utils.errors import UserError
 
 COMPARED_BATCHES, EXAMPLES = 8, 16
 log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ def task_with_teacher(
 
     Args:
         config: Whose student has a teacher.
-        student: Begins as its teacher where `student.init=teacher` and `fresh`.
+        student: Begins as its teacher where `student.init` says so and `fresh`.
         labels: Of the data.
         exported: Whether the teacher has to be one that can be exported.
         fresh: Whether the training does not go on from a checkpoint.
@@ -53,13 +55,11 @@ def task_with_teacher(
     if exported:
         check_export("teacher", probe, config.data.input_size)
     loss = distillation_loss(config, student, probe)
-    inherits = fresh and config.student.init == "teacher"
-    if inherits:
-        inherit(copy.deepcopy(student), probe, torch.rand(1, 3, *config.data.input_size))
+    begins_as_teacher = fresh and can_inherit(config.student.init, student, probe)
     source = open_source(config)
     teacher = get_or_train_teacher(config, source, probe)
     data = datamodule(config, source, "student")
-    if inherits:
+    if begins_as_teacher:
         log.info("student: %s", inherit(student, teacher, _example_images(data)))
     if not config.distill.losses:
         return segmentation_task(config, "student", student, source), data
@@ -68,6 +68,29 @@ def task_with_teacher(
     if cache is not None:
         _attach_cached_logits(cache, task, data, config)
     return task, data
+
+
+def can_inherit(init: str, student: nn.Module, teacher: nn.Module) -> bool:
+    """Tell whether a student is to begin as its teacher, after trying it on a copy.
+
+    Args:
+        init: `student.init`: "auto", "pretrained" or "teacher".
+        student: Left as it is.
+        teacher: Left as it is; its weights do not matter.
+
+    Raises:
+        UserError: If it has to, and nothing fits.
+    """
+    if init == "pretrained":
+        return False
+    try:
+        inherit(copy.deepcopy(student), teacher, torch.zeros(1, 3, *PROBE_SIZE))
+    except UserError as error:
+        if init == "teacher":
+            raise
+        log.info("student: begins from its own weights; %s", error)
+        return False
+    return True
 
 
 def _example_images(data: SegmentationDataModule) -> Tensor:

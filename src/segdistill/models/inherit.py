@@ -74,7 +74,7 @@ def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritan
         result.adapted += [name for name in student.state_dict() if name.startswith("head.")]
     if not result.copied:
         names = f"{type(student).__name__} and {type(teacher).__name__}"
-        raise UserError(f"student.init=teacher: {names} share no part; take student.init=pretrained")
+        raise UserError(f"student.init: {names} share no part; pretrained takes the student's own weights")
     return result
 
 
@@ -104,7 +104,7 @@ def _require_same_width(ours: nn.Module, theirs: nn.Module) -> None:
     own, source = (head.get_parameter("aspp.point.0.weight").shape for head in (ours, theirs))
     if own != source:
         wanted = f"{list(own)} and {list(source)}"
-        raise UserError(f"student.init=teacher: the heads differ in size ({wanted}); give both the same backbone")
+        raise UserError(f"student.init: the heads differ in size ({wanted}); give both the same backbone")
 
 
 def _inherit_unit(unit: nn.Module, source: nn.Module) -> None:
@@ -153,7 +153,7 @@ def _set_merged(unit: nn.Module, kernel: Tensor, norm: nn.BatchNorm2d, mean: Ten
     convolution = unit.get_submodule("0")
     if convolution.bias is None:
         raise UserError(
-            "student.init=teacher: the student's head has neither BatchNorm nor biases, and no place for what the "
+            "student.init: the student's head has neither BatchNorm nor biases, and no place for what the "
             "teacher's BatchNorms add; set student.network.head_bias=true"
         )
     weight, bias = fuse_conv_bn_weights(kernel, None, mean, var, norm.eps, norm.weight, norm.bias)
