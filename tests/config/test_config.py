@@ -281,3 +281,25 @@ def test_a_study_sweeps_methods_over_seeds() -> None:
     composed = compose("config", overrides=["experiment=study"], return_hydra_config=True)
     assert dict(composed.hydra.sweeper.params) == {"seed": "0,1,2", "distill": "none,kl,cwd,dist"}
     assert composed.hydra.mode.name == "MULTIRUN"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "source"),
+    [
+        ([], "packaged"),
+        (["teacher.source=train"], "train"),
+        (["teacher.network.backbone=mobilenetv2_100"], "train"),
+        (["teacher=torchvision"], "train"),
+        (["experiment=smoke"], "train"),
+        (["data=camvid", "data.root=."], "train"),
+    ],
+)
+def test_the_packaged_teacher_is_taken_where_it_fits(overrides: list[str], source: str) -> None:
+    assert parsed(*overrides).teacher_source == source
+
+
+def test_a_source_needs_what_it_reads() -> None:
+    with pytest.raises(ConfigError, match=r"teacher\.checkpoint=None: must be a file where source=checkpoint"):
+        parsed("teacher.source=checkpoint")
+    with pytest.raises(ConfigError, match=r"teacher\.class_map=.*: is needed where source=pretrained"):
+        parsed("teacher.source=pretrained")

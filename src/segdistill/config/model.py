@@ -13,7 +13,7 @@ from segdistill.config.ranges import is_number, require, require_size, require_t
 TEACHER_CACHES = ("none", "memory", "disk")
 ALPHA_SCHEDULES = ("constant", "linear", "cosine")
 STUDENT_INITS = ("auto", "pretrained", "teacher")
-TEACHER_SOURCES = ("train", "checkpoint", "pretrained")
+TEACHER_SOURCES = ("auto", "train", "checkpoint", "pretrained", "packaged")
 
 
 @dataclass
@@ -87,7 +87,7 @@ class TeacherConfig(ModelConfig):
     """The network to learn from."""
 
     training: TrainingConfig = MISSING
-    source: str = "train"  # pretrained: with its own head, through class_map; a checkpoint that is given comes first
+    source: str = "auto"  # auto: packaged where that one fits, else train; a checkpoint that is given comes first
     checkpoint: str | None = None
     seed: int = 0  # of its training; students of any seed share one teacher
     num_classes: int | None = None  # null: as many as the data has; more need a class_map

@@ -27,6 +27,12 @@ from segdistill.config.trainer import TrainerConfig
 
 STAGES = ("teacher", "student")
 WANDB_MODES = (None, "online", "offline")
+PACKAGED_NETWORK = {
+    "_target_": "segdistill.models.DeepLabV3Plus",
+    "backbone": "efficientnet_lite0",
+    "output_stride": 16,
+}
+"""The network that `teacher.source=packaged` has weights of, for RoadScenes."""
 
 
 @dataclass
@@ -82,6 +88,16 @@ class Config:
         return [] if self.needs_teacher else ["teacher"]
 
     @property
+    def teacher_source(self) -> str:
+        """Where the teacher comes from: "checkpoint", "pretrained", "packaged" or "train"."""
+        if self.teacher.checkpoint is not None:
+            return "checkpoint"
+        if self.teacher.source != "auto":
+            return self.teacher.source
+        network = {key: self.teacher.network.get(key) for key in PACKAGED_NETWORK}
+        return "packaged" if isinstance(self.data, RoadScenesConfig) and network == PACKAGED_NETWORK else "train"
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether this run's student has a teacher."""
         return self.stage == "student" and (bool(self.distill.losses) or self.student.init == "teacher")
@@ -90,7 +106,7 @@ class Config:
         """Return the networks that this run trains, or may have to."""
         if self.stage == "teacher":
             return {"teacher": self.teacher}
-        trained = self.needs_teacher and self.teacher.checkpoint is None and self.teacher.source == "train"
+        trained = self.needs_teacher and self.teacher_source == "train"
         return {"student": self.student} | ({"teacher": self.teacher} if trained else {})
 
     def training(self, role: str) -> TrainingConfig:

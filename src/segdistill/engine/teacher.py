@@ -23,6 +23,7 @@ from segdistill.engine.networks import build_network, given_teacher, loaded_netw
 from segdistill.engine.trainer import best_checkpoint, broadcast_from_rank_zero, build_trainer
 from segdistill.models.adapters import without_pretrained
 from segdistill.models.frozen_teacher import TeacherCache
+from segdistill.models.packaged import load_packaged
 from segdistill.models.teacher_logits import logits_shape
 from segdistill.utils.code import code_digest
 from segdistill.utils.io import atomic_write
@@ -46,14 +47,18 @@ def build_probe_teacher(config: Config, labels: LabelSet) -> nn.Module:
     Raises:
         UserError: If the checkpoint or the class map does not fit.
     """
-    if not _is_trained_here(config):
+    if config.teacher_source in ("checkpoint", "pretrained"):
         return given_teacher(config.teacher, labels)
-    return build_network(config.teacher, len(labels), **without_pretrained(config.teacher.network))
+    network = build_network(config.teacher, len(labels), **without_pretrained(config.teacher.network))
+    if config.teacher_source == "packaged":
+        known = load_packaged(network, labels.names)
+        log.info("teacher: the packaged one, test mIoU %.2f %% (%s)", 100 * float(known["test_miou"]), known["recipe"])
+    return network
 
 
 def get_or_train_teacher(config: Config, source: DatasetIndex, tried: nn.Module) -> nn.Module:
     """Returns the teacher that is given, or the one in the cache, which it enters by being trained first."""
-    if not _is_trained_here(config):
+    if config.teacher_source != "train":
         return tried
     cache = teacher_cache(config, source)
     with _teacher_lock(cache) if is_rank_zero() else nullcontext():
@@ -66,10 +71,6 @@ def get_or_train_teacher(config: Config, source: DatasetIndex, tried: nn.Module)
             log.info("teacher: reused from %s", cache.checkpoint)
     broadcast_from_rank_zero(config.trainer, None)  # nobody reads it before it is written
     return loaded_network(config.teacher, source.labels, cache.checkpoint)
-
-
-def _is_trained_here(config: Config) -> bool:
-    return config.teacher.source == "train" and config.teacher.checkpoint is None
 
 
 @contextmanager
