@@ -43,10 +43,10 @@ def test_training_times_every_kind_of_step_with_every_teacher_and_the_loader(
 
 @pytest.mark.parametrize("name", sorted(training.STEPS))
 def test_a_step_moves_the_student_and_never_the_teacher(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher, student = training._teacher("efficientnet_lite0"), training._student()
+    teacher, student = training.build_teacher("efficientnet_lite0"), training.build_student()
     before = [[parameter.detach().clone() for parameter in network.parameters()] for network in (teacher, student)]
-    monkeypatch.setattr(training, "_teacher", lambda _: teacher)
-    monkeypatch.setattr(training, "_student", lambda: student)
+    monkeypatch.setattr(training, "build_teacher", lambda _: teacher)
+    monkeypatch.setattr(training, "build_student", lambda: student)
     training.STEPS[name]("any", torch.rand(2, 3, 33, 49), torch.randint(0, 5, (2, 33, 49)))()
     stayed, moved = (
         all(torch.equal(old, new) for old, new in zip(olds, network.parameters(), strict=True))

@@ -330,12 +330,11 @@ def test_a_swept_key_or_value_that_is_not_allowed_stops_before_the_first_job(
 def test_a_full_disk_is_told_in_one_line_that_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(config: object, folder: Path) -> dict[str, float]:
+    def full() -> None:
         with Path("/dev/full").open("w") as file:
             file.write("x" * 100_000)
-        return {}
 
-    monkeypatch.setattr(run, "_run", full)
+    monkeypatch.setattr(run, "filter_warnings", full)  # what a run begins with
     config = Mock(trainer=TrainerConfig(), trusted_packages=[])
     with pytest.raises(UserError, match=r"the disk is full; make room and go on: python train.py resume="):
         run.run(config, tmp_path)

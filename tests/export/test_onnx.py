@@ -129,11 +129,11 @@ def test_an_earlier_file_survives_an_export_that_fails(tmp_path: Path, monkeypat
     path = tmp_path / "m.onnx"
     path.write_bytes(b"earlier")
 
-    def half_written(module: nn.Module, temporary: Path, *_: object) -> None:
+    def half_written(model: onnx.ModelProto, temporary: Path) -> None:
         temporary.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "_write", half_written)
+    monkeypatch.setattr(onnx, "save", half_written)
     with pytest.raises(KeyboardInterrupt):
         export_onnx(Linear(), path, pictures(1, 16, 16), {})
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]

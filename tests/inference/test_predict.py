@@ -58,11 +58,11 @@ def test_a_damaged_picture_is_skipped_counted_and_told_by_the_exit_code(
 
 
 def test_a_full_disk_is_no_damaged_picture(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     Image.fromarray(picture()).save(tmp_path / "a.png")
-    monkeypatch.setattr(predict, "_write", full)
+    monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(OSError, match="No space left"):
         predict.predict(Segmenter(model), str(tmp_path / "a.png"), tmp_path / "out")
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytorch_lightning as pl
@@ -100,11 +100,9 @@ def test_train_mode_of_a_task_leaves_its_teacher_in_eval_mode() -> None:
     assert not any(parameter.requires_grad for parameter in task.teacher.network.parameters())
 
 
-def test_the_optimizer_holds_every_parameter_of_the_student_once_and_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_optimizer_holds_every_parameter_of_the_student_once_and_no_other() -> None:
     task = distillation_task()
-    monkeypatch.setattr(task, "_trainer", SimpleNamespace(estimated_stepping_batches=10))
+    task.trainer = Mock(spec=pl.Trainer, estimated_stepping_batches=10)
     groups = task.configure_optimizers()["optimizer"].param_groups
     held = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in task.networks["student"].parameters())

@@ -57,7 +57,7 @@ def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: boo
         target: int64 [B, H, W].
         detached: Let no gradient flow back through the teacher, although its forward pass is recorded.
     """
-    teacher, student = _teacher(backbone).eval(), _student()
+    teacher, student = build_teacher(backbone).eval(), build_student()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3)
 
     def step() -> None:
@@ -83,7 +83,7 @@ def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: b
         target: int64 [B, H, W].
         cached: The teacher's logits come with the batch.
     """
-    task = DistillationTask(_student(), FrozenTeacher(_teacher(backbone)), _loss(), **_options())
+    task = DistillationTask(build_student(), FrozenTeacher(build_teacher(backbone)), _loss(), **_options())
     task.on_fit_start()
     batch = {"image": image, "mask": target}
     return _task_step(task, batch | ({"teacher_logits": task.teacher(image)[0].half()} if cached else {}))
@@ -91,7 +91,7 @@ def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: b
 
 def student_step(backbone: str, image: Tensor, target: Tensor) -> Step:
     """A step of SegmentationTask: the student without a teacher."""
-    task = SegmentationTask(_student(), loss=_loss().supervised, role="student", **_options())
+    task = SegmentationTask(build_student(), loss=_loss().supervised, role="student", **_options())
     return _task_step(task, {"image": image, "mask": target})
 
 
@@ -133,12 +133,14 @@ def _loss() -> DistillationLoss:
     return DistillationLoss(FocalLoss(), {"kl": PixelwiseKL(temperature=TEMPERATURE)})
 
 
-def _teacher(backbone: str) -> nn.Module:
+def build_teacher(backbone: str) -> nn.Module:
+    """Build the teacher of every kind of step, with the same random weights."""
     torch.manual_seed(0)
     return DeepLabV3Plus(NUM_CLASSES, backbone, pretrained=False)
 
 
-def _student() -> nn.Module:
+def build_student() -> nn.Module:
+    """Build the student of every kind of step, with the same random weights."""
     torch.manual_seed(0)
     return DeepLabV3(NUM_CLASSES, STUDENT, pretrained=False).train()
 
