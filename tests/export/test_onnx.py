@@ -129,8 +129,8 @@ def test_an_earlier_file_survives_an_export_that_fails(tmp_path: Path, monkeypat
     path = tmp_path / "m.onnx"
     path.write_bytes(b"earlier")
 
-    def half_written(model: onnx.ModelProto, temporary: Path) -> None:
-        temporary.write_bytes(b"half")
+    def half_written(model: onnx.ModelProto, temporary: Path | str, **_: object) -> None:
+        Path(temporary).write_bytes(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(onnx, "save", half_written)
