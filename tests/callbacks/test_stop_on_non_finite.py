@@ -15,12 +15,11 @@ from segdistill.callbacks.stop_on_non_finite import batch_images
 from segdistill.config.data import FolderConfig
 from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.config.trainer import TrainerConfig
-from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.datamodule import Batch, SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.distributed import launch_ranks
 from segdistill.engine.trainer import build_trainer
 from segdistill.tasks import SegmentationTask
-from segdistill.tasks.segmentation import Batch
 from segdistill.utils.errors import UserError
 
 FIT = FitConfig(max_epochs=2, batch_size=2, crop=[24, 36], scale=[1.0, 1.0], hflip=0.0, jitter=0.0)

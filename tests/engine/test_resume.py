@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from segdistill.config.data import FolderConfig
 from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.config.trainer import TrainerConfig
-from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.datamodule import Batch, SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.resume import resume_checkpoint
 from segdistill.engine.trainer import best_checkpoint, build_trainer
 from segdistill.losses import FocalLoss
 from segdistill.tasks import SegmentationTask
-from segdistill.tasks.segmentation import Batch, OptimizerFactory
+from segdistill.tasks.segmentation import OptimizerFactory
 from segdistill.utils.errors import ConfigError
 
 CPU = TrainerConfig(accelerator="cpu", precision="32-true")

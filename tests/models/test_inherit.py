@@ -95,8 +95,21 @@ def test_a_teacher_of_other_classes_leaves_the_classifier_to_the_student(teacher
     torch.manual_seed(1)
     student = DeepLabV3(2, pretrained=False, head_bias=True).eval()
     before = student.head.get_parameter("classifier.weight").clone()
-    inherit(student, ClassRemap(teacher, [[0, 1], [2]]), torch.rand(1, 3, 64, 80))
+    result = inherit(student, ClassRemap(teacher, [[0, 1], [2]]), torch.rand(1, 3, 64, 80))
+    assert result.own == ["head.classifier.weight", "head.classifier.bias"]
+    assert not set(result.own) & set(result.adapted)
     assert torch.equal(student.head.get_parameter("classifier.weight"), before)
+
+
+def test_a_backbone_of_another_architecture_gives_nothing_although_names_and_shapes_coincide(
+    teacher: DeepLabV3Plus,
+) -> None:
+    student = DeepLabV3(CLASSES, "mobilenetv2_100", pretrained=False, head_bias=True)
+    before, given = copy.deepcopy(student.state_dict()), teacher.state_dict()
+    assert [name for name, value in before.items() if name in given and given[name].shape == value.shape]
+    with pytest.raises(UserError, match="share no part"):
+        inherit(student, teacher, torch.rand(1, 3, 64, 80))
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from segdistill.config.data import RoadScenesConfig
 from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.config.trainer import TrainerConfig
-from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.datamodule import Batch, SegmentationDataModule
 from segdistill.data.sources.roadscenes import open_scenes
 from segdistill.engine.trainer import choose_precision
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL, focal_loss
@@ -95,7 +95,7 @@ def student_step(backbone: str, image: Tensor, target: Tensor) -> Step:
     return _task_step(task, {"image": image, "mask": target})
 
 
-def _task_step(task: SegmentationTask, batch: Mapping[str, Tensor]) -> Step:
+def _task_step(task: SegmentationTask, batch: Batch) -> Step:
     keep_freed_memory()
     replace_depthwise_convs(task)
     task.train()

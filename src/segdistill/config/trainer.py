@@ -10,27 +10,8 @@ from segdistill.config.ranges import require
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 PROFILERS = (None, "simple", "advanced", "pytorch")
-LIGHTNING = (
-    "max_steps",
-    "max_time",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "accumulate_grad_batches",
-    "limit_train_batches",
-    "limit_val_batches",
-    "limit_test_batches",
-    "val_check_interval",
-    "check_val_every_n_epoch",
-    "log_every_n_steps",
-    "num_sanity_val_steps",
-    "deterministic",
-    "benchmark",
-    "detect_anomaly",
-    "inference_mode",
-    "sync_batchnorm",
-    "enable_model_summary",
-)
-"""Keys of `trainer` that pl.Trainer takes as they are."""
+CHOSEN = ("accelerator", "precision", "channels_last", "devices", "num_nodes", "profiler")
+"""Keys of `trainer` that are decided here; all others pl.Trainer takes as they are."""
 
 
 @dataclass
@@ -66,7 +47,7 @@ class TrainerConfig:
     @property
     def lightning(self) -> dict[str, Any]:
         """The arguments of pl.Trainer that are set, as they are."""
-        return {name: value for name, value in asdict(self).items() if name in LIGHTNING and value is not None}
+        return {name: value for name, value in asdict(self).items() if name not in CHOSEN and value is not None}
 
     def __post_init__(self) -> None:
         clip = self.gradient_clip_val

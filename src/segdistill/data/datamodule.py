@@ -157,7 +157,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Every image of the split that results are reported on."""
-        return self._eval_loader(self.source.eval_split)
+        return self.test_dataloader()
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Every picture of the split that results are reported on."""

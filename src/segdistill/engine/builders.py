@@ -91,9 +91,11 @@ def optimizer_factory(config: Config, role: Role) -> OptimizerFactory:
     return factory
 
 
-def segmentation_task(config: Config, role: Role, network: nn.Module, source: DatasetIndex) -> SegmentationTask:
+def segmentation_task(
+    config: Config, role: Role, network: nn.Module, loss: SupervisedLoss, source: DatasetIndex
+) -> SegmentationTask:
     """Build the task that learns from labels alone."""
-    loss = _measured(supervised_loss(config, role), source)
+    _measure(loss, source)
     return SegmentationTask(network, loss=loss, role=role, **_options(config, role, source.labels))
 
 
@@ -101,7 +103,7 @@ def distillation_task(
     config: Config, student: nn.Module, teacher: nn.Module, loss: DistillationLoss, source: DatasetIndex
 ) -> DistillationTask:
     """Build the task that learns from a teacher, too."""
-    _measured(loss.supervised, source)
+    _measure(loss.supervised, source)
     frozen = FrozenTeacher(teacher, [each.teacher_layer for each in loss.feature_losses])
     return DistillationTask(student, frozen, loss, **_options(config, "student", source.labels))
 
@@ -147,10 +149,9 @@ def _loss(key: str, spec: dict[str, Any]) -> Any:
         raise ConfigError(key, spec, first_line(error.__cause__ or error)) from error
 
 
-def _measured(loss: SupervisedLoss, source: DatasetIndex) -> SupervisedLoss:
+def _measure(loss: SupervisedLoss, source: DatasetIndex) -> None:
     if isinstance(loss, NeedsClassPixels):
         loss.set_class_pixels(torch.from_numpy(source.class_pixels("train")))
-    return loss
 
 
 def _options(config: Config, role: Role, labels: LabelSet) -> dict[str, Any]:

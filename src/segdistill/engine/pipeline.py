@@ -145,9 +145,9 @@ def _run(config: Config, run_dir: Path) -> RunResult:
     if config.needs_teacher:
         task, data = task_with_teacher(config, network, labels, exported=exported, fresh=resume is None)
     else:
-        supervised_loss(config, role)  # tried before the data is opened
+        loss = supervised_loss(config, role)  # what it refuses is told before the data is opened
         source = open_source(config)
-        task = segmentation_task(config, role, network, source)
+        task = segmentation_task(config, role, network, loss, source)
         data = datamodule(config, source, role)
     pl.seed_everything(seed, workers=True, verbose=False)  # the batches do not depend on what was built before
     loggers = _loggers(config, run_dir)

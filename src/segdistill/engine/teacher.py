@@ -17,7 +17,7 @@ from torch import nn
 from segdistill.config.schema import Config
 from segdistill.data.labels import LabelSet
 from segdistill.data.sources.base import DatasetIndex
-from segdistill.engine.builders import datamodule, logit_cache, segmentation_task
+from segdistill.engine.builders import datamodule, logit_cache, segmentation_task, supervised_loss
 from segdistill.engine.distributed import is_rank_zero
 from segdistill.engine.networks import build_network, given_teacher, loaded_network
 from segdistill.engine.trainer import best_checkpoint, broadcast_from_rank_zero, build_trainer
@@ -94,7 +94,7 @@ def _train(config: Config, source: DatasetIndex, cache: TeacherCache) -> None:
     log.info("teacher: no checkpoint was given, training one for %d epochs", config.teacher.fit.max_epochs)
     pl.seed_everything(config.teacher.seed, workers=True, verbose=False)
     network = build_network(config.teacher, len(source.labels))
-    task = segmentation_task(config, "teacher", network, source)
+    task = segmentation_task(config, "teacher", network, supervised_loss(config, "teacher"), source)
     logger = CSVLogger(cache.folder, name="csv")
     trainer = build_trainer(
         task, config.teacher.fit, config.trainer, cache.folder, loggers=[logger], seed=config.teacher.seed

@@ -62,7 +62,7 @@ def task_with_teacher(
     if begins_as_teacher:
         log.info("student: %s", inherit(student, teacher, _example_images(data)))
     if not config.distill.losses:
-        return segmentation_task(config, "student", student, source), data
+        return segmentation_task(config, "student", student, loss.supervised, source), data
     task = distillation_task(config, student, teacher, loss, source)
     cache = logit_cache(config)
     if cache is not None:

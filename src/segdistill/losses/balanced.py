@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segdistill.config.ranges import require
 from segdistill.losses.cross_entropy import pixel_cross_entropy
 from segdistill.losses.masking import full_precision
-from segdistill.utils.errors import ConfigError
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, *, ignore_index: int = 255) -> Tensor:
@@ -98,11 +98,10 @@ class BalancedLoss(nn.Module):
         dice_weight: float = 0.5,
     ) -> None:
         super().__init__()
-        if class_weights is not None and not all(weight > 0 for weight in class_weights):
-            raise ConfigError("class_weights", list(class_weights), "must be above 0, or null to measure them")
+        positive = class_weights is None or all(weight > 0 for weight in class_weights)
+        require(positive, "class_weights", class_weights, "must be above 0, or null to measure them")
         for name, value, least in (("power", power, 0), ("max_weight", max_weight, 1), ("dice_weight", dice_weight, 0)):
-            if not value >= least:
-                raise ConfigError(name, value, f"must be at least {least}")
+            require(value >= least, name, value, f"must be at least {least}")
         self.power, self.max_weight, self.dice_weight = power, max_weight, dice_weight
         given = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
         self.register_buffer("weight", given, persistent=False)
@@ -115,9 +114,8 @@ class BalancedLoss(nn.Module):
         """
         if self.weight is None:
             self.weight = class_weights(pixels, power=self.power, max_weight=self.max_weight)
-        elif len(self.weight) != len(pixels):
-            allowed = f"must be {len(pixels)}, one for each class"
-            raise ConfigError("class_weights", self.weight.tolist(), allowed)
+        count, given = len(pixels), self.weight.tolist()
+        require(len(given) == count, "class_weights", given, f"must be {count}, one for each class")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of logits [B, C, H, W] for labels int64 [B, H, W].

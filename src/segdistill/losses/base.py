@@ -9,12 +9,11 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from segdistill.utils.errors import ConfigError
+from segdistill.config.ranges import require, require_temperature
 from segdistill.utils.interpolate import interpolate_labels, interpolate_logits
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, C, H, W], target int64 [B, H, W]) -> scalar."""
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 100
 
 
 @runtime_checkable
@@ -43,8 +42,7 @@ class _DistillationTerm(nn.Module, ABC):
 
     def __init__(self, weight: float) -> None:
         super().__init__()
-        if not weight > 0:
-            raise ConfigError("weight", weight, "must be above 0")
+        require(weight > 0, "weight", weight, "must be above 0")
         self.weight = weight
 
     @abstractmethod
@@ -77,9 +75,7 @@ class LogitLoss(_DistillationTerm):
 
     def __init__(self, *, weight: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__(weight)
-        if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
-            allowed = f"must be a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE}"
-            raise ConfigError("temperature", temperature, allowed)
+        require_temperature("temperature", temperature)
         self.temperature = temperature
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from segdistill.config.ranges import require
 from segdistill.losses.cross_entropy import pixel_cross_entropy
 from segdistill.losses.masking import mean_over_valid
-from segdistill.utils.errors import ConfigError
 
 MIN_RESIDUE = 1e-12  # keeps the focal weight's gradient finite where a pixel is already certain
 
@@ -43,8 +43,7 @@ class FocalLoss(nn.Module):
 
     def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()
-        if not 0 <= gamma <= 10:
-            raise ConfigError("gamma", gamma, "must be a number from 0 to 10")
+        require(0 <= gamma <= 10, "gamma", gamma, "must be a number from 0 to 10")
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -59,45 +59,62 @@ def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritan
     """
     if isinstance(teacher, ClassRemap):
         teacher = teacher.network
-    result, deeplabs = Inheritance(), isinstance(student, DeepLabV3) and isinstance(teacher, DeepLabV3Plus)
-    given = teacher.state_dict()
+    heads = (student, teacher) if isinstance(student, DeepLabV3) and isinstance(teacher, DeepLabV3Plus) else None
+    if heads is not None:
+        _require_same_width(*(network.head for network in heads))
+    if not _have_one_architecture(student, teacher):
+        names = f"{type(student).__name__} and {type(teacher).__name__}"
+        raise UserError(f"student.init: {names} share no part; pretrained takes the student's own weights")
+    result, given = Inheritance(), teacher.state_dict()
     for name, own in student.state_dict().items():
-        if deeplabs and name.startswith("head."):
+        if heads is not None and name.startswith("head."):
             continue
         if name in given and given[name].shape == own.shape:
             own.copy_(given[name])
             result.copied.append(name)
         else:
             result.own.append(name)
-    if isinstance(student, DeepLabV3) and isinstance(teacher, DeepLabV3Plus):
-        _inherit_head(student, teacher, images)
-        result.adapted += [name for name in student.state_dict() if name.startswith("head.")]
-    if not result.copied:
-        names = f"{type(student).__name__} and {type(teacher).__name__}"
-        raise UserError(f"student.init: {names} share no part; pretrained takes the student's own weights")
+    if heads is not None:
+        left = _inherit_head(*heads, images)
+        result.own += left
+        result.adapted += [name for name in student.state_dict() if name.startswith("head.") and name not in left]
     return result
 
 
-def _inherit_head(student: DeepLabV3, teacher: DeepLabV3Plus, images: Tensor) -> None:
+def _have_one_architecture(student: nn.Module, teacher: nn.Module) -> bool:
+    """Tell whether equal names mean equal parts: of the backbones, or of networks that have none, of everything."""
+    ours, theirs = (getattr(network, "backbone", None) for network in (student, teacher))
+    if isinstance(ours, nn.Module) and isinstance(theirs, nn.Module):
+        return _shapes(ours) == _shapes(theirs)
+    return _shapes(student).keys() == _shapes(teacher).keys()
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in network.state_dict().items()}
+
+
+def _inherit_head(student: DeepLabV3, teacher: DeepLabV3Plus, images: Tensor) -> list[str]:
+    """Returns the names of the tensors that stay the student's own."""
     ours, theirs = student.head, teacher.head
-    _require_same_width(ours, theirs)
     pairs = [
         (ours.get_submodule(f"aspp.{name}"), theirs.get_submodule(f"aspp.{name}"))
         for name in ("point", "pooled", "project.0", *(f"atrous.{index}" for index in range(3)))
     ]
     for unit, source in pairs:
         _inherit_unit(unit, source)
-    _inherit_classifier(ours.get_submodule("classifier"), theirs.get_submodule("classifier"))
     _inherit_refine(student, theirs.get_submodule("refine"), images)
+    same_classes = _inherit_classifier(ours.get_submodule("classifier"), theirs.get_submodule("classifier"))
+    return [] if same_classes else ["head.classifier.weight", "head.classifier.bias"]
 
 
-def _inherit_classifier(classifier: nn.Module, source: nn.Module) -> None:
-    """Copy the classifier, to each of its subpixels alike; one of other classes is left to learn its own."""
+def _inherit_classifier(classifier: nn.Module, source: nn.Module) -> bool:
+    """Copy the classifier, to each of its subpixels alike; tell whether its classes are the same."""
     copies = classifier.factor**2 if isinstance(classifier, SubpixelClassifier) else 1
-    for name in ("weight", "bias"):
-        given = source.get_parameter(name).repeat_interleave(copies, dim=0)
-        if given.shape == classifier.get_parameter(name).shape:
-            classifier.get_parameter(name).copy_(given)
+    given = {name: value.repeat_interleave(copies, dim=0) for name, value in source.state_dict().items()}
+    if given["weight"].shape != classifier.get_parameter("weight").shape:
+        return False
+    classifier.load_state_dict(given)
+    return True
 
 
 def _require_same_width(ours: nn.Module, theirs: nn.Module) -> None:

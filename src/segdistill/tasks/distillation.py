@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from segdistill.data.datamodule import Batch
 from segdistill.losses import DistillationLoss, ModelOutput
 from segdistill.metrics import SegmentationMetrics
 from segdistill.models.feature_hooks import capture_features
 from segdistill.models.frozen_teacher import FrozenTeacher
 from segdistill.models.output import lowres_logits
-from segdistill.tasks.segmentation import Batch, SegmentationTask
+from segdistill.tasks.segmentation import SegmentationTask
 
 
 class DistillationTask(SegmentationTask):

@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric
 
 from segdistill.config.locate import build
 from segdistill.config.model import ScheduleConfig
+from segdistill.data.datamodule import Batch
 from segdistill.data.labels import IGNORE_INDEX
 from segdistill.losses import cross_entropy
 from segdistill.losses.base import SupervisedLoss
@@ -27,8 +28,6 @@ from segdistill.utils.errors import UserError
 
 Role = Literal["teacher", "student"]
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
-Batch = Mapping[str, Tensor]
-"""As `segdistill.data.datamodule` gives it."""
 
 
 class SegmentationTask(pl.LightningModule):
