@@ -1,7 +1,8 @@
-"""A tiny folder data set, made from a seed."""
+"""How the tests share a machine, and a tiny folder data set, made from a seed."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,15 @@ HEIGHT, WIDTH = 24, 36
 SAMPLES = {"train": 5, "val": 3, "test": 2}
 CLASSES: dict[str, int | list[int]] = {"background": 0, "car": [1, 2], "lane": 7}
 MASK_VALUES = (0, 1, 2, 7, 255)
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests on every core: threads of one would wait for those of the others
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow files first, so that no process works on one while the others have nothing left."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture
