@@ -50,6 +50,7 @@ def against_another(method: Callable[..., Tensor], **options: float) -> Callable
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "pixelwise_kl": against_another(pixelwise_kl, temperature=2.0),
+    "balanced_kl": against_another(pixelwise_kl, temperature=2.0, class_balance=0.5),
     "channelwise_kl": against_another(channelwise_kl, temperature=2.0),
     "dist": against_another(dist_loss, temperature=2.0),
     "boundary_kl": against_another(boundary_kl, temperature=2.0),
@@ -73,6 +74,42 @@ def test_kl_is_the_papers_formula_over_valid_pixels(shape: tuple[int, ...], temp
     )
     in_double = pixelwise_kl(student.double(), teacher.double(), target, temperature=temperature)
     assert in_double.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("class_balance", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("only_correct", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_balanced_kl_weighs_each_pixel_by_how_rare_its_class_is(
+    shape: tuple[int, ...], only_correct: bool, class_balance: float
+) -> None:
+    student, teacher, target = random_logits(*shape, seed=1), random_logits(*shape, seed=2), random_target(shape)
+    log_q, log_p = (log_softmax(as_float64(logits) / 3.0, axis=1) for logits in (student, teacher))
+    divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    labels, right = target.numpy(), as_float64(teacher).argmax(axis=1) == target.numpy()
+    counted = (labels != IGNORE_INDEX) & (right | (not only_correct))
+    weight = np.zeros(labels.shape)
+    for label in np.unique(labels[counted]):
+        ours = counted & (labels == label)
+        weight[ours] = ours.sum() ** -class_balance
+    expected = 9.0 * (weight * divergence).sum() / weight.sum()
+    loss = pixelwise_kl(
+        student, teacher, target, temperature=3.0, class_balance=class_balance, only_correct=only_correct
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"class_balance": 0.5}, {"only_correct": True}])
+def test_kl_by_class_needs_labels(option: dict[str, float]) -> None:
+    logits = random_logits(1, 2, 3, 3)
+    with pytest.raises(ValueError, match="need labels, got target=None"):
+        pixelwise_kl(logits, logits, temperature=1.0, **option)  # type: ignore[arg-type] # one of them is a bool
+
+
+def test_kl_is_0_where_the_teacher_is_never_right() -> None:
+    student, teacher = random_logits(1, 2, 3, 3, seed=1).requires_grad_(), random_logits(1, 2, 3, 3, seed=2)
+    loss = pixelwise_kl(student, teacher, 1 - teacher.argmax(dim=1), temperature=1.0, only_correct=True)
+    assert loss.item() == 0
+    assert not gradient(loss, student).any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -40,6 +40,31 @@ def full_precision(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
+def mean_over_classes(values: Tensor, target: Tensor, valid: Tensor, class_balance: float) -> Tensor:
+    """Mean of some pixels' values in which rare classes count more.
+
+    sum_i w_i v_i / sum_i w_i, w_i = n_c^-b for the n_c counted pixels of the class c of pixel i.
+
+    Args:
+        values: [B, H, W].
+        target: int64 [B, H, W].
+        valid: bool [B, H, W], the pixels that count; each has a label.
+        class_balance: b from 0, a plain mean, to 1, where every class present counts as much.
+
+    Returns:
+        Scalar; 0, with a gradient of 0, where no pixel counts.
+
+    Example:
+        >>> values, target = torch.tensor([[[1.0, 1.0, 1.0, 5.0]]]), torch.tensor([[[0, 0, 0, 1]]])
+        >>> [mean_over_classes(values, target, target >= 0, balance).item() for balance in (0.0, 1.0)]
+        [2.0, 3.0]
+    """
+    labels = target[valid]
+    pixels = torch.bincount(labels).clamp_min(1)
+    weight = pixels.to(values.dtype).pow(-class_balance)[labels]
+    return (weight * values[valid]).sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
+
+
 def mean_over_valid(values: Tensor, target: Tensor | None, ignore_index: int) -> Tensor:
     """Mean of [B, H, W] over the pixels that are not void; 0, with a gradient of 0, where all are."""
     if target is None:

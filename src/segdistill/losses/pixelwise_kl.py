@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from segdistill.config.ranges import require
 from segdistill.losses.base import LogitLoss
-from segdistill.losses.masking import checked_pair, mean_over_valid
+from segdistill.losses.masking import checked_pair, mean_over_classes, mean_over_valid
 
 
 def pixelwise_kl(
@@ -15,6 +16,8 @@ def pixelwise_kl(
     target: Tensor | None = None,
     *,
     temperature: float,
+    class_balance: float = 0.0,
+    only_correct: bool = False,
     ignore_index: int = 255,
 ) -> Tensor:
     """KL divergence from the teacher's to the student's class distribution, at every pixel.
@@ -26,18 +29,27 @@ def pixelwise_kl(
     Args:
         student_logits: [B, C, H, W].
         teacher_logits: [B, C, H, W]; gets no gradient.
-        target: Labels, used for their void pixels only; None counts every pixel.
+        target: Labels: which pixels are void, and whose class the options below look at; None counts every pixel.
         temperature: T > 0.
+        class_balance: 0 counts every pixel alike, 1 every class present: `mean_over_classes`.
+        only_correct: Leave out pixels where the teacher's class is not the label.
         ignore_index: Label of void pixels.
 
     Returns:
         Scalar, in nats times T^2.
 
     Raises:
-        ValueError: If the shapes do not fit or the temperature is not above 0.
+        ValueError: If the shapes do not fit, the temperature is not above 0, or an option needs labels.
     """
     divergence = pixel_kl(student_logits, teacher_logits, target, temperature)
-    return temperature**2 * mean_over_valid(divergence, target, ignore_index)
+    if not class_balance and not only_correct:
+        return temperature**2 * mean_over_valid(divergence, target, ignore_index)
+    if target is None:
+        raise ValueError("class_balance and only_correct need labels, got target=None")
+    counted = target != ignore_index
+    if only_correct:
+        counted &= teacher_logits.argmax(dim=1) == target
+    return temperature**2 * mean_over_classes(divergence, target, counted, class_balance)
 
 
 def pixel_kl(student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None, temperature: float) -> Tensor:
@@ -54,8 +66,32 @@ class PixelwiseKL(LogitLoss):
     Args:
         weight: Of this loss in the sum.
         temperature: T > 0.
+        class_balance: From 0, every pixel counts alike, to 1, every class present does.
+        only_correct: Leave out pixels where the teacher's class is not the label.
+
+    Raises:
+        ConfigError: If a value is out of its range.
     """
+
+    def __init__(
+        self,
+        *,
+        weight: float = 1.0,
+        temperature: float = 1.0,
+        class_balance: float = 0.0,
+        only_correct: bool = False,
+    ) -> None:
+        super().__init__(weight=weight, temperature=temperature)
+        require(0 <= class_balance <= 1, "class_balance", class_balance, "must be from 0 to 1")
+        self.class_balance, self.only_correct = class_balance, only_correct
 
     def compare(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss on one grid; shapes as of `pixelwise_kl`."""
-        return pixelwise_kl(student_logits, teacher_logits, target, temperature=self.temperature)
+        return pixelwise_kl(
+            student_logits,
+            teacher_logits,
+            target,
+            temperature=self.temperature,
+            class_balance=self.class_balance,
+            only_correct=self.only_correct,
+        )
