@@ -14,6 +14,7 @@ import torch
 from helpers.batches import batches
 from helpers.networks import Tiny
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from segdistill.config.model import FitConfig, ScheduleConfig
@@ -154,6 +155,54 @@ def test_a_resumed_fit_keeps_a_better_checkpoint_of_before(tmp_path: Path) -> No
         trainer.fit(task, loader(), loader(), ckpt_path=last if last.is_file() else None, weights_only=True)
     assert torch.load(last, weights_only=True)["epoch"] == 3
     assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 0
+
+
+class Weights(pl.Callback):
+    """The weights of one layer after every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_before_zero_grad(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
+        self.seen.append(pl_module.get_parameter("network.head.weight").detach().clone())
+
+
+def averaged_fit(folder: Path, *epochs: int) -> tuple[Tensor, list[Tensor]]:
+    """A training in one or more parts: the weights that it ends with, and those that each step began with."""
+    last, weights = folder / "checkpoints" / "last.ckpt", Weights()
+    for part in epochs:
+        task = distillation_task()
+        fit, machine = FitConfig(part, 2, [16, 20], ema_decay=0.8), TrainerConfig("cpu", "32-true")
+        trainer = build_trainer(task, fit, machine, folder, loggers=[], callbacks=[weights])
+        trainer.fit(task, loader(), loader(), ckpt_path=last if last.is_file() else None, weights_only=True)
+        task.load_state_dict(torch.load(last, weights_only=True)["state_dict"])
+    return task.network.get_parameter("head.weight").detach(), weights.seen
+
+
+def test_ema_keeps_the_moving_average_of_the_weights(tmp_path: Path) -> None:
+    kept, seen = averaged_fit(tmp_path, 2)
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["current_model_state"]
+    steps = [*seen[1:], last["network.head.weight"]]  # after each of the 6 steps
+    assert len(steps) == 6
+    expected = steps[0]
+    for step in steps[1:]:
+        expected = 0.8 * expected + 0.2 * step
+    torch.testing.assert_close(kept, expected)
+
+
+def test_ema_goes_on_where_an_interrupted_fit_left_it(tmp_path: Path) -> None:
+    class Stop(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                raise KeyboardInterrupt
+
+    whole, _ = averaged_fit(tmp_path / "whole", 2)
+    task, fit, machine = distillation_task(), FitConfig(2, 2, [16, 20], ema_decay=0.8), TrainerConfig("cpu", "32-true")
+    trainer = build_trainer(task, fit, machine, tmp_path / "parts", loggers=[], callbacks=[Stop()])
+    with pytest.raises(SystemExit):
+        trainer.fit(task, loader(), loader())
+    parts, _ = averaged_fit(tmp_path / "parts", 2)
+    torch.testing.assert_close(parts, whole)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, cast
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import LearningRateMonitor, RichProgressBar
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, RichProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
@@ -62,7 +62,8 @@ def build_trainer(
     last = RelocatableCheckpoint(filename="last", **place)  # `save_last` would keep the last best epoch
     progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
     rates = [LearningRateMonitor(logging_interval="step")] if loggers else []
-    always = [FastDepthwise(), EpochSeed(seed), *rates, EpochLog(task.role), *progress, RestoreBest()]
+    average = [] if fit.ema_decay is None else [EMAWeightAveraging(decay=fit.ema_decay)]
+    always = [FastDepthwise(), *average, EpochSeed(seed), *rates, EpochLog(task.role), *progress, RestoreBest()]
     return pl.Trainer(
         **_strategy_kwargs(trainer_config),
         max_epochs=fit.max_epochs,
