@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from scipy.stats import t as student_t
 
+from segdistill.reporting.sweep import __main__ as command
 from segdistill.reporting.sweep.comparison import refusal, study
 from segdistill.reporting.sweep.jobs import STATUS, read_jobs
+from segdistill.reporting.sweep.rows import read_rows, write_rows
 from segdistill.reporting.sweep.summary import summarise, sweep_figure
 from segdistill.utils.io import write_json
 
@@ -114,7 +119,91 @@ def test_two_baselines_leave_gains_out_with_the_reason(tmp_path: Path, capsys: p
         job(tmp_path, lr, {"distill": "none", "optimizer.lr": lr}, tested={"test/miou": 0.3})
     job(tmp_path, "3", {"distill": "kl", "optimizer.lr": "1"}, tested={"test/miou": 0.4})
     summarise(tmp_path)
-    assert "warning: no gains: 2 settings have distill=none, sweep one" in words(capsys.readouterr().out)
+    reason = "no gains: 2 settings have distill=none, choose one: segdistill report-sweep --baseline"
+    assert f"warning: {reason}" in words(capsys.readouterr().out)
+    summarise(tmp_path, {"distill": "none", "optimizer.lr": "1"})
+    assert "gain over distill=none, optimizer.lr=1 in points" in words(capsys.readouterr().out)
+    summarise(tmp_path, {"distill": "cwd"})
+    assert "warning: no gains: 0 settings have distill=cwd, the baseline must be one" in words(capsys.readouterr().out)
+
+
+def test_of_two_undistilled_settings_the_one_that_begins_without_the_teacher_is_the_baseline(tmp_path: Path) -> None:
+    for init in ("pretrained", "teacher"):
+        for method in ("none", "kl"):
+            settings = {"distill": method, "student.init": init}
+            job(tmp_path, f"{init}{method}", settings, tested={"test/miou": 0.3})
+    compared = study(read_jobs(tmp_path))
+    assert compared is not None
+    assert compared.baseline.values == {"distill": "none", "student.init": "pretrained"}
+    assert len(compared.gains) == 3
+
+
+def test_verdicts_go_by_the_paired_t_test_after_holm(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = {method: 0.4 + 0.01 * rng.random(6) + shift for method, shift in (("none", 0), ("kl", 0.01), ("cwd", 0.0))}
+    scores["dist"] = scores["none"] + 0.003 + 0.003 * rng.standard_normal(6)
+    for method, values in scores.items():
+        for seed, value in enumerate(values):
+            job(tmp_path, f"{method}{seed}", {"distill": method, "seed": str(seed)}, tested={"test/miou": value})
+    compared = study(read_jobs(tmp_path))
+    assert compared is not None
+    gains = {name[:-1]: gain for name, gain in compared.gains.items()}
+    plain = {}
+    for method, gain in gains.items():
+        differences = scores[method] - scores["none"]
+        error = differences.std(ddof=1) / np.sqrt(6)
+        reach = student_t.ppf(0.975, 5) * error
+        assert gain.interval == pytest.approx((differences.mean() - reach, differences.mean() + reach))
+        plain[method] = 2 * student_t.sf(abs(differences.mean() / error), 5)
+    first, second, third = sorted(plain, key=lambda method: plain[method])
+    assert gains[first].p == pytest.approx(3 * plain[first])
+    assert gains[second].p == pytest.approx(max(3 * plain[first], 2 * plain[second]))
+    assert gains[third].p == pytest.approx(max(gains[second].p or 0, plain[third]))
+    for gain in gains.values():
+        assert gain.p is not None
+        assert gain.verdict == ("within the noise" if gain.p >= 0.05 else "better" if gain.mean > 0 else "worse")
+
+
+def test_rows_keep_a_sweep_in_one_file(tmp_path: Path) -> None:
+    make_study(tmp_path / "sweep", {"kl": {"split": "test", "selected_on": False}})
+    job(tmp_path / "sweep", "x", {"distill": "x", "seed": "0"}, tested={"test/miou": 0.5, "test/iou_car": None})
+    job(tmp_path / "sweep", "failed", {"distill": "y", "seed": "0"}, tested={}, error="disk full")
+    jobs = read_jobs(tmp_path / "sweep")
+    write_rows(jobs, tmp_path / "rows.csv")
+    kept = read_rows(tmp_path / "rows.csv")
+    assert {each.name for each in jobs.jobs} - {each.name for each in kept.jobs} == {"failed"}
+    assert {s.values["distill"]: sorted(s.scores) for s in kept.by_setting()} == {
+        s.values["distill"]: sorted(s.scores) for s in jobs.by_setting()
+    }
+    before, after = study(jobs), study(kept)
+    assert before is not None
+    assert after is not None
+    assert sorted(gain.mean for gain in after.gains.values()) == pytest.approx(
+        sorted(gain.mean for gain in before.gains.values())
+    )
+    write_rows(kept, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_text().splitlines()[1:] == (tmp_path / "rows.csv").read_text().splitlines()[1:]
+
+
+def test_the_command_prints_the_table_of_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.csv"
+    arguments = ["report-sweep", str(make_study(tmp_path / "sweep", {})), "--rows", str(rows)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    command.main()
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["report-sweep", str(rows), "--markdown", "--baseline", "distill=kl"])
+    command.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| distill | mean | std | seeds | gain |")
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == ["cwd", "none", "kl"]
+    assert lines[4].split("|")[2].strip() == f"{100 * np.mean([0.35, 0.38, 0.36]):.2f}"
+    assert "gain over distill=kl in points" in " ".join(lines)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setattr(sys, "argv", ["report-sweep", str(tmp_path / "other.csv")])
+    with pytest.raises(SystemExit, match=r"error: .*other\.csv: holds no rows of a sweep"):
+        command.main()
 
 
 @pytest.mark.parametrize(

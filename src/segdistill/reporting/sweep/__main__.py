@@ -1,4 +1,4 @@
-"""`python -m segdistill.reporting.sweep DIR` writes the summary of a sweep anew."""
+"""`segdistill report-sweep DIR` writes the summary of a sweep anew, or keeps its jobs as rows of one file."""
 
 from __future__ import annotations
 
@@ -6,18 +6,44 @@ import argparse
 import sys
 from pathlib import Path
 
+from segdistill.reporting.sweep.comparison import study
+from segdistill.reporting.sweep.findings import sweep_warnings
+from segdistill.reporting.sweep.rows import read_rows, write_rows
 from segdistill.reporting.sweep.summary import summarise
+from segdistill.reporting.sweep.table import markdown, sweep_table
+from segdistill.utils.console import terminal
 from segdistill.utils.errors import UserError
 
 
 def main() -> None:
-    """Parses the command line."""
-    parser = argparse.ArgumentParser(prog="python -m segdistill.reporting.sweep", description=__doc__)
-    parser.add_argument("sweep_dir", type=Path, help="the directory of a multirun")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="segdistill report-sweep", description=__doc__)
+    parser.add_argument("sweep", type=Path, help="the directory of a multirun, or a file of --rows")
+    parser.add_argument("--baseline", metavar="KEY=VALUE,...", type=_settings, help="compare with this setting")
+    parser.add_argument("--rows", metavar="FILE.csv", type=Path, help="write the jobs of a directory as rows, too")
+    parser.add_argument("--markdown", action="store_true", help="print the table of a file as Markdown")
+    given = parser.parse_args()
     try:
-        summarise(parser.parse_args().sweep_dir)
+        if given.sweep.suffix != ".csv":
+            jobs = summarise(given.sweep, given.baseline)
+            if given.rows is not None:
+                write_rows(jobs, given.rows)
+            return
+        jobs = read_rows(given.sweep)
+        table = sweep_table(jobs, study(jobs, given.baseline), sweep_warnings(jobs, given.baseline))
+        if given.markdown:
+            sys.stdout.write(f"{markdown(table)}\n")
+        else:
+            terminal().print(table)
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def _settings(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(f"{text}: must be KEY=VALUE,...")
+    return {key: value for key, _, value in pairs}
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""What distillation gains over the same student without a teacher, paired over seeds."""
+"""What a setting gains over a baseline, paired over seeds; by default the same student without a teacher."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from scipy.stats import t
+from scipy.stats import ttest_rel
 
 from segdistill.reporting.sweep.jobs import REPETITION, TEACHER_SCORE, ConfigGroup, Jobs
 
 METHOD, UNDISTILLED = "distill", "none"
-CONFIDENCE = 0.95
+INIT, OWN_WEIGHTS = "student.init", "pretrained"
+LEVEL = 0.05
 SAME_TEACHER_DIGITS = 4  # of its score: two processors round a few pixels differently
 
 
@@ -24,7 +24,8 @@ class PairedComparison:
     Attributes:
         seeds: Those that both were run with.
         mean: Of the differences of mean IoU, seed by seed.
-        interval: Where the true mean lies with 95 % confidence (Student's t of the differences); None of one seed.
+        interval: Where the true mean lies with 95 % confidence (paired t-test); None of one seed.
+        p: Of the paired t-test, adjusted for all comparisons of the sweep by Holm, 1979; None of one seed.
         gap_closed: The mean as a share of what the teacher is ahead of the baseline with the same seeds; None where it
             is not ahead.
     """
@@ -32,17 +33,17 @@ class PairedComparison:
     seeds: int
     mean: float
     interval: tuple[float, float] | None
+    p: float | None
     gap_closed: float | None
 
     @property
     def verdict(self) -> str:
         """What may be said of it."""
-        if self.interval is None:
+        if self.p is None:
             return "one seed: unknown"
-        low, high = self.interval
-        if low <= 0 <= high:
+        if self.p >= LEVEL:
             return "within the noise"
-        return "better" if low > 0 else "worse"
+        return "better" if self.mean > 0 else "worse"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class BaselineStudy:
     """A sweep that holds a baseline.
 
     Attributes:
-        baseline: The setting without a teacher.
+        baseline: The setting that the others are compared with.
         teachers: The mean IoU of each one that was tested, fractions of 1.
         gains: By the name of each other setting's first job.
     """
@@ -76,25 +77,39 @@ class BaselineStudy:
         return self.gains.get(setting.jobs[0].name)
 
 
-def refusal(jobs: Jobs) -> str | None:
-    """Return why the settings of a sweep are not compared with each other; None where nothing is against it."""
+def refusal(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> str | None:
+    """Return why the settings of a sweep are not compared with each other; None where nothing is against it.
+
+    Args:
+        jobs: Of the sweep.
+        chosen: Swept key -> value of the baseline; None takes the setting without a teacher.
+    """
     if len(jobs.score_labels) > 1:
         return f"nothing is compared: some jobs report {' and some '.join(jobs.score_labels)}"
-    count = len(_baselines(jobs.by_setting()))
-    return f"no gains: {count} settings have {METHOD}={UNDISTILLED}, sweep one" if count > 1 else None
+    count = len(_baselines(jobs.by_setting(), chosen))
+    if chosen is not None:
+        wanted = ",".join(f"{key}={value}" for key, value in chosen.items())
+        return None if count == 1 else f"no gains: {count} settings have {wanted}, the baseline must be one"
+    several = f"no gains: {count} settings have {METHOD}={UNDISTILLED}, choose one: segdistill report-sweep --baseline"
+    return several if count > 1 else None
 
 
-def study(jobs: Jobs) -> BaselineStudy | None:
-    """Compares every setting with the one that has no teacher; None if there is none, or a `refusal`."""
+def study(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> BaselineStudy | None:
+    """Compare every setting with the baseline; None if there is none, or a `refusal`.
+
+    Args:
+        jobs: Of the sweep.
+        chosen: Swept key -> value of the baseline; None takes the setting without a teacher.
+    """
     settings = jobs.by_setting()
-    baselines = _baselines(settings)
-    if not baselines or refusal(jobs) is not None:
+    baselines = _baselines(settings, chosen)
+    if not baselines or refusal(jobs, chosen) is not None:
         return None
     (baseline,) = baselines
     taught = [score for job in jobs.jobs if (score := job.tested.get(TEACHER_SCORE)) is not None]
     teacher = statistics.fmean(taught) if taught else None
     gains = {setting.jobs[0].name: _gain(setting, baseline, teacher) for setting in settings if setting is not baseline}
-    return BaselineStudy(baseline, taught, {name: gain for name, gain in gains.items() if gain is not None})
+    return BaselineStudy(baseline, taught, _holm({name: gain for name, gain in gains.items() if gain is not None}))
 
 
 def gain_record(gain: PairedComparison | None) -> dict[str, Any]:
@@ -104,36 +119,58 @@ def gain_record(gain: PairedComparison | None) -> dict[str, Any]:
         "gain": gain.mean if gain else None,
         "gain_low": low,
         "gain_high": high,
+        "p_holm": gain.p if gain else None,
         "gap_closed": gain.gap_closed if gain else None,
         "verdict": gain.verdict if gain else None,
     }
 
 
-def _baselines(settings: Sequence[ConfigGroup]) -> list[ConfigGroup]:
-    return [setting for setting in settings if setting.values.get(METHOD) == UNDISTILLED]
+def _baselines(settings: Sequence[ConfigGroup], chosen: Mapping[str, str] | None) -> list[ConfigGroup]:
+    """The settings that may be the baseline; of several without a teacher, those that begin without it, too."""
+    if chosen is not None:
+        return [setting for setting in settings if chosen.items() <= setting.values.items()]
+    undistilled = [setting for setting in settings if setting.values.get(METHOD) == UNDISTILLED]
+    return [setting for setting in undistilled if setting.values.get(INIT) == OWN_WEIGHTS] or undistilled
 
 
 def _gain(setting: ConfigGroup, baseline: ConfigGroup, teacher: float | None) -> PairedComparison | None:
     mine, theirs = _by_seed(setting), _by_seed(baseline)
-    common = mine.keys() & theirs.keys()
-    differences = [mine[seed] - theirs[seed] for seed in common]
-    if not differences:
+    common = sorted(mine.keys() & theirs.keys())
+    if not common:
         return None
-    mean, count = statistics.fmean(differences), len(differences)
+    mean = statistics.fmean(mine[seed] - theirs[seed] for seed in common)
+    interval, p = _paired([mine[seed] for seed in common], [theirs[seed] for seed in common])
     ahead = None if teacher is None else teacher - statistics.fmean(theirs[seed] for seed in common)
     return PairedComparison(
-        seeds=count,
+        seeds=len(common),
         mean=mean,
-        interval=_interval(differences, mean) if count > 1 else None,
+        interval=interval,
+        p=p,
         gap_closed=mean / ahead if ahead is not None and ahead > 0 else None,
     )
 
 
-def _interval(differences: list[float], mean: float) -> tuple[float, float]:
-    count = len(differences)
-    error = statistics.stdev(differences) / math.sqrt(count)
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
-    return mean - reach, mean + reach
+def _paired(mine: Sequence[float], theirs: Sequence[float]) -> tuple[tuple[float, float] | None, float | None]:
+    """The interval of the mean difference, and the probability of one as large without any effect."""
+    if len(mine) < 2:
+        return None, None
+    differences = {a - b for a, b in zip(mine, theirs, strict=True)}
+    if len(differences) == 1:  # scipy divides by their deviation
+        (difference,) = differences
+        return (difference, difference), float(difference == 0)
+    test = ttest_rel(mine, theirs)
+    low, high = test.confidence_interval(1 - LEVEL)
+    return (float(low), float(high)), float(test.pvalue)
+
+
+def _holm(gains: Mapping[str, PairedComparison]) -> dict[str, PairedComparison]:
+    """Adjust the p-values so that the chance of any false verdict among them stays within `LEVEL`."""
+    ordered = sorted((gain.p, name) for name, gain in gains.items() if gain.p is not None)
+    adjusted, largest = {}, 0.0
+    for rank, (p, name) in enumerate(ordered):
+        largest = max(largest, min(1.0, (len(ordered) - rank) * p))
+        adjusted[name] = largest
+    return {name: replace(gain, p=adjusted.get(name)) for name, gain in gains.items()}
 
 
 def _by_seed(setting: ConfigGroup) -> dict[str, float]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from segdistill.reporting.findings import count_of, optimism
 from segdistill.reporting.sweep.comparison import refusal
 from segdistill.reporting.sweep.jobs import Jobs
 
 
-def sweep_warnings(jobs: Jobs) -> list[str]:
+def sweep_warnings(jobs: Jobs, baseline: Mapping[str, str] | None = None) -> list[str]:
     """Return a sentence for each thing that makes the scores of a sweep mean less than they seem to."""
     scored = [job for job in jobs.jobs if job.score is not None]
-    refused = refusal(jobs)
+    refused = refusal(jobs, baseline)
     collapsed = [job.name for job in scored if job.collapsed]
     return [
         *map(optimism, sorted({job.split for job in scored if job.selected_on})),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ DPI = 160
 log = logging.getLogger(__name__)
 
 
-def summarise(sweep_dir: Path) -> Jobs:
+def summarise(sweep_dir: Path, baseline: Mapping[str, str] | None = None) -> Jobs:
     """Writes `summary.{csv,json,html}` and `summary.png` into a sweep's directory, and prints the table.
 
     Args:
         sweep_dir: Of a multirun; it may still go on.
+        baseline: Swept key -> value of the setting to compare with; None takes the one without a teacher.
 
     Raises:
         UserError: If there is no such folder.
@@ -39,7 +40,7 @@ def summarise(sweep_dir: Path) -> Jobs:
     jobs = read_jobs(sweep_dir)
     for name, reason in jobs.skipped.items():
         log.warning("%s: skipped, no job of a sweep (%s)", sweep_dir / name, reason)
-    settings, compared, warnings = jobs.by_setting(), study(jobs), sweep_warnings(jobs)
+    settings, compared, warnings = jobs.by_setting(), study(jobs, baseline), sweep_warnings(jobs, baseline)
     records = [_record(setting, jobs.swept, compared) for setting in settings]
     write_json(sweep_dir / "summary.json", records)
     with atomic_write(sweep_dir / "summary.csv") as temporary, temporary.open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""The table of a sweep, for the terminal."""
+"""The table of a sweep, for the terminal and for a page of Markdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from segdistill.reporting.sweep.comparison import METHOD, UNDISTILLED, BaselineStudy, gain_record
+from segdistill.reporting.sweep.comparison import BaselineStudy, gain_record
 from segdistill.reporting.sweep.findings import score_label, scored_classes
 from segdistill.reporting.sweep.jobs import Jobs
 from segdistill.utils.console import caption, compact_table
@@ -22,7 +22,7 @@ def sweep_table(jobs: Jobs, compared: BaselineStudy | None, warnings: Sequence[s
         table.add_column(escape(key), no_wrap=True)
     if mixed:
         table.add_column("score", no_wrap=True)
-    headings = ["mean", "std", "seeds", *(["gain", "from", "to", "gap %", "verdict"] if compared else [])]
+    headings = ["mean", "std", "seeds", *(["gain", "from", "to", "p", "gap %", "verdict"] if compared else [])]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for setting in jobs.by_setting():
@@ -32,6 +32,7 @@ def sweep_table(jobs: Jobs, compared: BaselineStudy | None, warnings: Sequence[s
             record = gain_record(compared.of(setting))
             cells += [_percent(record[key], "+.2f") for key in ("gain", "gain_low", "gain_high")]
             cells += [
+                "-" if record["p_holm"] is None else f"{record['p_holm']:.3f}",
                 _percent(record["gap_closed"], ".0f"),
                 record["verdict"] or ("baseline" if setting == compared.baseline else "no common seed"),
             ]
@@ -43,10 +44,20 @@ def _legend(jobs: Jobs, compared: BaselineStudy | None) -> list[str]:
     lines = [scored] if (scored := scored_classes(jobs)) else []
     if compared is None:
         return lines
-    gain = f"gain over {METHOD}={UNDISTILLED} in points, paired over seeds, with its 95 % interval"
+    over = ", ".join(f"{key}={value}" for key, value in compared.baseline.values.items())
+    gain = f"gain over {over} in points, paired over seeds, with its 95 % interval; p adjusted by Holm"
     if compared.teacher is not None:
         gain += f"; the teacher has {100 * compared.teacher:.2f}, gap: how much of its lead is closed"
     return [*lines, gain, compared.coverage]
+
+
+def markdown(table: Table) -> str:
+    """Return a table as Markdown, its legend below it."""
+    columns = [[str(cell) for cell in (column.header, *column.cells)] for column in table.columns]
+    heading, *rows = zip(*columns, strict=True)
+    rule = ["---" if column.justify == "left" else "---:" for column in table.columns]
+    lines = [f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)]
+    return "\n".join([*lines, "", str(table.caption or "")])
 
 
 def _percent(share: float | None, form: str = ".2f") -> str:
