@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from segdistill.data.transforms import RandomScale, eval_geometry, to_tensors, train_pipeline
+from segdistill.data.transforms import ClassCrop, RandomScale, eval_geometry, to_tensors, train_pipeline
 
 IGNORE_INDEX, GREY = 255, 127
 BLOCK = 12
@@ -49,6 +49,37 @@ def test_image_and_mask_go_through_one_geometry(crop: tuple[int, int], seed: int
     certain = inside(mask)
     assert certain.sum() > 50
     torch.testing.assert_close(image[0][certain] * 25.5, mask[certain].float(), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("crop", [(20, 30), (60, 72), (70, 30), (100, 150)])
+def test_a_class_crop_always_shows_the_class_that_it_drew(crop: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    ids = torch.zeros(60, 72, dtype=torch.uint8)
+    ids[0, 0], ids[59, 71], ids[30, 5], ids[:5, 40:60] = 1, 2, 3, IGNORE_INDEX  # one pixel each; void is no class
+    image, mask = pictured(ids)
+    shown = [ClassCrop(crop, 1.0)(image, mask)[1] for _ in range(400)]
+    assert {tuple(each.shape) for each in shown} == {crop}
+    shares = [sum(bool((each == label).any()) for each in shown) / 400 for label in range(4)]
+    assert min(shares[1:]) > 0.19  # drawn in a quarter of 400 crops, and not by accident in fewer
+    if crop == (20, 30):
+        plain = [ClassCrop(crop, 0.0)(image, mask)[1] for _ in range(400)]
+        assert sum(bool((each == 2).any()) for each in plain) < 10
+
+
+def test_a_class_crop_of_void_alone_is_a_random_one() -> None:
+    torch.manual_seed(0)
+    image, mask = pictured(torch.full((60, 72), IGNORE_INDEX, dtype=torch.uint8))
+    assert ClassCrop((20, 30), 1.0)(image, mask)[1].shape == (20, 30)
+
+
+def test_a_class_crop_draws_its_place_from_all_that_show_the_pixel() -> None:
+    torch.manual_seed(0)
+    ids = torch.full((60, 72), IGNORE_INDEX, dtype=torch.uint8)
+    ids[30, 36] = 1
+    image, mask = pictured(ids)
+    places = [(ClassCrop((20, 30), 1.0)(image, mask)[1] == 1).nonzero()[0].tolist() for _ in range(3000)]
+    assert {row for row, _ in places} == set(range(20))
+    assert {column for _, column in places} == set(range(30))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

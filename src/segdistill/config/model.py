@@ -26,6 +26,7 @@ class FitConfig:
     scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random resize before the crop
     hflip: float = 0.5  # probability
     jitter: float = 0.3  # brightness, contrast and saturation change by up to this share
+    class_crop: float = 0.0  # probability that a crop shows a class drawn uniformly from those of its image
     ema_decay: float | None = None  # of the moving average of the weights, which is what is kept; null: the last ones
 
     def __post_init__(self) -> None:
@@ -36,6 +37,7 @@ class FitConfig:
         require(valid, "scale", self.scale, "must be [low, high] with 0 < low <= high <= 10")
         require(0 <= self.hflip <= 1, "hflip", self.hflip, "must be a probability from 0 to 1")
         require(0 <= self.jitter <= 1, "jitter", self.jitter, "must be from 0 to 1")
+        require(0 <= self.class_crop <= 1, "class_crop", self.class_crop, "must be a probability from 0 to 1")
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, "ema_decay", decay, "must be null or between 0 and 1")
 

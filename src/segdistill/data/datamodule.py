@@ -137,7 +137,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented; the last partial batch is left out unless it is the only one."""
         fit = self.fit
-        pipeline = train_pipeline(self.input_size, fit.crop, fit.scale, fit.hflip, fit.jitter)
+        pipeline = train_pipeline(self.input_size, fit.crop, fit.scale, fit.hflip, fit.jitter, fit.class_crop)
         pictures = SegmentationDataset(self.source, "train", pipeline)
         logits = self.teacher_logits
         dataset = pictures if logits is None else CachedLogitsDataset(pictures, logits, self.input_size)

@@ -62,8 +62,52 @@ class RandomScale(Resized):
         return {"size": [max(1, round(side * factor)) for side in self.size]}
 
 
+class ClassCrop(v2.RandomCrop):  # type: ignore[misc] # torchvision ships no type information
+    """A random crop that shows rare classes more often.
+
+    With a probability, a class is drawn uniformly from those of the mask, a pixel from those of the class, and the
+    crop from those that show the pixel; else the crop is drawn from all.
+
+    Args:
+        size: [H, W] of what comes out; smaller images are padded, with grey and void.
+        probability: That a class is drawn.
+    """
+
+    def __init__(self, size: Sequence[int], probability: float) -> None:
+        super().__init__(size, pad_if_needed=True, fill={tv_tensors.Image: 127, tv_tensors.Mask: IGNORE_INDEX})
+        self.probability = probability
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw one place for the image and its mask."""
+        params: dict[str, Any] = super().make_params(flat_inputs)
+        if not self.probability or float(torch.rand(())) >= self.probability:
+            return params
+        mask = next(each for each in flat_inputs if isinstance(each, tv_tensors.Mask)).as_subclass(torch.Tensor)
+        classes = mask.flatten().bincount(minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX].nonzero()[:, 0]
+        if not len(classes):
+            return params
+        places = (mask == _drawn(classes)).nonzero()
+        pixel, padding = _drawn(places).tolist(), params["padding"]
+        for key, length, place, before, after, side in zip(
+            ("top", "left"), self.size, pixel, padding[1::-1], padding[:1:-1], mask.shape, strict=True
+        ):
+            shown, last = place + before, side + before + after - length
+            first = max(0, shown - length + 1)
+            params[key] = int(torch.randint(first, min(shown, last) + 1, ()))
+        return params
+
+
+def _drawn(values: torch.Tensor) -> torch.Tensor:
+    return values[int(torch.randint(len(values), ()))]
+
+
 def train_pipeline(
-    input_size: Sequence[int], crop: Sequence[int], scale: Sequence[float], hflip: float, jitter: float
+    input_size: Sequence[int],
+    crop: Sequence[int],
+    scale: Sequence[float],
+    hflip: float,
+    jitter: float,
+    class_crop: float = 0.0,
 ) -> v2.Compose:
     """Random scale, crop, flip and photometric jitter.
 
@@ -73,11 +117,12 @@ def train_pipeline(
         scale: Lowest and highest resize factor.
         hflip: Probability of a horizontal flip.
         jitter: Brightness, contrast and saturation change by up to this share, hue by a tenth of it.
+        class_crop: Probability that the crop shows a class that is drawn uniformly: `ClassCrop`.
     """
     return v2.Compose(
         [
             RandomScale(input_size, scale),
-            v2.RandomCrop(crop, pad_if_needed=True, fill={tv_tensors.Image: 127, tv_tensors.Mask: IGNORE_INDEX}),
+            ClassCrop(crop, class_crop),
             v2.RandomHorizontalFlip(hflip),
             v2.ColorJitter(jitter, jitter, jitter, jitter / 10),
             to_tensors(),
