@@ -63,7 +63,7 @@ def test_defaults_that_users_rely_on() -> None:
 def test_an_experiment_gives_another_network_no_key_that_it_did_not_ask_for(experiment: str, tmp_path: Path) -> None:
     overrides = [f"experiment={experiment}", "student=torchvision", "teacher=torchvision"]
     composed = parsed(*overrides, *(["data.root=" + str(tmp_path)] if "camvid" in experiment else []))
-    keys = {"_target_", "factory", "weights", "weights_backbone"}
+    keys = {"_target_", "factory", "multiple_of", "weights", "weights_backbone"}
     assert set(composed.student.network) == set(composed.teacher.network) == keys
 
 
@@ -103,7 +103,7 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("distill.losses.kl._target_=segdistill.losses.PixelwisKL", "distill.losses.kl._target_", "PixelwiseKL"),
         ("distill.losses.kl._target_=torch.load", "distill.losses.kl._target_", "may not be called as loss"),
         ("loss._target_=segdistill.losses.FocaLoss", "loss._target_", "FocalLoss"),
-        ("distill.teacher_cache=ram", "distill.teacher_cache", "'none', 'memory', 'disk'"),
+        ("distill.teacher_cache=ram", "distill.teacher_cache", "'auto', 'none', 'memory', 'disk'"),
         ("distill.alpha_schedule=step", "distill.alpha_schedule", "cosine"),
         ("teacher.num_classes=19", "teacher.class_map", "goes together with num_classes"),
         ("+teacher.class_map.car=[1]", "teacher.class_map", "goes together with num_classes"),

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as F
 from segdistill.data.geometry import GeometryRecord, apply_geometry
 from segdistill.data.labels import IGNORE_INDEX
 from segdistill.data.transforms import train_pipeline
-from segdistill.utils.interpolate import interpolate_labels
+from segdistill.utils.interpolate import interpolate_labels, whole_cells
 
 INPUT_SIZE = (96, 144)
 
@@ -88,3 +88,17 @@ def test_maps_keep_half_precision() -> None:
     result = apply_geometry(maps, GeometryRecord.whole(24, 32), (6, 8))
     assert result.dtype == torch.float16
     torch.testing.assert_close(result, maps)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_maps_of_whole_cells_follow_a_picture_that_has_none(flipped: bool) -> None:
+    covered = whole_cells((75, 98))
+    assert covered == [96, 128]
+    rows, columns = (4 * torch.arange(side // 4) + 1.5 for side in covered)  # of a cell's centre, in pixels
+    maps = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    view = F.crop(F.resize(GeometryRecord.whole(75, 98), [150, 196]), top=30, left=40, height=64, width=96)
+    shown = (F.horizontal_flip(view) if flipped else view).of_larger(covered[1] / 98, covered[0] / 75)
+    sampled = apply_geometry(maps, shown, [16, 24])
+    below, right = (30 + 4 * torch.arange(16) + 2) / 2 - 0.5, (40 + 4 * torch.arange(24) + 2) / 2 - 0.5
+    expected = torch.stack(torch.meshgrid(below, right.flip(0) if flipped else right, indexing="ij"))
+    torch.testing.assert_close(sampled, expected, rtol=0, atol=1e-3)

@@ -222,3 +222,52 @@ def test_an_output_stride_other_than_8_and_16_is_refused(architecture: Callable[
     argument = "efficientnet_lite0" if architecture is Backbone else CLASSES
     with pytest.raises(UserError, match=f"^output_stride={stride}: must be 8 or 16"):
         architecture(argument, output_stride=stride)
+
+
+class Ramp(nn.Module):
+    """Features that tell where they lie: the mean column and row, in pixels, of the cells of two strides."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = (self.centres(image, stride) for stride in (4, 16))
+        return low, high
+
+    @staticmethod
+    def centres(image: Tensor, stride: int) -> Tensor:
+        rows, columns = (stride * torch.arange(-(-side // stride)) + (stride - 1) / 2 for side in image.shape[-2:])
+        return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+
+
+class Classifies(nn.Module):
+    """A head that gives the features of one stride."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        return low if self.stride == 4 else high
+
+
+@pytest.mark.parametrize("size", [(269, 484), (64, 96), (75, 98), (360, 480)])
+@pytest.mark.parametrize("stride", [4, 16])
+def test_logits_stay_where_they_belong_in_images_of_any_size(stride: int, size: tuple[int, int]) -> None:
+    network = DeepLabV3(CLASSES, pretrained=False)
+    network.backbone, network.head = Ramp(), Classifies(stride)  # type: ignore[assignment] # of the same interface
+    logits = network(torch.zeros(1, 3, *size))
+    places = torch.stack(torch.meshgrid(*(torch.arange(side) for side in size), indexing="ij"))[None]
+    inner = (..., slice(16, size[0] - 32), slice(16, size[1] - 32))
+    torch.testing.assert_close(logits[inner], places[inner].float(), rtol=0, atol=1e-2)
+    assert network.lowres_logits(torch.zeros(1, 3, *size)).shape[-2:] in (
+        size,
+        (size[0] // stride, size[1] // stride),
+    )
+
+
+@pytest.mark.parametrize("size", [(269, 484), (75, 98)])
+def test_the_decoder_adds_features_of_one_place(size: tuple[int, int]) -> None:
+    head = DeepLabV3Plus(CLASSES, pretrained=False).head
+    for name in ("aspp", "low_level", "refine", "classifier"):
+        setattr(head, name, nn.Identity())
+    context, low = head(*Ramp()(torch.zeros(1, 3, *size))).split(2, dim=1)
+    inner = (..., slice(4, low.shape[-2] - 8), slice(4, low.shape[-1] - 8))
+    torch.testing.assert_close(context[inner], low[inner], rtol=0, atol=1e-2)

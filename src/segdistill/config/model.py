@@ -10,7 +10,7 @@ from omegaconf import MISSING
 
 from segdistill.config.ranges import is_number, require, require_size, require_temperature
 
-TEACHER_CACHES = ("none", "memory", "disk")
+TEACHER_CACHES = ("auto", "none", "memory", "disk")
 ALPHA_SCHEDULES = ("constant", "linear", "cosine")
 STUDENT_INITS = ("auto", "pretrained", "teacher")
 TEACHER_SOURCES = ("auto", "train", "checkpoint", "pretrained", "packaged")
@@ -125,7 +125,7 @@ class DistillConfig:
     alpha: float = 0.5
     alpha_schedule: str = "constant"  # linear: from 0 to alpha over the training; cosine: from alpha to 0
     losses: dict[str, Any] = field(default_factory=dict)  # name -> a `_target_` with its weight and options
-    teacher_cache: str = "none"  # memory, disk: the teacher's logits of every training image are computed once
+    teacher_cache: str = "auto"  # memory, disk: the teacher's logits of every training image are computed once
 
     def __post_init__(self) -> None:
         require_temperature("temperature", self.temperature)
@@ -142,4 +142,4 @@ class DistillConfig:
             require_temperature(f"losses.{name}.temperature", spec.get("temperature", 1.0))
             reads_features = "teacher_layer" in spec
             allowed = f"must be none with losses.{name}: it keeps logits, no features"
-            require(cache == "none" or not reads_features, "teacher_cache", cache, allowed)
+            require(cache in ("auto", "none") or not reads_features, "teacher_cache", cache, allowed)

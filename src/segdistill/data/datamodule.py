@@ -24,6 +24,7 @@ from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.transforms import eval_geometry, to_tensors, train_pipeline
 from segdistill.utils.errors import UserError
 from segdistill.utils.hardware import cpu_count
+from segdistill.utils.interpolate import whole_cells
 
 MAX_WORKERS = 8
 Batch = dict[str, Tensor]
@@ -72,12 +73,13 @@ class CachedLogitsDataset(Dataset[Batch]):
 
     Args:
         pictures: Its transform changes geometry by operations that `GeometryRecord` follows.
-        maps: Of the same pictures.
+        maps: Of the same pictures, and of what it takes to `whole_cells`.
         input_size: [H, W] at which a cell of the maps is as large as it is to stay.
     """
 
     def __init__(self, pictures: SegmentationDataset, maps: LogitStore, input_size: Sequence[int]) -> None:
-        self.pictures, self.maps, self.input_size = pictures, maps, input_size
+        self.pictures, self.maps, self.covered = pictures, maps, whole_cells(input_size)
+        self.down, self.across = (whole / side for whole, side in zip(self.covered, input_size, strict=True))
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -85,9 +87,9 @@ class CachedLogitsDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         image, mask, geometry = self.pictures.with_geometry(index)
         maps = self.maps[index]
-        cells = zip(maps.shape[-2:], self.input_size, image.shape[-2:], strict=True)
+        cells = zip(maps.shape[-2:], self.covered, image.shape[-2:], strict=True)
         size = [max(1, round(count * shown / whole)) for count, whole, shown in cells]
-        logits = apply_geometry(maps, geometry, size)
+        logits = apply_geometry(maps, geometry.of_larger(self.across, self.down), size)
         return {"image": image, "mask": mask, "index": torch.tensor(index), "teacher_logits": logits}
 
 

@@ -25,6 +25,11 @@ class GeometryRecord(tv_tensors.TVTensor):  # type: ignore[misc] # torchvision s
         view: GeometryRecord = cls(torch.tensor([0, width, 0, height, width, height], dtype=torch.float64))
         return view
 
+    def of_larger(self, across: float, down: float) -> GeometryRecord:
+        """Return the view of something that begins where the picture does, and is that many times as wide and high."""
+        left, right, top, bottom, *shown = self.tolist()
+        return GeometryRecord([left, left + (right - left) * across, top, top + (bottom - top) * down, *shown])
+
 
 @register_kernel("resize", GeometryRecord)  # type: ignore[untyped-decorator]
 def _resized(view: GeometryRecord, size: Sequence[int], *_: Any, **__: Any) -> GeometryRecord:

@@ -26,6 +26,8 @@ from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory, Role
 from segdistill.utils.errors import ConfigError, first_line
 
+MIN_CACHED_EPOCHS = 3
+
 
 def label_set_of(config: Config) -> LabelSet:
     """Returns the classes, which the configuration tells before any data is opened."""
@@ -71,8 +73,16 @@ def datamodule(config: Config, source: DatasetIndex, role: Role) -> Segmentation
 
 
 def logit_cache(config: Config) -> LogitCache | None:
-    """Returns where the teacher's logits are kept, or None where it runs at every step."""
-    place = config.distill.teacher_cache
+    """Return where the teacher's logits are kept, or None where it runs at every step.
+
+    "auto" is memory for one process that reads logits alone, and more often than the first computation would pay for.
+    """
+    place, trainer = config.distill.teacher_cache, config.trainer
+    if place == "auto":
+        reads_features = any("teacher_layer" in spec for spec in config.distill.losses.values())
+        processes, epochs = trainer.devices * trainer.num_nodes, config.student.fit.max_epochs
+        pays = epochs >= MIN_CACHED_EPOCHS and processes == 1 and not reads_features
+        return LogitCache("memory", Path(config.cache_dir), required=False) if pays else None
     return None if place == "none" else LogitCache(place, Path(config.cache_dir))
 
 

@@ -27,6 +27,7 @@ from segdistill.utils.hardware import available_memory
 from segdistill.utils.interpolate import interpolate_labels, interpolate_logits
 
 BYTES_A_LOGIT = 2
+OPTIONAL_SHARE = 0.25
 log = logging.getLogger(__name__)
 
 
@@ -37,10 +38,17 @@ class LogitCache:
     Attributes:
         place: "memory" or "disk".
         cache_dir: Of all caches.
+        required: Whether too little room is an error; else the logits may take `OPTIONAL_SHARE` of what is free, or
+            are not kept.
     """
 
     place: str
     cache_dir: Path
+    required: bool = True
+
+    def has_room(self, pictures: int, shape: Sequence[int]) -> bool:
+        """Tell whether the logits of so many pictures are to be kept."""
+        return self.required or _bytes(pictures, shape) <= OPTIONAL_SHARE * available_memory()
 
     def require_room(self, pictures: int, shape: Sequence[int]) -> None:
         """Announces what the logits of so many pictures take.
@@ -48,7 +56,7 @@ class LogitCache:
         Raises:
             ConfigError: If there is less.
         """
-        needed = pictures * math.prod(shape) * BYTES_A_LOGIT
+        needed = _bytes(pictures, shape)
         where = "in memory" if self.place == "memory" else f"on the disk of {self.cache_dir}"
         free = available_memory() if self.place == "memory" else _free_disk(self.cache_dir)
         wanted = f"{pictures} pictures of {list(shape)} in float16 take {_readable(needed)}"
@@ -129,6 +137,10 @@ def _computed(
     images = (batch["image"].to(device) for batch in data.plain_train_dataloader(pictures))
     described = track(predict_logits(teacher, images), "The teacher's logits", total=len(pictures), transient=True)
     return zip(pictures, described, strict=True)
+
+
+def _bytes(pictures: int, shape: Sequence[int]) -> int:
+    return pictures * math.prod(shape) * BYTES_A_LOGIT
 
 
 def _free_disk(folder: Path) -> int:

@@ -23,7 +23,7 @@ from segdistill.engine.networks import build_network, given_teacher, loaded_netw
 from segdistill.engine.trainer import best_checkpoint, broadcast_from_rank_zero, build_trainer
 from segdistill.models.adapters import without_pretrained
 from segdistill.models.frozen_teacher import TeacherCache
-from segdistill.models.packaged import load_packaged
+from segdistill.models.packaged import load_packaged, packaged_test_miou
 from segdistill.models.teacher_logits import logits_shape
 from segdistill.utils.code import code_digest
 from segdistill.utils.io import atomic_write
@@ -52,7 +52,7 @@ def build_probe_teacher(config: Config, labels: LabelSet) -> nn.Module:
     network = build_network(config.teacher, len(labels), **without_pretrained(config.teacher.network))
     if config.teacher_source == "packaged":
         known = load_packaged(network, labels.names)
-        log.info("teacher: the packaged one, test mIoU %.2f %% (%s)", 100 * float(known["test_miou"]), known["recipe"])
+        log.info("teacher: the packaged one, test mIoU %.2f %% (%s)", 100 * packaged_test_miou(), known["recipe"])
     return network
 
 
@@ -64,7 +64,7 @@ def get_or_train_teacher(config: Config, source: DatasetIndex, tried: nn.Module)
     with _teacher_lock(cache) if is_rank_zero() else nullcontext():
         if broadcast_from_rank_zero(config.trainer, not cache.checkpoint.is_file()):
             logits = logit_cache(config)
-            if logits is not None:
+            if logits is not None and logits.required:
                 logits.require_room(len(source.splits["train"]), logits_shape(tried, config.data.input_size))
             _train(config, source, cache)
         else:

@@ -27,6 +27,7 @@ from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher
 from segdistill.engine.trainer import root_device
 from segdistill.models.inherit import inherit
 from segdistill.models.output import PROBE_SIZE
+from segdistill.models.teacher_logits import logits_shape
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.utils.errors import UserError
 
@@ -65,7 +66,8 @@ def task_with_teacher(
         return segmentation_task(config, "student", student, loss.supervised, source), data
     task = distillation_task(config, student, teacher, loss, source)
     cache = logit_cache(config)
-    if cache is not None:
+    count = len(source.splits["train"])
+    if cache is not None and cache.has_room(count, logits_shape(teacher, config.data.input_size)):
         _attach_cached_logits(cache, task, data, config)
     return task, data
 

@@ -99,17 +99,18 @@ class SegmentationModelAdapter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits [B, C, H, W] of float32 [B, 3, H, W] in [0, 1]."""
-        return resized(self.lowres_logits(image), image.shape[-2:])
-
-    def lowres_logits(self, image: Tensor) -> Tensor:
-        """Returns logits [B, C, h, w] as the network gives them; those of a padded image are cut, at its size."""
         height, width = image.shape[-2:]
         normalised = (image - self.mean) / self.std
-        if self.multiple_of == 1:
-            return _logits(self.network(normalised))
-        below, right = -height % self.multiple_of, -width % self.multiple_of
-        padded = F.pad(normalised, (0, right, 0, below))
-        return resized(_logits(self.network(padded)), padded.shape[-2:])[..., :height, :width]
+        if self.multiple_of > 1:
+            normalised = F.pad(normalised, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
+        return resized(_logits(self.network(normalised)), normalised.shape[-2:])[..., :height, :width]
+
+    def lowres_logits(self, image: Tensor) -> Tensor:
+        """Return logits [B, C, h, w] as the network gives them; those of an image that is padded, at its size."""
+        if any(side % self.multiple_of for side in image.shape[-2:]):
+            whole: Tensor = self(image)
+            return whole
+        return _logits(self.network((image - self.mean) / self.std))
 
 
 def _built(located: Callable[..., Any], factory: str, options: Mapping[str, Any]) -> nn.Module:

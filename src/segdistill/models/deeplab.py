@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segdistill.models.backbones import Backbone
+from segdistill.models.backbones import LOW_STRIDE, Backbone
 from segdistill.utils.errors import UserError
-from segdistill.utils.interpolate import resized
+from segdistill.utils.interpolate import enlarged
 
 ASPP_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 HEAD_CHANNELS = 256
@@ -106,6 +106,7 @@ class DeepLabV3Head(nn.Module):
         self, in_channels: int, num_classes: int, output_stride: int, norm: HeadNorm, classifier: Classifier, bias: bool
     ) -> None:
         super().__init__()
+        self.stride = SUBPIXEL_STRIDE if classifier == "subpixel" else output_stride
         self.aspp = ASPP(in_channels, ASPP_RATES[output_stride], norm, bias=bias)
         self.refine = conv_unit(HEAD_CHANNELS, HEAD_CHANNELS, norm, kernel=3, bias=bias)
         self.classifier: nn.Conv2d = (
@@ -123,26 +124,27 @@ class DeepLabV3Head(nn.Module):
 class DeepLabV3PlusHead(nn.Module):
     """ASPP, and a decoder that adds stride-4 features (Chen et al., 2018, arXiv:1802.02611, figure 2)."""
 
-    def __init__(self, low_channels: int, high_channels: int, num_classes: int, rates: tuple[int, ...]) -> None:
+    def __init__(self, low_channels: int, high_channels: int, num_classes: int, output_stride: int) -> None:
         super().__init__()
-        self.aspp = ASPP(high_channels, rates, "batch")
+        self.stride, self.context_factor = LOW_STRIDE, output_stride // LOW_STRIDE
+        self.aspp = ASPP(high_channels, ASPP_RATES[output_stride], "batch")
         self.low_level = conv_unit(low_channels, LOW_LEVEL_CHANNELS, "batch")
         self.refine = conv_unit(HEAD_CHANNELS + LOW_LEVEL_CHANNELS, HEAD_CHANNELS, "batch", kernel=3)
         self.classifier = nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Returns logits at stride 4."""
-        context = resized(self.aspp(high), low.shape[-2:])
+        context = enlarged(self.aspp(high), self.context_factor, low.shape[-2:])
         logits: Tensor = self.classifier(self.refine(torch.cat([context, self.low_level(low)], dim=1)))
         return logits
 
 
 class _DeepLab(nn.Module):
-    """A backbone and a head."""
+    """A backbone, and a head whose logits have the stride `head.stride`."""
 
-    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: DeepLabV3Head | DeepLabV3PlusHead, output_stride: int) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.output_stride = backbone, head, output_stride
         for module in head.modules():
             if isinstance(module, nn.Conv2d):
                 # Without BatchNorm only the initial scale keeps the signal alive through the head.
@@ -160,10 +162,20 @@ class _DeepLab(nn.Module):
         Returns:
             Logits [B, C, H, W].
         """
-        return resized(self.lowres_logits(image), image.shape[-2:])
+        return enlarged(self.head(*self.backbone(image)), self.head.stride, image.shape[-2:])
 
     def lowres_logits(self, image: Tensor) -> Tensor:
-        """Returns logits [B, C, h, w] at the head's stride, of float32 [B, 3, H, W] in [0, 1]."""
+        """Classify every cell of the head's stride; of an image that is no whole number of cells, every pixel.
+
+        Args:
+            image: float32 [B, 3, H, W] in [0, 1].
+
+        Returns:
+            Logits [B, C, h, w] that cover the image exactly.
+        """
+        if any(side % self.output_stride for side in image.shape[-2:]):
+            whole: Tensor = self(image)
+            return whole
         logits: Tensor = self.head(*self.backbone(image))
         return logits
 
@@ -202,7 +214,7 @@ class DeepLabV3(_DeepLab):
             raise UserError("head_bias=True: must be false with head_norm, whose shift does the same")
         channels = features.high_channels
         head = DeepLabV3Head(channels, num_classes, output_stride, head_norm, classifier, head_bias)
-        super().__init__(features, head)
+        super().__init__(features, head, output_stride)
 
 
 class DeepLabV3Plus(_DeepLab):
@@ -227,4 +239,4 @@ class DeepLabV3Plus(_DeepLab):
     ) -> None:
         features = Backbone(backbone, output_stride=output_stride, pretrained=pretrained, bn_momentum=bn_momentum)
         channels = features.low_channels, features.high_channels
-        super().__init__(features, DeepLabV3PlusHead(*channels, num_classes, ASPP_RATES[output_stride]))
+        super().__init__(features, DeepLabV3PlusHead(*channels, num_classes, output_stride), output_stride)

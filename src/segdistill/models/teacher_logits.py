@@ -1,4 +1,7 @@
-"""A teacher's logits of many pictures, computed once: float16 [C, h, w] each, at the teacher's own stride."""
+"""A teacher's logits of many pictures, computed once: float16 [C, h, w] each, at the teacher's own stride.
+
+They cover the image and what it takes to whole cells: `whole_cells` of its size.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segdistill.models.frozen_teacher import FrozenTeacher
 from segdistill.models.output import evaluated, lowres_logits
 from segdistill.utils.errors import UserError
+from segdistill.utils.interpolate import whole_cells
 from segdistill.utils.io import atomic_write, read_object, write_json
 
 LARGEST = torch.finfo(torch.float16).max
@@ -28,7 +33,7 @@ def logits_shape(network: nn.Module, size: Sequence[int]) -> tuple[int, ...]:
     """Returns [C, h, w] of a network's native logits of a picture [H, W]; the network is left as it is."""
     device = next(network.parameters()).device
     with evaluated(network):
-        return tuple(lowres_logits(network, torch.zeros(1, 3, *size, device=device)).shape[1:])
+        return tuple(lowres_logits(network, torch.zeros(1, 3, *whole_cells(size), device=device)).shape[1:])
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -43,7 +48,8 @@ def weights_digest(network: nn.Module) -> str:
 def predict_logits(teacher: FrozenTeacher, images: Iterable[Tensor]) -> Iterator[NDArray[np.float16]]:
     """Yields the logits of each picture of the batches float32 [B, 3, H, W]; what float16 cannot hold is clamped."""
     for image in images:
-        logits, _ = teacher(image)
+        size, whole = image.shape[-2:], whole_cells(image.shape[-2:])
+        logits, _ = teacher(F.pad(image, (0, whole[1] - size[1], 0, whole[0] - size[0]), mode="replicate"))
         yield from logits.float().clamp(-LARGEST, LARGEST).half().cpu().numpy()
 
 

@@ -1,4 +1,9 @@
-"""Logits and labels at another size."""
+"""Logits and labels at another size.
+
+A cell of a map covers as many pixels as the network's stride, from the image's top left corner on. Where the image is
+no whole number of cells, the last ones hang over its edge: the map has to be enlarged by the stride and cut. Stretched
+to the image instead, it would be shifted, by up to a stride at the right and lower edges.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,27 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
+
+GRID = 32
+"""Pixels. The strides of networks divide it: an image of whole multiples has whole cells in each of them."""
+
+
+def whole_cells(size: Sequence[int]) -> list[int]:
+    """Return the smallest multiples of `GRID` that are not below a size [H, W]."""
+    return [side + -side % GRID for side in size]
+
+
+def enlarged(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:
+    """Enlarge maps [B, C, h, w] bilinearly, and cut what hangs over the edge: [B, C, *size].
+
+    Args:
+        maps: Of cells that are `factor` pixels wide; the last ones may hang over.
+        factor: At least 1.
+        size: [H, W], at most `factor` times that of the maps.
+    """
+    if factor > 1:
+        maps = F.interpolate(maps, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    return maps[..., : size[0], : size[1]]
 
 
 def interpolate_logits(maps: Tensor, size: Sequence[int]) -> Tensor:
