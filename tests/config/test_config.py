@@ -303,3 +303,11 @@ def test_a_source_needs_what_it_reads() -> None:
         parsed("teacher.source=checkpoint")
     with pytest.raises(ConfigError, match=r"teacher\.class_map=.*: is needed where source=pretrained"):
         parsed("teacher.source=pretrained")
+
+
+def test_the_weights_of_a_teacher_do_not_depend_on_how_it_is_logged() -> None:
+    plain, logged = (
+        parsed(*o).trainer.shaping for o in ([], ["trainer.log_every_n_steps=9", "+trainer.profiler=simple"])
+    )
+    assert plain == logged
+    assert plain != parsed("trainer.gradient_clip_val=1.0").trainer.shaping

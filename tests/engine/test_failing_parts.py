@@ -17,10 +17,10 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 import segdistill.engine.pipeline as run_module
-import segdistill.engine.teaching as teaching
 from segdistill.config.parse import parse, register
 from segdistill.config.schema import Config
 from segdistill.engine import networks
+from segdistill.engine.builders import Builder
 from segdistill.engine.networks import check_export
 from segdistill.reporting.results import read_failures, read_results
 from segdistill.utils.errors import UserError
@@ -96,22 +96,20 @@ def test_the_export_is_tried_before_the_data_is_opened(
     role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = {"student": Pixelwise(), "teacher": Pixelwise()} | {role: Branching()}
-    monkeypatch.setattr(run_module, "build_network", lambda *_: built["student"])
-    monkeypatch.setattr(teaching, "build_probe_teacher", lambda *_: built["teacher"])
-    for module in (run_module, teaching):
-        monkeypatch.setattr(module, "open_source", lambda _: pytest.fail("the data was opened"))
+    monkeypatch.setattr(Builder, "network", lambda *_: built["student"])
+    monkeypatch.setattr(Builder, "probe_teacher", lambda _: built["teacher"])
+    monkeypatch.setattr(Builder, "source", lambda _: pytest.fail("the data was opened"))
     with pytest.raises(UserError, match=rf"^{role}: Branching cannot be exported .*'~callbacks\.onnx_export'"):
         run_module.run(composed(), tmp_path)
 
 
 def test_without_the_callback_no_export_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def opened(_: Config) -> None:
+    def opened(_: Builder) -> None:
         raise UserError("the data was opened")
 
-    monkeypatch.setattr(run_module, "build_network", lambda *_: Branching())
-    monkeypatch.setattr(teaching, "build_probe_teacher", lambda *_: Branching())
-    for module in (run_module, teaching):
-        monkeypatch.setattr(module, "open_source", opened)
+    monkeypatch.setattr(Builder, "network", lambda *_: Branching())
+    monkeypatch.setattr(Builder, "probe_teacher", lambda _: Branching())
+    monkeypatch.setattr(Builder, "source", opened)
     for overrides in (["callbacks=none"], ["~callbacks.onnx_export"]):
         with pytest.raises(UserError, match="the data was opened"):
             run_module.run(composed(*overrides), tmp_path)

@@ -83,28 +83,28 @@ def test_memory_and_disk_hold_the_teachers_own_logits_in_the_order_of_the_pictur
     images = torch.cat([batch["image"] for batch in data.plain_train_dataloader(range(5))])
     expected = lowres_logits(frozen.network, F.pad(images, (0, 28, 0, 8), mode="replicate"))  # whole cells: 32 x 64
     for place in ("memory", "disk"):
-        kept = logits_of(LogitCache(place, cache_dir).logits(frozen, data, CPU, MADE_FROM))
+        kept = logits_of(LogitCache(place, cache_dir, MADE_FROM).logits(frozen, data, CPU))
         assert (kept.dtype, kept.shape) == (torch.float16, (5, CLASSES, 8, 16))
         torch.testing.assert_close(kept.float(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_on_disk_is_not_computed_again(data: SegmentationDataModule, cache_dir: Path) -> None:
     first, second = teacher(), teacher()
-    cache = LogitCache("disk", cache_dir)
-    before = logits_of(cache.logits(first, data, CPU, MADE_FROM))
+    cache = LogitCache("disk", cache_dir, MADE_FROM)
+    before = logits_of(cache.logits(first, data, CPU))
     assert first.pictures == 5
-    assert torch.equal(logits_of(cache.logits(second, data, CPU, MADE_FROM)), before)
+    assert torch.equal(logits_of(cache.logits(second, data, CPU)), before)
     assert second.pictures == 0
 
 
 def test_an_interrupted_computation_goes_on_where_it_was(data: SegmentationDataModule, cache_dir: Path) -> None:
-    cache, broken, whole = LogitCache("disk", cache_dir), teacher(), teacher()
+    cache, broken, whole = LogitCache("disk", cache_dir, MADE_FROM), teacher(), teacher()
     broken.breaks_after = 2
     with pytest.raises(KeyboardInterrupt):
-        cache.logits(broken, data, CPU, MADE_FROM)
-    kept = logits_of(cache.logits(whole, data, CPU, MADE_FROM))
+        cache.logits(broken, data, CPU)
+    kept = logits_of(cache.logits(whole, data, CPU))
     assert whole.pictures == 3
-    assert torch.equal(kept, logits_of(LogitCache("memory", cache_dir).logits(whole, data, CPU, MADE_FROM)))
+    assert torch.equal(kept, logits_of(LogitCache("memory", cache_dir, MADE_FROM).logits(whole, data, CPU)))
 
 
 @pytest.mark.parametrize("left", [0, 8, -1])
@@ -124,8 +124,7 @@ def test_another_teacher_or_other_data_has_another_place(
     changed: str, data: SegmentationDataModule, cache_dir: Path
 ) -> None:
     frozen, made_from = teacher(), dict(MADE_FROM)
-    cache = LogitCache("disk", cache_dir)
-    cache.logits(frozen, data, CPU, made_from)
+    LogitCache("disk", cache_dir, made_from).logits(frozen, data, CPU)
     if changed == "weights":
         frozen = teacher(1)
     elif changed == "statistics":
@@ -137,19 +136,19 @@ def test_another_teacher_or_other_data_has_another_place(
     else:
         data.input_size = (48, 72)
     frozen.pictures = 0
-    cache.logits(frozen, data, CPU, made_from)
+    LogitCache("disk", cache_dir, made_from).logits(frozen, data, CPU)
     assert frozen.pictures == 5
     assert len([path for path in (cache_dir / "logits").iterdir() if path.is_dir()]) == 2
 
 
 def test_a_folder_of_another_teacher_is_refused(data: SegmentationDataModule, cache_dir: Path) -> None:
-    cache = LogitCache("disk", cache_dir)
-    cache.logits(teacher(), data, CPU, MADE_FROM)
+    cache = LogitCache("disk", cache_dir, MADE_FROM)
+    cache.logits(teacher(), data, CPU)
     (folder,) = (path for path in (cache_dir / "logits").iterdir() if path.is_dir())
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"teacher": "0" * 64}))
     with pytest.raises(UserError, match=f"{folder}: holds logits of another teacher; delete the folder"):
-        cache.logits(teacher(), data, CPU, MADE_FROM)
+        cache.logits(teacher(), data, CPU)
 
 
 @pytest.mark.parametrize(("place", "free"), [("memory", "in memory"), ("disk", "on the disk of")])
@@ -158,17 +157,27 @@ def test_logits_that_do_not_fit_are_refused_with_both_sizes(
 ) -> None:
     monkeypatch.setattr(logit_cache, "available_memory", lambda: 5_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
-    cache = LogitCache(place, cache_dir)
+    cache = LogitCache(place, cache_dir, MADE_FROM)
     cache.require_room(100, (5, 50, 100))
     sizes = rf"teacher_cache={place}: 102 .* take 5\.1 MB, 5\.0 MB are free {free}"
     with pytest.raises(ConfigError, match=sizes):
         cache.require_room(102, (5, 50, 100))
 
 
+def test_logits_that_nobody_asked_for_take_a_quarter_of_the_memory_at_most(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logit_cache, "available_memory", lambda: 4_000_000)
+    chosen = LogitCache("memory", cache_dir, MADE_FROM, required=False)
+    asked_for = LogitCache("memory", cache_dir, MADE_FROM)
+    assert [chosen.has_room(count, (5, 50, 100)) for count in (20, 21)] == [True, False]
+    assert asked_for.has_room(21, (5, 50, 100))
+
+
 def test_training_batches_bring_the_logits_of_what_they_show(data: SegmentationDataModule, cache_dir: Path) -> None:
     data.fit.scale, data.fit.jitter, data.fit.hflip, data.fit.crop = [1.0, 1.0], 0.0, 1.0, [24, 36]
     frozen = teacher()
-    data.teacher_logits = LogitCache("memory", cache_dir).logits(frozen, data, CPU, MADE_FROM)
+    data.teacher_logits = LogitCache("memory", cache_dir, MADE_FROM).logits(frozen, data, CPU)
     plain = logits_of(data.teacher_logits)[..., :6, :9].flip(-1)  # what lies within the image
     for batch in data.train_dataloader():
         image, mask, known = batch["image"], batch["mask"], batch["teacher_logits"]

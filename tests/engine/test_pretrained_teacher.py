@@ -8,8 +8,8 @@ import pytest
 import torch
 from helpers.composed import parsed
 
-from segdistill.data.labels import ROAD_SCENES
-from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher
+from segdistill.engine.builders import Builder
+from segdistill.engine.teacher import get_or_train_teacher
 from segdistill.models.class_remap import ClassRemap
 from segdistill.utils.errors import UserError
 
@@ -29,7 +29,7 @@ def test_a_torchvision_network_keeps_its_own_head() -> None:
     config = parsed("teacher=torchvision", *pretrained(factory))
     assert config.teacher_source == "pretrained"
     torch.manual_seed(0)
-    teacher = build_probe_teacher(config, ROAD_SCENES)
+    teacher = Builder(config).probe_teacher()
     assert isinstance(teacher, ClassRemap)
     image = torch.rand(1, 3, 75, 98)
     logits = teacher.network.eval()(image)
@@ -47,7 +47,7 @@ def test_a_transformers_network_is_loaded_with_its_head_from_a_folder(tmp_path: 
     saved.save_pretrained(tmp_path)
     options = [f"++teacher.network.{key}={value}" for key, value in small.items()]
     config = parsed("teacher=segformer", *pretrained(f"teacher.network.pretrained={tmp_path}", *options))
-    teacher = build_probe_teacher(config, ROAD_SCENES)
+    teacher = Builder(config).probe_teacher()
     assert isinstance(teacher, ClassRemap)
     weights = {name.removeprefix("network."): value for name, value in teacher.network.state_dict().items()}
     for name, value in saved.state_dict().items():
@@ -57,6 +57,6 @@ def test_a_transformers_network_is_loaded_with_its_head_from_a_folder(tmp_path: 
 def test_it_is_not_trained_and_needs_its_map() -> None:
     config = parsed("teacher=torchvision", *pretrained())
     probe = torch.nn.Identity()
-    assert get_or_train_teacher(config, None, probe) is probe  # type: ignore[arg-type] # no data is read for it
+    assert get_or_train_teacher(Builder(config), None, probe) is probe  # type: ignore[arg-type] # no data is read for it
     with pytest.raises(UserError, match="is needed where source=pretrained"):
         parsed("teacher=torchvision", "teacher.source=pretrained")

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models import segmentation
 
 from segdistill.config.locate import trusting
-from segdistill.config.model import FitConfig, ScheduleConfig, StudentConfig
+from segdistill.config.model import ScheduleConfig
 from segdistill.engine.networks import build_network
 from segdistill.losses import cross_entropy
 from segdistill.models import SegmentationModelAdapter
@@ -62,7 +62,7 @@ def test_lists_of_the_configuration_arrive_as_lists() -> None:
         "multiple_of": 2,
         "depths": [1, 2],
     }
-    built = build_network(StudentConfig(network, FitConfig(1, crop=[16, 16])), CLASSES)
+    built = build_network(network, CLASSES)
     assert isinstance(built, SegmentationModelAdapter)
 
 

@@ -12,6 +12,16 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 PROFILERS = (None, "simple", "advanced", "pytorch")
 CHOSEN = ("accelerator", "precision", "channels_last", "devices", "num_nodes", "profiler")
 """Keys of `trainer` that are decided here; all others pl.Trainer takes as they are."""
+UNSHAPING = (
+    "profiler",
+    "limit_test_batches",
+    "log_every_n_steps",
+    "num_sanity_val_steps",
+    "detect_anomaly",
+    "inference_mode",
+    "enable_model_summary",
+)
+"""Keys of `trainer` that change no weight."""
 
 
 @dataclass
@@ -48,6 +58,11 @@ class TrainerConfig:
     def lightning(self) -> dict[str, Any]:
         """The arguments of pl.Trainer that are set, as they are."""
         return {name: value for name, value in asdict(self).items() if name not in CHOSEN and value is not None}
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """What the weights of a training depend on."""
+        return {name: value for name, value in asdict(self).items() if name not in UNSHAPING}
 
     def __post_init__(self) -> None:
         clip = self.gradient_clip_val

@@ -12,12 +12,17 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import wandb
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from segdistill.config.locate import build
+from segdistill.engine.distributed import is_rank_zero
 from segdistill.utils.errors import ConfigError, first_line
 
 log = logging.getLogger(__name__)
 Mode = Literal["online", "offline"]
+WANDB_TARGET = "segdistill.engine.loggers.wandb_logger"
 START_TIMEOUT_S, FINISH_TIMEOUT_S = 30, 600
 
 
@@ -106,16 +111,46 @@ def what_leaves(run: wandb.Run, upload: bool) -> str:
     return f"sends {numbers} to {place}; {private} stay here (logger.wandb.upload=true sends them)"
 
 
-def start(build: Callable[[], Logger], hyperparameters: Mapping[str, Any]) -> Logger | None:
+def start(starting: Callable[[], Logger], hyperparameters: Mapping[str, Any]) -> Logger | None:
     """Builds a logger and starts its run now; one that cannot start is left out instead of failing a training."""
     try:
-        logger = build()
+        logger = starting()
         _ = logger.experiment  # type: ignore[attr-defined] # every logger has one, the base class does not
         logger.log_hyperparams(dict(hyperparameters))
     except Exception as error:  # as above
         log.warning("a logger is left out: %s: %s", type(error).__name__, error)
         return None
     return logger
+
+
+def start_all(specs: Mapping[str, Any], hyperparameters: Mapping[str, Any], run_dir: Path) -> list[Logger]:
+    """Start the loggers of a run in its first process; one that cannot start is left out with a warning.
+
+    Args:
+        specs: Name -> a `_target_` and its options; what is no mapping is a setting that they share.
+        hyperparameters: That each is given.
+        run_dir: Where they leave their files.
+    """
+    loggers = []
+    for name, spec in specs.items() if is_rank_zero() else ():
+        if isinstance(spec, Mapping):
+            names = sweep_names() if spec["_target_"] == WANDB_TARGET else {}
+            starting = partial(build, f"logger.{name}", names | dict(spec), save_dir=str(run_dir))
+            loggers.append(start(starting, hyperparameters))
+    return [logger for logger in loggers if logger is not None]
+
+
+def sweep_dir() -> Path | None:
+    """Return the directory of the sweep that this run is a job of; None for a run of its own."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    return Path(HydraConfig.get().sweep.dir)
+
+
+def sweep_names() -> dict[str, str]:
+    """Return W&B's names for a job of a sweep: its overrides, and the sweep as the group; empty for other runs."""
+    folder = sweep_dir()
+    return {} if folder is None else {"group": folder.name, "name": HydraConfig.get().job.override_dirname}
 
 
 def close(loggers: Sequence[Logger]) -> None:

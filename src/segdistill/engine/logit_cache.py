@@ -38,12 +38,14 @@ class LogitCache:
     Attributes:
         place: "memory" or "disk".
         cache_dir: Of all caches.
+        made_from: What shaped the teacher besides its weights, as JSON.
         required: Whether too little room is an error; else the logits may take `OPTIONAL_SHARE` of what is free, or
             are not kept.
     """
 
     place: str
     cache_dir: Path
+    made_from: Mapping[str, Any]
     required: bool = True
 
     def has_room(self, pictures: int, shape: Sequence[int]) -> bool:
@@ -65,20 +67,13 @@ class LogitCache:
             allowed = f"{wanted}, {_readable(free)} are free {where}; none runs the teacher at every step"
             raise ConfigError("distill.teacher_cache", self.place, allowed)
 
-    def logits(
-        self,
-        teacher: FrozenTeacher,
-        data: SegmentationDataModule,
-        device: torch.device,
-        made_from: Mapping[str, Any],
-    ) -> LogitStore:
+    def logits(self, teacher: FrozenTeacher, data: SegmentationDataModule, device: torch.device) -> LogitStore:
         """Returns the teacher's logits of every training picture at the input size; computes what is not there yet.
 
         Args:
             teacher: On `device`.
             data: Whose training split.
             device: What computes.
-            made_from: What shaped the teacher besides its weights, as JSON.
 
         Raises:
             UserError: If they do not fit, or the folder holds something else.
@@ -92,7 +87,7 @@ class LogitCache:
             return kept
         identity = {
             "teacher": weights_digest(teacher.network),
-            **made_from,
+            **self.made_from,
             "code": code_digest("segdistill/data", "segdistill/models", "segdistill/utils/interpolate.py"),
             "data": data.source.fingerprint,
             "input size": list(data.input_size),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from segdistill.config.locate import build
-from segdistill.config.model import ModelConfig, TeacherConfig
+from segdistill.config.model import TeacherConfig
 from segdistill.data.labels import LabelSet
 from segdistill.export.onnx import try_export
 from segdistill.models.adapters import without_pretrained
@@ -19,32 +20,51 @@ from segdistill.models.class_remap import ClassRemap
 from segdistill.models.frozen_teacher import load_network
 from segdistill.models.fusion import fuse_conv_bn
 from segdistill.models.output import PROBE_SIZE, evaluated, validate_output_shape
+from segdistill.models.packaged import load_packaged, packaged_test_miou
 from segdistill.utils.errors import ConfigError, UserError, first_line
 from segdistill.utils.io import full_disk
 
+log = logging.getLogger(__name__)
 _exportable: set[str] = set()
 """What this process has exported on trial: a network as it prints itself, and a size."""
 
 
-def build_network(part: ModelConfig, num_classes: int, **options: Any) -> nn.Module:
-    """Builds a network, and tries whether it answers in the form that everything else relies on.
+def build_network(spec: Mapping[str, Any], num_classes: int, **options: Any) -> nn.Module:
+    """Build a network, and try whether it answers in the form that everything else relies on.
+
+    Args:
+        spec: A `_target_` and its options.
+        num_classes: Channels of its logits.
+        options: Take precedence over those of `spec`.
 
     Raises:
         UserError: If it does not.
     """
-    network: nn.Module = build("network", part.network, num_classes=num_classes, _convert_="all", **options)
-    validate_output_shape(network, num_classes, str(part.network["_target_"]))
+    network: nn.Module = build("network", spec, num_classes=num_classes, _convert_="all", **options)
+    validate_output_shape(network, num_classes, str(spec["_target_"]))
     return network
 
 
-def loaded_network(part: ModelConfig, labels: LabelSet, checkpoint: Path) -> nn.Module:
-    """Builds a network for a checkpoint's weights; others are not fetched first."""
-    network = build_network(part, len(labels), **without_pretrained(part.network))
+def loaded_network(spec: Mapping[str, Any], labels: LabelSet, checkpoint: Path) -> nn.Module:
+    """Build a network for a checkpoint's weights; others are not fetched first."""
+    network = build_network(spec, len(labels), **without_pretrained(spec))
     load_network(network, checkpoint, labels.names)
     return network
 
 
-def given_teacher(part: TeacherConfig, labels: LabelSet) -> nn.Module:
+def packaged_teacher(spec: Mapping[str, Any], labels: LabelSet) -> nn.Module:
+    """Build the teacher that comes with the package.
+
+    Raises:
+        UserError: If classes or network are others.
+    """
+    network = build_network(spec, len(labels), **without_pretrained(spec))
+    recipe = load_packaged(network, labels.names)["recipe"]
+    log.info("teacher: the packaged one, test mIoU %.2f %% (%s)", 100 * packaged_test_miou(), recipe)
+    return network
+
+
+def given_teacher(teacher: TeacherConfig, labels: LabelSet) -> nn.Module:
     """Build a teacher that is trained already: a checkpoint's, or a network with its own pretrained head.
 
     One that knows more classes than the data has them merged.
@@ -52,13 +72,13 @@ def given_teacher(part: TeacherConfig, labels: LabelSet) -> nn.Module:
     Raises:
         UserError: If the checkpoint or the class map does not fit.
     """
-    if part.num_classes is None:
-        return loaded_network(part, labels, Path(str(part.checkpoint)))
-    groups = parse_class_map(part.class_map, part.num_classes, labels.names)
-    if part.checkpoint is None:
-        return ClassRemap(build_network(part, part.num_classes), groups)
-    network = build_network(part, part.num_classes, **without_pretrained(part.network))
-    load_network(network, Path(part.checkpoint), None)
+    if teacher.num_classes is None:
+        return loaded_network(teacher.network, labels, Path(str(teacher.checkpoint)))
+    groups = parse_class_map(teacher.class_map, teacher.num_classes, labels.names)
+    if teacher.checkpoint is None:
+        return ClassRemap(build_network(teacher.network, teacher.num_classes), groups)
+    network = build_network(teacher.network, teacher.num_classes, **without_pretrained(teacher.network))
+    load_network(network, Path(teacher.checkpoint), None)
     return ClassRemap(network, groups)
 
 

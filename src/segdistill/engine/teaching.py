@@ -10,20 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from segdistill.callbacks.inputs import evenly_spaced
-from segdistill.config.schema import Config
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.data.labels import LabelSet
-from segdistill.engine.builders import (
-    datamodule,
-    distillation_loss,
-    distillation_task,
-    logit_cache,
-    open_source,
-    segmentation_task,
-)
+from segdistill.engine.builders import Builder
 from segdistill.engine.logit_cache import LogitCache, replay_distance
 from segdistill.engine.networks import check_export
-from segdistill.engine.teacher import build_probe_teacher, get_or_train_teacher
+from segdistill.engine.teacher import get_or_train_teacher
 from segdistill.engine.trainer import root_device
 from segdistill.models.inherit import inherit
 from segdistill.models.output import PROBE_SIZE
@@ -36,39 +27,37 @@ log = logging.getLogger(__name__)
 
 
 def task_with_teacher(
-    config: Config, student: nn.Module, labels: LabelSet, *, exported: bool, fresh: bool
+    builder: Builder, student: nn.Module, *, exported: bool, fresh: bool
 ) -> tuple[SegmentationTask, SegmentationDataModule]:
     """Build the task of a student that has a teacher, and the data with the teacher's logits if they are cached.
 
     What may not fit is tried on a teacher like the one to be trained, before data is opened and hours are spent.
 
     Args:
-        config: Whose student has a teacher.
+        builder: Of a run whose student has a teacher.
         student: Begins as its teacher where `student.init` says so and `fresh`.
-        labels: Of the data.
         exported: Whether the teacher has to be one that can be exported.
         fresh: Whether the training does not go on from a checkpoint.
 
     Raises:
         UserError: If data, teacher, layers or inheritance do not fit.
     """
-    probe = build_probe_teacher(config, labels)
+    probe = builder.probe_teacher()
     if exported:
-        check_export("teacher", probe, config.data.input_size)
-    loss = distillation_loss(config, student, probe)
-    begins_as_teacher = fresh and can_inherit(config.student.init, student, probe)
-    source = open_source(config)
-    teacher = get_or_train_teacher(config, source, probe)
-    data = datamodule(config, source, "student")
+        check_export("teacher", probe, builder.input_size)
+    loss = builder.distillation_loss(student, probe)
+    begins_as_teacher = fresh and can_inherit(builder.student_init, student, probe)
+    source = builder.source()
+    teacher = get_or_train_teacher(builder, source, probe)
+    data = builder.datamodule(source, "student")
     if begins_as_teacher:
         log.info("student: %s", inherit(student, teacher, _example_images(data)))
-    if not config.distill.losses:
-        return segmentation_task(config, "student", student, loss.supervised, source), data
-    task = distillation_task(config, student, teacher, loss, source)
-    cache = logit_cache(config)
-    count = len(source.splits["train"])
-    if cache is not None and cache.has_room(count, logits_shape(teacher, config.data.input_size)):
-        _attach_cached_logits(cache, task, data, config)
+    if not loss.losses:
+        return builder.segmentation_task("student", student, loss.supervised, source), data
+    task = builder.distillation_task(student, teacher, loss, source)
+    cache, count = builder.logit_cache(), len(source.splits["train"])
+    if cache is not None and cache.has_room(count, logits_shape(teacher, builder.input_size)):
+        _attach_cached_logits(cache, task, data, root_device(builder.trainer_config))
     return task, data
 
 
@@ -101,12 +90,10 @@ def _example_images(data: SegmentationDataModule) -> Tensor:
 
 
 def _attach_cached_logits(
-    cache: LogitCache, task: DistillationTask, data: SegmentationDataModule, config: Config
+    cache: LogitCache, task: DistillationTask, data: SegmentationDataModule, device: torch.device
 ) -> None:
-    """Gives the data the teacher's logits, and logs how far they are from those of augmented pictures."""
-    device = root_device(config.trainer)
+    """Give the data the teacher's logits, and log how far they are from those of augmented images."""
     task.teacher.to(device, task.memory_format)
-    made_from = {"network": config.teacher.network, "class map": config.teacher.class_map}
-    data.teacher_logits = cache.logits(task.teacher, data, device, made_from)
+    data.teacher_logits = cache.logits(task.teacher, data, device)
     same, divergence = replay_distance(task.teacher, islice(data.train_dataloader(), COMPARED_BATCHES), device)
     log.info("teacher's logits: replayed, %.2f %% of pixels keep the live class, KL %.4f nats", 100 * same, divergence)

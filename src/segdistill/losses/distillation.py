@@ -55,6 +55,11 @@ class DistillationLoss(nn.Module):
         """Those that compare inner layers."""
         return [loss for loss in self.losses.values() if isinstance(loss, FeatureLoss)]
 
+    @property
+    def teacher_layers(self) -> list[str]:
+        """The teacher's modules whose outputs are compared."""
+        return [loss.teacher_layer for loss in self.feature_losses]
+
     def forward(
         self, student: ModelOutput, teacher: ModelOutput, target: Tensor, *, progress: float = 0.0
     ) -> dict[str, Tensor]:

@@ -1,0 +1,36 @@
+"""Which source a configuration of data names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segdistill.config.data import DataConfig, FolderConfig, RoadScenesConfig
+from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
+from segdistill.data.sources.base import DatasetIndex
+from segdistill.data.sources.folder import open_folder
+from segdistill.data.sources.roadscenes import open_scenes
+
+
+def labels_of(data: DataConfig) -> LabelSet:
+    """Return the classes, which the configuration tells before any data is opened."""
+    return label_set(tuple(data.classes), data.palette) if isinstance(data, FolderConfig) else ROAD_SCENES
+
+
+def open_source(data: DataConfig, cache_dir: Path) -> DatasetIndex:
+    """Open and check the data.
+
+    Args:
+        data: A `RoadScenesConfig` or a `FolderConfig`.
+        cache_dir: Where scenes are rendered, and passed checks remembered.
+
+    Raises:
+        UserError: If a file is at fault.
+    """
+    if isinstance(data, RoadScenesConfig):
+        source = open_scenes(data, cache_dir)
+    elif isinstance(data, FolderConfig):
+        source = open_folder(data, cache_dir)
+    else:
+        raise TypeError(f"no data source for {type(data).__name__}")
+    source = source.overfitting() if data.overfit else source
+    return source if data.limit is None else source.limited(data.limit)

@@ -1,0 +1,72 @@
+"""What a training minimises, and by which optimizer, as the configuration names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from torch import nn
+
+from segdistill.config.locate import build
+from segdistill.config.model import DistillConfig
+from segdistill.losses import DistillationLoss, FeatureLoss, LogitLoss
+from segdistill.losses.base import SupervisedLoss
+from segdistill.models.feature_hooks import feature_channels
+from segdistill.tasks.segmentation import OptimizerFactory
+from segdistill.utils.errors import ConfigError, first_line
+
+
+def build_optimizer(key: str, settings: Mapping[str, Any]) -> OptimizerFactory:
+    """Return an optimizer as a function of its parameters, after trying it on one of them.
+
+    Args:
+        key: Of the configuration, for errors.
+        settings: A `_target_` and its options.
+
+    Raises:
+        ConfigError: If it refuses its settings.
+    """
+    factory: OptimizerFactory = build(key, settings, _partial_=True)
+    try:
+        factory([{"params": [nn.Parameter(torch.zeros(1))]}])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(key, settings, str(error)) from error
+    return factory
+
+
+def build_loss(key: str, spec: Mapping[str, Any]) -> Any:
+    """Build one loss of a `_target_` and its options.
+
+    Raises:
+        ConfigError: If it refuses its settings; names `key`.
+    """
+    try:
+        return build(key, spec, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__.under(key) from error
+        raise ConfigError(key, spec, first_line(error.__cause__ or error)) from error
+
+
+def build_distillation_loss(
+    distill: DistillConfig, supervised: SupervisedLoss, student: nn.Module, teacher: nn.Module
+) -> DistillationLoss:
+    """Build the weighted sum, its projectors for the layers of these networks included.
+
+    Raises:
+        UserError: If a loss refuses its settings, or a network has no such layer.
+    """
+    losses = {name: build_loss(f"distill.losses.{name}", spec) for name, spec in distill.losses.items()}
+    for name, loss in losses.items():
+        key = f"distill.losses.{name}"
+        if not isinstance(loss, LogitLoss | FeatureLoss):
+            wanted = "must be a subclass of segdistill.losses.LogitLoss or FeatureLoss"
+            raise ConfigError(f"{key}._target_", distill.losses[name]["_target_"], wanted)
+        if isinstance(loss, FeatureLoss):
+            loss.build_projector(
+                feature_channels(student, loss.student_layer, f"{key}.student_layer"),
+                feature_channels(teacher, loss.teacher_layer, f"{key}.teacher_layer"),
+            )
+    return DistillationLoss(supervised, losses, alpha=distill.alpha, alpha_schedule=distill.alpha_schedule)
