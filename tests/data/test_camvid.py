@@ -10,9 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from segdistill.config.data import FolderConfig
+from segdistill.config.data import IGNORE_INDEX, FolderConfig
 from segdistill.config.parse import parse, register
-from segdistill.data.labels import IGNORE_INDEX
 from segdistill.data.sources.folder import open_folder
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from segdistill.config.data import FolderConfig
-from segdistill.data.labels import IGNORE_INDEX
+from segdistill.config.data import IGNORE_INDEX, FolderConfig
 from segdistill.data.sources.folder import open_folder
 from segdistill.utils.errors import UserError
 
@@ -55,7 +54,7 @@ def test_images_and_masks_are_paired_by_stem(folder_config: FolderConfig, cache_
         "004.png",
     ]
     for samples in source.splits.values():
-        assert all(sample.image.stem == sample.mask.stem for sample in samples)
+        assert all(sample.mask is not None and sample.image.stem == sample.mask.stem for sample in samples)
 
 
 def test_mask_values_become_class_ids(folder_config: FolderConfig, cache_dir: Path) -> None:

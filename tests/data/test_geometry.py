@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from segdistill.config.data import IGNORE_INDEX
 from segdistill.data.geometry import GeometryRecord, apply_geometry
-from segdistill.data.labels import IGNORE_INDEX
 from segdistill.data.transforms import train_pipeline
 from segdistill.utils.interpolate import interpolate_labels, whole_cells
 

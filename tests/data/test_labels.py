@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segdistill.data.labels import IGNORE_INDEX, ROAD_SCENES, UNMAPPED, LabelSet, label_lut, label_set
+from segdistill.config.data import IGNORE_INDEX
+from segdistill.data.labels import ROAD_SCENES, UNMAPPED, LabelSet, label_lut, label_set
 
 
 def test_colourise_paints_each_class_and_leaves_void_black() -> None:

@@ -9,6 +9,14 @@ from omegaconf import MISSING
 
 from segdistill.config.ranges import require, require_size
 
+IGNORE_INDEX = 255
+"""The class id of pixels that count in no loss and no score."""
+
+UNLABELLED = 254
+"""The class id of pixels that nobody labelled: only a teacher has something to say of them."""
+
+MAX_CLASSES = 254
+
 
 @dataclass
 class DataConfig:
@@ -19,11 +27,15 @@ class DataConfig:
     num_workers: int | None = None  # null: chosen from the machine
     limit: int | None = None  # pictures of each split, evenly spaced; null: all
     overfit: bool = False  # validation and test see the training pictures
+    unlabelled: Any = None  # so many training images, evenly spaced, are used without their labels; or a folder of more
 
     def __post_init__(self) -> None:
         require_size("input_size", self.input_size)
         require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "must be at least 1")
         require(self.limit is None or self.limit >= 1, "limit", self.limit, "must be null or at least 1")
+        count = self.unlabelled
+        valid = count is None or isinstance(count, str) or (type(count) is int and count >= 0)
+        require(valid, "unlabelled", count, "must be null, a number of training images, or a folder of images")
         workers = self.num_workers
         require(workers is None or workers >= 0, "num_workers", workers, "must be null or at least 0")
 
@@ -43,6 +55,9 @@ class RoadScenesConfig(DataConfig):
             count = getattr(self, split)
             require(count >= 1, split, count, "must be at least 1 scene")
         require(self.seed >= 0, "seed", self.seed, "must be at least 0")
+        count = self.unlabelled
+        require(count is None or type(count) is int, "unlabelled", count, "must be null or a number of scenes")
+        require((count or 0) < self.train, "unlabelled", count, f"must be below data.train={self.train}")
 
 
 @dataclass
@@ -69,7 +84,8 @@ class FolderConfig(DataConfig):
         require({"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val")
         unknown = set(self.splits) - {"train", "val", "test"}
         require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
-        require(2 <= len(self.classes) <= 255, "classes", list(self.classes), "must name 2 to 255 classes")
+        allowed = f"must name 2 to {MAX_CLASSES} classes"
+        require(2 <= len(self.classes) <= MAX_CLASSES, "classes", list(self.classes), allowed)
         owners: dict[int, str] = {}
         for name, values in {"void": self.void, **{f"classes.{k}": v for k, v in self.classes.items()}}.items():
             listed = values if isinstance(values, list) else [values]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from segdistill.data.labels import IGNORE_INDEX, UNMAPPED
+from segdistill.config.data import IGNORE_INDEX
+from segdistill.data.labels import UNMAPPED
 from segdistill.data.sources.base import Sample
 from segdistill.utils.errors import UserError
 from segdistill.utils.hardware import cpu_count
@@ -31,7 +32,7 @@ class Content:
 
     Attributes:
         image: Hash of the image's pixels: a copy, or the same in another lossless format, has the same.
-        mask: Hash of the mask's values.
+        mask: Hash of the mask's values; empty where there is no mask.
         classes: Ids of the classes that have a pixel; empty where all of the mask is void.
     """
 
@@ -101,7 +102,7 @@ def raise_if_any(faults: Sequence[str]) -> None:
 
 def _record_path(samples: Sequence[Sample], values: NDArray[np.int16], cache_dir: Path) -> Path:
     """Names the record after everything that a check depends on: the files' names, sizes and times, and the values."""
-    files = [path.resolve() for sample in samples for path in (sample.image, sample.mask)]
+    files = [path.resolve() for sample in samples for path in (sample.image, sample.mask) if path]
     listing = [(str(path), status.st_size, status.st_mtime_ns) for path in files for status in [path.stat()]]
     key = hashlib.sha256(json.dumps([RECORD_VERSION, listing, values.tolist()]).encode()).hexdigest()
     return cache_dir / "checked" / f"{key}.json"
@@ -135,6 +136,8 @@ def _inspect(sample: Sample, values: NDArray[np.int16]) -> Content:
         UserError: Says what is wrong with it.
     """
     (height, width), image_hash = _size_and_hash(sample.read_image())
+    if sample.mask is None:
+        return Content(image_hash, "", [])
     mask = sample.read_mask_values()
     size, mask_hash = _size_and_hash(mask)
     if size != (height, width):

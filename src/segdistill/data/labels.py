@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-IGNORE_INDEX = 255
-"""The class id of pixels that count in no loss and no score."""
+from segdistill.config.data import IGNORE_INDEX
 
 VOID_COLOUR = (0, 0, 0)
 UNMAPPED = -1

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from segdistill.data.labels import IGNORE_INDEX
+from segdistill.config.data import IGNORE_INDEX, UNLABELLED
 
 
 class Resized(v2.Transform):  # type: ignore[misc] # torchvision ships no type information
@@ -83,7 +83,7 @@ class ClassCrop(v2.RandomCrop):  # type: ignore[misc] # torchvision ships no typ
         if not self.probability or float(torch.rand(())) >= self.probability:
             return params
         mask = next(each for each in flat_inputs if isinstance(each, tv_tensors.Mask)).as_subclass(torch.Tensor)
-        classes = mask.flatten().bincount(minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX].nonzero()[:, 0]
+        classes = mask.flatten().bincount(minlength=UNLABELLED)[:UNLABELLED].nonzero()[:, 0]
         if not len(classes):
             return params
         places = (mask == _drawn(classes)).nonzero()

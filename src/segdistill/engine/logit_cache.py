@@ -16,8 +16,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import track
 
+from segdistill.config.data import IGNORE_INDEX
 from segdistill.data.datamodule import Batch, LogitStore, SegmentationDataModule
-from segdistill.data.labels import IGNORE_INDEX
 from segdistill.losses import pixelwise_kl
 from segdistill.models.frozen_teacher import FrozenTeacher
 from segdistill.models.teacher_logits import DiskLogitStore, logits_shape, predict_logits, weights_digest

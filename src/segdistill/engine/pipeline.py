@@ -121,7 +121,7 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
         task, data = task_with_teacher(builder, network, exported=exported, fresh=resume is None)
     else:
         loss = builder.supervised_loss(role)  # what it refuses is told before the data is opened
-        source = builder.source()
+        source = builder.source().labelled()
         task, data = builder.segmentation_task(role, network, loss, source), builder.datamodule(source, role)
     seed_everything(builder.seed(role))  # the batches do not depend on what was built before
     loggers = builder.loggers(run_dir)

@@ -48,7 +48,8 @@ def task_with_teacher(
     loss = builder.distillation_loss(student, probe)
     begins_as_teacher = fresh and can_inherit(builder.student_init, student, probe)
     source = builder.source()
-    teacher = get_or_train_teacher(builder, source, probe)
+    teacher = get_or_train_teacher(builder, source.labelled(), probe)
+    source = source if loss.losses else source.labelled()  # what nobody labelled has something to say of it
     data = builder.datamodule(source, "student")
     if begins_as_teacher:
         log.info("student: %s", inherit(student, teacher, _example_images(data)))

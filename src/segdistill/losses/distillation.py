@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from segdistill.config.data import IGNORE_INDEX, UNLABELLED
 from segdistill.losses.base import FeatureLoss, LogitLoss, ModelOutput, SupervisedLoss
 from segdistill.utils.interpolate import resized
 
@@ -68,13 +69,14 @@ class DistillationLoss(nn.Module):
         Args:
             student: Gets the gradient.
             teacher: Gets none.
-            target: int64 [B, H, W], void 255.
+            target: int64 [B, H, W], void 255; what nobody labelled, 254, counts in the distillation losses alone.
             progress: Of the training, from 0 to 1, which alpha's schedule follows.
 
         Returns:
             `loss`, the total; `loss_supervised`; and `loss_<name>` of every distillation loss, before its weight.
         """
-        supervised = self.supervised(resized(student.logits, target.shape[-2:]), target)
+        labels = target.where(target != UNLABELLED, IGNORE_INDEX)
+        supervised = self.supervised(resized(student.logits, target.shape[-2:]), labels)
         values = {name: loss(student, teacher, target) for name, loss in self.losses.items()}
         distillation = sum(float(self.losses[name].weight) * value for name, value in values.items())  # type: ignore[arg-type] # a number
         alpha = self.alpha(progress)

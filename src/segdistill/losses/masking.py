@@ -1,4 +1,7 @@
-"""What the losses share: shapes that are checked, half precision that is widened, means over valid pixels."""
+"""What the losses share: shapes that are checked, half precision that is widened, means over valid pixels.
+
+Void pixels (255) count in no loss. Pixels that nobody labelled (254) count in distillation losses alone.
+"""
 
 from __future__ import annotations
 

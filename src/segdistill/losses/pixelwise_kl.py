@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segdistill.config.data import UNLABELLED
 from segdistill.config.ranges import require
 from segdistill.losses.base import LogitLoss
 from segdistill.losses.masking import checked_pair, mean_over_classes, mean_over_valid
@@ -31,7 +33,8 @@ def pixelwise_kl(
         teacher_logits: [B, C, H, W]; gets no gradient.
         target: Labels: which pixels are void, and whose class the options below look at; None counts every pixel.
         temperature: T > 0.
-        class_balance: 0 counts every pixel alike, 1 every class present: `mean_over_classes`.
+        class_balance: 0 counts every pixel alike, 1 every class present: `mean_over_classes`. Where nobody labelled a
+            pixel, its class is the teacher's.
         only_correct: Leave out pixels where the teacher's class is not the label.
         ignore_index: Label of void pixels.
 
@@ -46,10 +49,11 @@ def pixelwise_kl(
         return temperature**2 * mean_over_valid(divergence, target, ignore_index)
     if target is None:
         raise ValueError("class_balance and only_correct need labels, got target=None")
-    counted = target != ignore_index
+    counted, predicted = target != ignore_index, teacher_logits.argmax(dim=1)
+    labels = torch.where(target == UNLABELLED, predicted, target)
     if only_correct:
-        counted &= teacher_logits.argmax(dim=1) == target
-    return temperature**2 * mean_over_classes(divergence, target, counted, class_balance)
+        counted &= predicted == labels
+    return temperature**2 * mean_over_classes(divergence, labels, counted, class_balance)
 
 
 def pixel_kl(student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None, temperature: float) -> Tensor:

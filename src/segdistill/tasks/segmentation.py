@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from segdistill.config.data import IGNORE_INDEX
 from segdistill.config.locate import build
 from segdistill.config.model import ScheduleConfig
 from segdistill.data.datamodule import Batch
-from segdistill.data.labels import IGNORE_INDEX
 from segdistill.losses import cross_entropy
 from segdistill.losses.base import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics

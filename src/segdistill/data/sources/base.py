@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from segdistill.config.data import UNLABELLED
 from segdistill.data.labels import LabelSet
 from segdistill.utils.image import read_ids, read_rgb
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and its mask on disk."""
+    """A picture and its mask on disk; None where nobody labelled it."""
 
     image: Path
-    mask: Path
+    mask: Path | None
 
     def read_image(self) -> NDArray[np.uint8]:
         """Returns uint8 [H, W, 3] RGB, upright.
@@ -33,7 +34,10 @@ class Sample:
 
         Raises:
             ImageError: If the file cannot be read, or has more than one channel or more than 8 bits.
+            ValueError: If there is no mask.
         """
+        if self.mask is None:
+            raise ValueError(f"{self.image}: has no mask")
         return read_ids(self.mask)
 
 
@@ -72,6 +76,25 @@ class DatasetIndex:
             splits[name] = [samples[index * len(samples) // kept] for index in range(kept)]
         return self._with(splits, str(count))
 
+    @property
+    def unlabelled(self) -> int:
+        """How many training pictures have no mask."""
+        return sum(sample.mask is None for sample in self.splits["train"])
+
+    def without_labels(self, count: int) -> DatasetIndex:
+        """Returns the same with the masks of `count` training pictures left out; those that stay are evenly spaced."""
+        samples = self.splits["train"]
+        kept = {index * len(samples) // (len(samples) - count) for index in range(len(samples) - count)}
+        train = [sample if index in kept else replace(sample, mask=None) for index, sample in enumerate(samples)]
+        return self._with({**self.splits, "train": train}, f"{count} unlabelled")
+
+    def labelled(self) -> DatasetIndex:
+        """Returns the same without the training pictures that have no mask."""
+        if not self.unlabelled:
+            return self
+        train = [sample for sample in self.splits["train"] if sample.mask is not None]
+        return self._with({**self.splits, "train": train}, "labelled")
+
     def _with(self, splits: dict[str, list[Sample]], change: str) -> DatasetIndex:
         fingerprint = hashlib.sha256(f"{self.fingerprint} {change}".encode()).hexdigest()
         return replace(self, splits=splits, fingerprint=fingerprint)
@@ -79,12 +102,15 @@ class DatasetIndex:
     def class_pixels(self, split: str) -> NDArray[np.int64]:
         """Count the pixels of each class in all masks of a split, int64 [C]."""
         pixels = np.zeros(len(self.labels), np.int64)
-        for sample in self.splits[split]:
+        for sample in (each for each in self.splits[split] if each.mask is not None):
             ids = self.values[sample.read_mask_values()]
             pixels += np.bincount(ids[ids < len(pixels)], minlength=len(pixels))
         return pixels
 
     def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Returns a sample's picture, uint8 [H, W, 3], and class ids, uint8 [H, W]."""
+        """Returns a sample's picture, uint8 [H, W, 3], and class ids, uint8 [H, W], UNLABELLED where it has no mask."""
         sample = self.splits[split][index]
-        return sample.read_image(), self.values[sample.read_mask_values()].astype(np.uint8)
+        image = sample.read_image()
+        if sample.mask is None:
+            return image, np.full(image.shape[:2], UNLABELLED, np.uint8)
+        return image, self.values[sample.read_mask_values()].astype(np.uint8)

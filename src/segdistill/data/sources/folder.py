@@ -25,6 +25,9 @@ def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
     """
     root = Path(config.root)
     splits = {name: pair(root / part.images, root / part.masks) for name, part in config.splits.items()}
+    if isinstance(config.unlabelled, str):
+        unlabelled = _by_stem(root / config.unlabelled, IMAGE_SUFFIXES)
+        splits["train"] += [Sample(path, None) for _, path in sorted(unlabelled.items())]
     values = label_lut(config.classes, config.void)
     labels = label_set(tuple(config.classes), config.palette)
     checksum = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)

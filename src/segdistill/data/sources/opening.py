@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from segdistill.config.data import DataConfig, FolderConfig, RoadScenesConfig
@@ -9,6 +10,9 @@ from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.folder import open_folder
 from segdistill.data.sources.roadscenes import open_scenes
+from segdistill.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def labels_of(data: DataConfig) -> LabelSet:
@@ -33,4 +37,12 @@ def open_source(data: DataConfig, cache_dir: Path) -> DatasetIndex:
     else:
         raise TypeError(f"no data source for {type(data).__name__}")
     source = source.overfitting() if data.overfit else source
-    return source if data.limit is None else source.limited(data.limit)
+    source = source if data.limit is None else source.limited(data.limit)
+    if isinstance(data.unlabelled, int) and data.unlabelled:
+        count = len(source.splits["train"])
+        if data.unlabelled >= count:
+            raise ConfigError("data.unlabelled", data.unlabelled, f"must leave labels: the training split has {count}")
+        source = source.without_labels(data.unlabelled)
+    if source.unlabelled:
+        log.info("%d of %d training images have no labels", source.unlabelled, len(source.splits["train"]))
+    return source

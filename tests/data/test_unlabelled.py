@@ -1,0 +1,111 @@
+"""Training images that nobody labelled: the labels' loss is silent on them, the teacher's is not."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.composed import parsed
+from helpers.references import random_logits, random_target
+from PIL import Image
+
+from segdistill.config.data import IGNORE_INDEX, UNLABELLED, FolderConfig
+from segdistill.config.model import FitConfig
+from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.sources.opening import open_source
+from segdistill.losses import BalancedLoss, DistillationLoss, ModelOutput, PixelwiseKL, cross_entropy, pixelwise_kl
+from segdistill.utils.errors import ConfigError, UserError
+
+
+def test_a_number_of_images_lose_their_labels_and_the_others_stay_evenly_spaced(
+    folder_config: FolderConfig, cache_dir: Path
+) -> None:
+    whole = open_source(folder_config, cache_dir)
+    source = open_source(replace(folder_config, unlabelled=3), cache_dir)
+    assert [sample.mask is not None for sample in source.splits["train"]] == [True, False, True, False, False]
+    assert source.unlabelled == 3
+    assert all(sample.mask for split in ("val", "test") for sample in source.splits[split])
+    image, ids = source.read("train", 1)
+    assert np.array_equal(image, whole.read("train", 1)[0])
+    assert ids.shape == image.shape[:2]
+    assert (ids == UNLABELLED).all()
+    labelled = source.labelled()
+    assert [sample.image for sample in labelled.splits["train"]] == [whole.splits["train"][i].image for i in (0, 2)]
+    assert np.array_equal(labelled.class_pixels("train"), source.class_pixels("train"))
+    assert source.class_pixels("train").sum() < whole.class_pixels("train").sum()
+    assert len({each.fingerprint for each in (whole, source, labelled)}) == 3
+    assert whole.labelled() is whole
+
+
+def test_a_folder_of_images_comes_on_top(folder_config: FolderConfig, cache_dir: Path) -> None:
+    root = Path(folder_config.root)
+    (root / "more").mkdir()
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 256, (24, 36, 3), np.uint8)).save(root / "more" / "a.png")
+    config = replace(folder_config, unlabelled="more")
+    source = open_source(config, cache_dir)
+    assert [sample.mask is None for sample in source.splits["train"]] == [False] * 5 + [True]
+    shutil.copy(root / "val/images/000.png", root / "more" / "b.png")
+    with pytest.raises(UserError, match=r"val holds the same image as train.*b\.png"):
+        open_source(config, cache_dir)
+    (root / "more" / "b.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"more/b\.png"):
+        open_source(config, cache_dir)
+    with pytest.raises(UserError, match=r"absent: no such folder"):
+        open_source(replace(folder_config, unlabelled="absent"), cache_dir)
+
+
+def test_batches_tell_what_nobody_labelled_from_what_is_no_image(folder_config: FolderConfig, cache_dir: Path) -> None:
+    source = open_source(replace(folder_config, unlabelled=4), cache_dir)
+    fit = FitConfig(1, 5, [40, 60], scale=[1.0, 1.0], class_crop=1.0)  # larger than the images
+    (batch,) = SegmentationDataModule(source, fit, input_size=[24, 36], num_workers=0).train_dataloader()
+    for index, mask in zip(batch["index"].tolist(), batch["mask"], strict=True):
+        assert (mask == IGNORE_INDEX).sum() >= 40 * 60 - 24 * 36
+        assert bool((mask == UNLABELLED).any()) == (index != 0)
+
+
+def test_the_supervised_loss_is_silent_and_the_distillation_loss_is_not() -> None:
+    shape = (3, 4, 6, 7)
+    student, teacher = random_logits(*shape, seed=1).requires_grad_(), random_logits(*shape, seed=2)
+    target = random_target(shape)
+    target[0] = UNLABELLED
+    target[1, :3] = UNLABELLED
+    loss = DistillationLoss(cross_entropy, {"kl": PixelwiseKL(temperature=2.0)})
+    values = loss(ModelOutput(student), ModelOutput(teacher), target)
+    known = target.where(target != UNLABELLED, IGNORE_INDEX)
+    torch.testing.assert_close(values["loss_supervised"], cross_entropy(student, known))
+    everything = pixelwise_kl(student, teacher, torch.where(target == UNLABELLED, 0, target), temperature=2.0)
+    torch.testing.assert_close(values["loss_kl"], everything)
+    (gradient,) = torch.autograd.grad(values["loss_supervised"], student)
+    assert not gradient[0].any()
+    assert gradient[2].any()
+
+
+@pytest.mark.parametrize("options", [{"class_balance": 0.5}, {"only_correct": True}])
+def test_what_nobody_labelled_has_the_teachers_class(options: dict[str, float]) -> None:
+    shape = (2, 4, 6, 7)
+    student, teacher, target = random_logits(*shape, seed=1), random_logits(*shape, seed=2), random_target(shape)
+    target[0] = UNLABELLED
+    known = target.where(target != UNLABELLED, teacher.argmax(dim=1))
+    losses = [pixelwise_kl(student, teacher, ids, temperature=2.0, **options) for ids in (target, known)]  # type: ignore[arg-type] # one of them is a bool
+    torch.testing.assert_close(*losses)
+
+
+def test_a_batch_without_any_label_trains_on_the_teacher_alone() -> None:
+    student, teacher = random_logits(2, 3, 4, 5, seed=1).requires_grad_(), random_logits(2, 3, 4, 5, seed=2)
+    loss = DistillationLoss(BalancedLoss([1.0, 2.0, 3.0]), {"kl": PixelwiseKL(temperature=2.0)}, alpha=0.5)
+    values = loss(ModelOutput(student), ModelOutput(teacher), torch.full((2, 4, 5), UNLABELLED))
+    assert values["loss_supervised"] == 0
+    (gradient,) = torch.autograd.grad(values["loss"], student)
+    assert bool(gradient.isfinite().all())
+    assert gradient.any()
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "480", "folder"])
+def test_a_number_that_leaves_no_labels_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.unlabelled={value}: must be"):
+        parsed(f"data.unlabelled={value}")
