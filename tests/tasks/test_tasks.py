@@ -205,6 +205,15 @@ def test_ema_goes_on_where_an_interrupted_fit_left_it(tmp_path: Path) -> None:
     torch.testing.assert_close(parts, whole)
 
 
+def test_every_epoch_is_kept_also_where_it_is_not_validated(tmp_path: Path) -> None:
+    machine = TrainerConfig("cpu", "32-true", check_val_every_n_epoch=3)
+    trainer = build_trainer(distillation_task(), FitConfig(5, 2, [16, 20]), machine, tmp_path, loggers=[])
+    trainer.fit(trained := distillation_task(), loader(), loader())
+    saved = [torch.load(tmp_path / "checkpoints" / f"{n}.ckpt", weights_only=True) for n in ("best", "last")]
+    assert [checkpoint["epoch"] for checkpoint in saved] == [2, 4]
+    assert torch.equal(trained.network.get_parameter("head.weight"), saved[0]["state_dict"]["network.head.weight"])
+
+
 @pytest.mark.parametrize(
     ("setting", "cpu_bf16", "expected"),
     [("auto", True, "bf16-mixed"), ("auto", False, "32-true"), ("32-true", True, "32-true")],

@@ -59,7 +59,8 @@ def build_trainer(
     """
     place: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
     best = RelocatableCheckpoint(filename="best", monitor="val/miou", mode="max", **place)
-    last = RelocatableCheckpoint(filename="last", **place)  # `save_last` would keep the last best epoch
+    # `save_last` would keep the last best epoch, and the default the last one that was validated
+    last = RelocatableCheckpoint(filename="last", save_on_train_epoch_end=True, **place)
     progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
     rates = [LearningRateMonitor(logging_interval="step")] if loggers else []
     average = [] if fit.ema_decay is None else [EMAWeightAveraging(decay=fit.ema_decay)]
