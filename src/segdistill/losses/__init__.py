@@ -10,6 +10,7 @@ from segdistill.losses.dist import DIST, dist_loss
 from segdistill.losses.distillation import DistillationLoss
 from segdistill.losses.focal import FocalLoss, focal_loss
 from segdistill.losses.hint import HintLoss, hint_loss
+from segdistill.losses.ohem import OhemCrossEntropyLoss, ohem_cross_entropy
 from segdistill.losses.pixelwise_kl import PixelwiseKL, pixelwise_kl
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "HintLoss",
     "LogitLoss",
     "ModelOutput",
+    "OhemCrossEntropyLoss",
     "PixelwiseKL",
     "attention_transfer",
     "boundary_kl",
@@ -34,6 +36,7 @@ __all__ = [
     "dist_loss",
     "focal_loss",
     "hint_loss",
+    "ohem_cross_entropy",
     "pixelwise_kl",
     "weighted_cross_entropy",
 ]
