@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shlex
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,8 +18,9 @@ from matplotlib import rcParams
 from omegaconf import OmegaConf
 from PIL import Image
 
+from segdistill.reporting import __main__ as command
 from segdistill.reporting.page import write_report
-from segdistill.reporting.results import FailedRow, write_results
+from segdistill.reporting.results import FailedRow, read_results, write_results
 from segdistill.utils.io import write_json
 
 TEACHER = replace(ROW, model="teacher", miou=0.5, latency_ms_p50=60.0, file_mb=25.8)
@@ -165,3 +167,23 @@ def test_the_same_run_gives_the_same_page(run_dir: Path) -> None:
     strip = re.compile(r'id="[^"]*"|url\(#[^)]*\)|href="#[^"]*"')  # matplotlib draws its ids anew
     assert strip.sub("", write_report(run_dir).read_text()) == strip.sub("", first)
     assert json.loads((run_dir / "results.json").read_text())
+
+
+def test_the_command_writes_the_page_or_prints_the_table(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def called(*arguments: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["report", *arguments])
+        command.main()
+        return capsys.readouterr().out.splitlines()
+
+    assert called(str(run_dir)) == [str(run_dir / "report.html")]
+    rows = read_results(run_dir / "results.json")
+    for given in (run_dir, run_dir / "results.json"):
+        lines = called(str(given), "--markdown")
+        assert lines[2].startswith("| model | engine | overall |")
+        assert [line.split("|")[2].strip() for line in lines[4 : 4 + len(rows)]] == [row.engine for row in rows]
+    (tmp_path / "results.json").write_text("[{}]")
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path), "--markdown"])
+    with pytest.raises(SystemExit, match=r"error: .*results\.json: "):
+        command.main()

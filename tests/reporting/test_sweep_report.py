@@ -196,9 +196,10 @@ def test_the_command_prints_the_table_of_rows(
     monkeypatch.setattr(sys, "argv", ["report-sweep", str(rows), "--markdown", "--baseline", "distill=kl"])
     command.main()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("| distill | mean | std | seeds | gain |")
-    assert [line.split("|")[1].strip() for line in lines[2:5]] == ["cwd", "none", "kl"]
-    assert lines[4].split("|")[2].strip() == f"{100 * np.mean([0.35, 0.38, 0.36]):.2f}"
+    assert lines[0] == "test mean IoU in %, best first"
+    assert lines[2].startswith("| distill | mean | std | seeds | gain |")
+    assert [line.split("|")[1].strip() for line in lines[4:7]] == ["cwd", "none", "kl"]
+    assert lines[6].split("|")[2].strip() == f"{100 * np.mean([0.35, 0.38, 0.36]):.2f}"
     assert "gain over distill=kl in points" in " ".join(lines)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     monkeypatch.setattr(sys, "argv", ["report-sweep", str(tmp_path / "other.csv")])

@@ -8,7 +8,7 @@ import sys
 COMMANDS = {
     "predict": ("segdistill.inference.predict", "segment images, folders and videos with an exported file"),
     "benchmark": ("segdistill.benchmarks", "time a training step, exported files, or a long run"),
-    "report": ("segdistill.reporting", "write the page of a run anew"),
+    "report": ("segdistill.reporting", "write the page of a run anew, or print its table"),
     "report-sweep": ("segdistill.reporting.sweep", "write the summary of a sweep anew, or its rows"),
 }
 """Command -> the module that runs it, and what it does; `predict` needs onnxruntime, numpy and Pillow alone."""

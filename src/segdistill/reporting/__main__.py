@@ -1,4 +1,4 @@
-"""`python -m segdistill.reporting RUN_DIR` writes the page of a run anew."""
+"""`segdistill report RUN_DIR` writes the page of a run anew, or prints its table as Markdown."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ import sys
 from pathlib import Path
 
 from segdistill.reporting.page import write_report
+from segdistill.reporting.results import read_failures, read_results
+from segdistill.reporting.table import results_table
+from segdistill.utils.console import as_markdown
 
 
 def main() -> None:
-    """Parse the command line, and write the page."""
-    parser = argparse.ArgumentParser(prog="python -m segdistill.reporting", description=__doc__)
-    parser.add_argument("run_dir", type=Path, help="holds results.json")
+    """Parse the command line; write the page, or print the table."""
+    parser = argparse.ArgumentParser(prog="segdistill report", description=__doc__)
+    parser.add_argument("run", type=Path, help="a run directory, or with --markdown its results.json")
+    parser.add_argument("--markdown", action="store_true", help="print the table, and write nothing")
+    given = parser.parse_args()
+    results = given.run / "results.json" if given.run.is_dir() else given.run
     try:
-        sys.stdout.write(f"{write_report(parser.parse_args().run_dir)}\n")
-    except OSError as error:
-        sys.exit(f"error: {error}")
+        if given.markdown:
+            sys.stdout.write(f"{as_markdown(results_table(read_results(results), read_failures(results)))}\n")
+        else:
+            sys.stdout.write(f"{write_report(given.run)}\n")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"error: {results}: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,15 @@ def as_text(table: Table) -> str:
     return buffer.getvalue()
 
 
+def as_markdown(table: Table) -> str:
+    """Return a table as Markdown: its title above it, what stands below it below it."""
+    columns = [[str(cell).replace("|", r"\|") for cell in (column.header, *column.cells)] for column in table.columns]
+    heading, *rows = zip(*columns, strict=True)
+    rule = ["---" if column.justify == "left" else "---:" for column in table.columns]
+    lines = [f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)]
+    return "\n".join([str(table.title or ""), "", *lines, "", str(table.caption or "")])
+
+
 def terminal() -> Console:
     """Returns a console as wide as the terminal; 100 columns where the output is piped."""
     return Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)

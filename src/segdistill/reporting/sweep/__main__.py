@@ -10,8 +10,8 @@ from segdistill.reporting.sweep.comparison import study
 from segdistill.reporting.sweep.findings import sweep_warnings
 from segdistill.reporting.sweep.rows import read_rows, write_rows
 from segdistill.reporting.sweep.summary import summarise
-from segdistill.reporting.sweep.table import markdown, sweep_table
-from segdistill.utils.console import terminal
+from segdistill.reporting.sweep.table import sweep_table
+from segdistill.utils.console import as_markdown, terminal
 from segdistill.utils.errors import UserError
 
 
@@ -32,7 +32,7 @@ def main() -> None:
         jobs = read_rows(given.sweep)
         table = sweep_table(jobs, study(jobs, given.baseline), sweep_warnings(jobs, given.baseline))
         if given.markdown:
-            sys.stdout.write(f"{markdown(table)}\n")
+            sys.stdout.write(f"{as_markdown(table)}\n")
         else:
             terminal().print(table)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The table of a sweep, for the terminal and for a page of Markdown."""
+"""The table of a sweep."""
 
 from __future__ import annotations
 
@@ -49,15 +49,6 @@ def _legend(jobs: Jobs, compared: BaselineStudy | None) -> list[str]:
     if compared.teacher is not None:
         gain += f"; the teacher has {100 * compared.teacher:.2f}, gap: how much of its lead is closed"
     return [*lines, gain, compared.coverage]
-
-
-def markdown(table: Table) -> str:
-    """Return a table as Markdown, its legend below it."""
-    columns = [[str(cell) for cell in (column.header, *column.cells)] for column in table.columns]
-    heading, *rows = zip(*columns, strict=True)
-    rule = ["---" if column.justify == "left" else "---:" for column in table.columns]
-    lines = [f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)]
-    return "\n".join([*lines, "", str(table.caption or "")])
 
 
 def _percent(share: float | None, form: str = ".2f") -> str:
