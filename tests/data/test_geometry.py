@@ -92,7 +92,7 @@ def test_maps_keep_half_precision() -> None:
 
 @pytest.mark.parametrize("flipped", [False, True])
 def test_maps_of_whole_cells_follow_a_picture_that_has_none(flipped: bool) -> None:
-    covered = whole_cells((75, 98))
+    covered = whole_cells((75, 98), 32)
     assert covered == [96, 128]
     rows, columns = (4 * torch.arange(side // 4) + 1.5 for side in covered)  # of a cell's centre, in pixels
     maps = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))

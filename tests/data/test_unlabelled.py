@@ -17,7 +17,15 @@ from segdistill.config.data import IGNORE_INDEX, UNLABELLED, FolderConfig
 from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.opening import open_source
-from segdistill.losses import BalancedLoss, DistillationLoss, ModelOutput, PixelwiseKL, cross_entropy, pixelwise_kl
+from segdistill.losses import (
+    BalancedLoss,
+    DistillationLoss,
+    ModelOutput,
+    PixelwiseKL,
+    boundary_kl,
+    cross_entropy,
+    pixelwise_kl,
+)
 from segdistill.utils.errors import ConfigError, UserError
 
 
@@ -39,6 +47,7 @@ def test_a_number_of_images_lose_their_labels_and_the_others_stay_evenly_spaced(
     assert source.class_pixels("train").sum() < whole.class_pixels("train").sum()
     assert len({each.fingerprint for each in (whole, source, labelled)}) == 3
     assert whole.labelled() is whole
+    assert all(sample.mask for sample in open_source(replace(folder_config, overfit=True), cache_dir).splits["val"])
 
 
 def test_a_folder_of_images_comes_on_top(folder_config: FolderConfig, cache_dir: Path) -> None:
@@ -49,6 +58,10 @@ def test_a_folder_of_images_comes_on_top(folder_config: FolderConfig, cache_dir:
     config = replace(folder_config, unlabelled="more")
     source = open_source(config, cache_dir)
     assert [sample.mask is None for sample in source.splits["train"]] == [False] * 5 + [True]
+    whole = open_source(folder_config, cache_dir)
+    assert source.labelled().fingerprint == whole.fingerprint != source.fingerprint
+    fitted = open_source(replace(config, overfit=True), cache_dir)
+    assert [len(fitted.splits[split]) for split in ("train", "val")] == [6, 5]
     shutil.copy(root / "val/images/000.png", root / "more" / "b.png")
     with pytest.raises(UserError, match=r"val holds the same image as train.*b\.png"):
         open_source(config, cache_dir)
@@ -103,6 +116,20 @@ def test_a_batch_without_any_label_trains_on_the_teacher_alone() -> None:
     (gradient,) = torch.autograd.grad(values["loss"], student)
     assert bool(gradient.isfinite().all())
     assert gradient.any()
+
+
+def test_borders_of_what_nobody_labelled_are_the_teachers() -> None:
+    student, teacher = random_logits(1, 3, 8, 9, seed=1), random_logits(1, 3, 8, 9, seed=2)
+    unlabelled = torch.full((1, 8, 9), UNLABELLED)
+    losses = [boundary_kl(student, teacher, ids, temperature=1.0) for ids in (unlabelled, teacher.argmax(dim=1))]
+    torch.testing.assert_close(*losses)
+    assert losses[0] > 0
+
+
+def test_a_batch_that_the_labelled_scenes_cannot_fill_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"student\.fit\.batch_size=4: must be at most 2: .* has 2 images"):
+        parsed("distill=none", "data.unlabelled=478")
+    assert parsed("distill=kl", "data.unlabelled=476").data.unlabelled == 476
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "480", "folder"])

@@ -79,9 +79,9 @@ def logits_of(maps: Any, count: int = 5) -> Tensor:
 def test_memory_and_disk_hold_the_teachers_own_logits_in_the_order_of_the_pictures(
     data: SegmentationDataModule, cache_dir: Path
 ) -> None:
-    frozen = teacher()
+    frozen, data.cell_multiple = teacher(), 32
     images = torch.cat([batch["image"] for batch in data.plain_train_dataloader(range(5))])
-    expected = lowres_logits(frozen.network, F.pad(images, (0, 28, 0, 8), mode="replicate"))  # whole cells: 32 x 64
+    expected = lowres_logits(frozen.network, F.pad(images, (0, 28, 0, 8), mode="replicate"))
     for place in ("memory", "disk"):
         kept = logits_of(LogitCache(place, cache_dir, MADE_FROM).logits(frozen, data, CPU))
         assert (kept.dtype, kept.shape) == (torch.float16, (5, CLASSES, 8, 16))
@@ -164,26 +164,28 @@ def test_logits_that_do_not_fit_are_refused_with_both_sizes(
         cache.require_room(102, (5, 50, 100))
 
 
-def test_logits_that_nobody_asked_for_take_a_quarter_of_the_memory_at_most(
-    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+def test_logits_that_nobody_asked_for_take_a_gigabyte_at_most_whatever_is_free(
+    cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logit_cache, "available_memory", lambda: 4_000_000)
     chosen = LogitCache("memory", cache_dir, MADE_FROM, required=False)
     asked_for = LogitCache("memory", cache_dir, MADE_FROM)
-    assert [chosen.has_room(count, (5, 50, 100)) for count in (20, 21)] == [True, False]
-    assert asked_for.has_room(21, (5, 50, 100))
+    with caplog.at_level("INFO"):
+        assert [chosen.has_room(count, (4, 128, 128)) for count in (8192, 8193)] == [True, False]
+    assert "would take 1.1 GB, the teacher runs at every step instead" in caplog.text
+    assert asked_for.has_room(8193, (4, 128, 128))
 
 
 def test_training_batches_bring_the_logits_of_what_they_show(data: SegmentationDataModule, cache_dir: Path) -> None:
     data.fit.scale, data.fit.jitter, data.fit.hflip, data.fit.crop = [1.0, 1.0], 0.0, 1.0, [24, 36]
     frozen = teacher()
+    data.cell_multiple = 32
     data.teacher_logits = LogitCache("memory", cache_dir, MADE_FROM).logits(frozen, data, CPU)
     plain = logits_of(data.teacher_logits)[..., :6, :9].flip(-1)  # what lies within the image
     for batch in data.train_dataloader():
         image, mask, known = batch["image"], batch["mask"], batch["teacher_logits"]
-        assert (known.shape, known.dtype) == ((2, CLASSES, 6, 9), torch.float16)
+        assert (known.shape, known.dtype) == ((2, CLASSES, 8, 16), torch.float16)
         assert len(image) == len(mask) == 2
-        for one in known:
+        for one in known[..., :6, :9]:
             assert (plain - one).abs().amax(dim=(1, 2, 3)).min() < 1e-2
 
 
@@ -223,7 +225,8 @@ def test_the_distance_of_replayed_logits_by_hand() -> None:
 def test_the_shape_is_told_without_changing_the_network() -> None:
     network = Strided().train()
     before = weights_digest(network)
-    assert logits_shape(network, (24, 36)) == (CLASSES, 8, 16)
+    assert logits_shape(network, (24, 36), 32) == (CLASSES, 8, 16)
+    assert logits_shape(network, (24, 36), 1) == (CLASSES, 6, 9)
     assert network.training
     assert weights_digest(network) == before
 
@@ -232,6 +235,6 @@ def test_the_shape_is_told_without_changing_the_network() -> None:
 def test_logits_beyond_float16_are_clamped(sizes: Sequence[int]) -> None:
     network = Strided().eval()
     nn.init.constant_(network.get_parameter("convolution.bias"), 1e6)
-    results = list(predict_logits(FrozenTeacher(network), (torch.rand(size, 3, 8, 8) for size in sizes)))
+    results = list(predict_logits(FrozenTeacher(network), (torch.rand(size, 3, 8, 8) for size in sizes), 1))
     assert len(results) == sum(sizes)
     assert all(np.isfinite(one).all() and one.max() == 65504 for one in results)

@@ -177,7 +177,7 @@ def run_with(folder: Path, **changes: object) -> Path:
 
 def test_a_finished_run_may_be_resumed_to_be_measured_anew(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run")
-    assert resume_checkpoint(str(run), 3, ADAMW) == run / "checkpoints" / "last.ckpt"
+    assert resume_checkpoint(str(run), FitConfig(3, crop=[16, 16]), ADAMW) == run / "checkpoints" / "last.ckpt"
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,19 @@ def test_a_checkpoint_that_cannot_go_on_is_refused_in_one_line(
 ) -> None:
     run = run_with(tmp_path / "run", **changes)
     with pytest.raises(ConfigError, match=complaint) as caught:
-        resume_checkpoint(str(run), 3, ADAMW)
+        resume_checkpoint(str(run), FitConfig(3, crop=[16, 16]), ADAMW)
     assert str(caught.value).startswith(f"resume={run / 'checkpoints' / 'last.ckpt'}: ")
 
 
 def test_a_folder_that_is_no_run_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no run directory"):
-        resume_checkpoint(str(tmp_path), 3, ADAMW)
+        resume_checkpoint(str(tmp_path), FitConfig(3, crop=[16, 16]), ADAMW)
+
+
+def test_averaged_weights_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    state = {"state_dict": {}, "optimizer_states": [], "loops": {}, "averaging_state": {}}
+    torch.save(state | {"epoch": 0, "optimizer": ADAMW}, path)
+    with pytest.raises(ConfigError, match=r"was trained with fit\.ema_decay"):
+        resume_checkpoint(str(path), FitConfig(3, crop=[16, 16]), ADAMW)
+    assert resume_checkpoint(str(path), FitConfig(3, crop=[16, 16], ema_decay=0.9), ADAMW) == path

@@ -263,6 +263,17 @@ def test_logits_stay_where_they_belong_in_images_of_any_size(stride: int, size: 
     )
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", [DeepLabV3, DeepLabV3Plus])
+def test_a_backbone_that_leaves_out_the_edges_sees_padded_images(architecture: type[Network]) -> None:
+    network = architecture(CLASSES, "convnext_atto", pretrained=False).eval()
+    assert (network.backbone.multiple_of, Backbone("efficientnet_lite0", pretrained=False).multiple_of) == (16, 1)
+    image = torch.rand(1, 3, 75, 98)
+    assert network(image).shape == (1, CLASSES, 75, 98)
+    low, high = network.backbone(image)
+    assert (low.shape[-2:], high.shape[-2:]) == ((20, 28), (5, 7))
+
+
 @pytest.mark.parametrize("size", [(269, 484), (75, 98)])
 def test_the_decoder_adds_features_of_one_place(size: tuple[int, int]) -> None:
     head = DeepLabV3Plus(CLASSES, pretrained=False).head

@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from helpers.batches import batches
 from helpers.networks import Tiny
 from torch import Tensor
@@ -23,7 +24,7 @@ from segdistill.engine import trainer as fitting
 from segdistill.engine.trainer import best_checkpoint, build_trainer, choose_precision
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL
 from segdistill.metrics import SegmentationMetrics
-from segdistill.models import DeepLabV3, FrozenTeacher
+from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import warmup_then_polynomial
 from segdistill.utils.errors import UserError
@@ -203,6 +204,22 @@ def test_ema_goes_on_where_an_interrupted_fit_left_it(tmp_path: Path) -> None:
         trainer.fit(task, loader(), loader())
     parts, _ = averaged_fit(tmp_path / "parts", 2)
     torch.testing.assert_close(parts, whole)
+
+
+@torch.no_grad()
+def test_a_crop_of_no_whole_cells_gives_the_losses_of_the_same_crop_in_void() -> None:
+    torch.manual_seed(0)
+    student, teacher = DeepLabV3(2, pretrained=False), FrozenTeacher(DeepLabV3Plus(2, pretrained=False))
+    loss = DistillationLoss(FocalLoss(), {"kl": PixelwiseKL(temperature=2.0)})
+    task = DistillationTask(student, teacher, loss, class_names=["off", "on"]).eval()
+    assert task.cell_multiple == 16
+    image, mask = torch.rand(2, 3, 40, 52), torch.randint(0, 2, (2, 40, 52))
+    padded = {
+        "image": F.pad(image, (0, 12, 0, 8), mode="replicate"),
+        "mask": F.pad(mask, (0, 12, 0, 8), value=255),
+    }
+    for name, value in task.compute_losses({"image": image, "mask": mask}).items():
+        torch.testing.assert_close(value, task.compute_losses(padded)[name])
 
 
 def test_every_epoch_is_kept_also_where_it_is_not_validated(tmp_path: Path) -> None:

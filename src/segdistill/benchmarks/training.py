@@ -213,7 +213,7 @@ def _in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str,
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     command.add_argument("--batch-size", type=int, default=4)
-    command.add_argument("--size", type=int, nargs=2, default=(269, 484), metavar=("H", "W"))
+    command.add_argument("--size", type=int, nargs=2, default=(272, 480), metavar=("H", "W"))
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--cache", type=Path, default=Path("cache"), help="where RoadScenes are rendered")
     command.add_argument("--output", type=Path, default=Path("benchmark-training.json"))

@@ -119,12 +119,16 @@ class Config:
 def _require_fitting(key: str, fit: FitConfig, config: Config) -> None:
     """Refuse a crop that no enlargement fills, and a batch that the scenes cannot fill."""
     size, largest = config.data.input_size, fit.scale[1]
+    processes = config.trainer.devices * config.trainer.num_nodes
+    averaged = fit.ema_decay is not None
+    require(processes == 1 or not averaged, f"{key}.ema_decay", fit.ema_decay, "must be null for several processes")
     fills = all(side <= largest * whole for side, whole in zip(fit.crop, size, strict=True))
     allowed = f"must be at most data.input_size={size} times {largest}, the largest of {key}.scale"
     require(fills, f"{key}.crop", fit.crop, allowed)
     if isinstance(config.data, RoadScenesConfig):
-        limit = config.data.limit or config.data.train
-        require_batch(key, fit, min(limit, config.data.train), config.trainer)
+        images = min(config.data.limit or config.data.train, config.data.train)
+        labels_alone = key.startswith("teacher") or not config.distill.losses
+        require_batch(key, fit, images - labels_alone * (config.data.unlabelled or 0), config.trainer)
 
 
 def require_batch(key: str, fit: FitConfig, images: int, trainer: TrainerConfig) -> None:

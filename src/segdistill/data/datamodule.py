@@ -75,10 +75,14 @@ class CachedLogitsDataset(Dataset[Batch]):
         pictures: Its transform changes geometry by operations that `GeometryRecord` follows.
         maps: Of the same pictures, and of what it takes to `whole_cells`.
         input_size: [H, W] at which a cell of the maps is as large as it is to stay.
+        multiple: Pixels; the maps of a batch cover its images and what it takes to whole multiples.
     """
 
-    def __init__(self, pictures: SegmentationDataset, maps: LogitStore, input_size: Sequence[int]) -> None:
-        self.pictures, self.maps, self.covered = pictures, maps, whole_cells(input_size)
+    def __init__(
+        self, pictures: SegmentationDataset, maps: LogitStore, input_size: Sequence[int], multiple: int
+    ) -> None:
+        self.pictures, self.maps, self.multiple = pictures, maps, multiple
+        self.covered = whole_cells(input_size, multiple)
         self.down, self.across = (whole / side for whole, side in zip(self.covered, input_size, strict=True))
 
     def __len__(self) -> int:
@@ -87,9 +91,10 @@ class CachedLogitsDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         image, mask, geometry = self.pictures.with_geometry(index)
         maps = self.maps[index]
-        cells = zip(maps.shape[-2:], self.covered, image.shape[-2:], strict=True)
-        size = [max(1, round(count * shown / whole)) for count, whole, shown in cells]
-        logits = apply_geometry(maps, geometry.of_larger(self.across, self.down), size)
+        shown = whole_cells(image.shape[-2:], self.multiple)
+        cells = zip(maps.shape[-2:], self.covered, shown, strict=True)
+        size = [max(1, round(count * side / whole)) for count, whole, side in cells]
+        logits = apply_geometry(maps, geometry.of_larger(self.across, self.down).extended(*shown), size)
         return {"image": image, "mask": mask, "index": torch.tensor(index), "teacher_logits": logits}
 
 
@@ -105,11 +110,13 @@ class SegmentationDataModule(pl.LightningDataModule):
         seed: Of the training order and the augmentation.
 
     Attributes:
-        teacher_logits: Of the whole training pictures at the input size, or None.
+        teacher_logits: Of the whole training pictures at the input size, padded to `cell_multiple`, or None.
+        cell_multiple: What sides have to be multiples of to be whole cells for teacher and student.
         first_epoch: Of this part of the training.
     """
 
     teacher_logits: LogitStore | None = None
+    cell_multiple: int = 1
     first_epoch: int = 0
 
     def __init__(
@@ -142,7 +149,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         pipeline = train_pipeline(self.input_size, fit.crop, fit.scale, fit.hflip, fit.jitter, fit.class_crop)
         pictures = SegmentationDataset(self.source, "train", pipeline)
         logits = self.teacher_logits
-        dataset = pictures if logits is None else CachedLogitsDataset(pictures, logits, self.input_size)
+        dataset = (
+            pictures if logits is None else CachedLogitsDataset(pictures, logits, self.input_size, self.cell_multiple)
+        )
         rank, processes = self._processes()
         first = self.first_epoch
         sampler = SeededSampler(dataset, self.seed, rank=rank, processes=processes, first_epoch=first)

@@ -30,6 +30,10 @@ class GeometryRecord(tv_tensors.TVTensor):  # type: ignore[misc] # torchvision s
         left, right, top, bottom, *shown = self.tolist()
         return GeometryRecord([left, left + (right - left) * across, top, top + (bottom - top) * down, *shown])
 
+    def extended(self, height: int, width: int) -> GeometryRecord:
+        """Return the view that shows more to the right and below, up to a size."""
+        return GeometryRecord([*self.tolist()[:4], width, height])
+
 
 @register_kernel("resize", GeometryRecord)  # type: ignore[untyped-decorator]
 def _resized(view: GeometryRecord, size: Sequence[int], *_: Any, **__: Any) -> GeometryRecord:

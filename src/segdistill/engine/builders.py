@@ -35,7 +35,6 @@ from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory, Role, optimizer_name
 from segdistill.utils.code import code_digest
 
-MIN_CACHED_EPOCHS = 3
 TEACHER_CODE = (
     "data",
     "losses",
@@ -158,20 +157,20 @@ class Builder:
         }
         return TeacherCache.of(Path(config.cache_dir), cache_key)
 
-    def logit_cache(self) -> LogitCache | None:
+    def logit_cache(self, *, reads_features: bool) -> LogitCache | None:
         """Return where the teacher's logits are kept, or None where it runs at every step.
 
-        "auto" is memory for one process that reads logits alone, and more often than their computation would cost.
+        Args:
+            reads_features: Whether a loss compares more than logits; "auto", which is memory, keeps none then.
         """
-        config, machine = self.config, self.config.trainer
-        place, cache_dir = config.distill.teacher_cache, Path(config.cache_dir)
+        config, place = self.config, self.config.distill.teacher_cache
         made_from = {"network": config.teacher.network, "class map": config.teacher.class_map}
         if place == "auto":
-            reads_features = any("teacher_layer" in spec for spec in config.distill.losses.values())
-            repeated = config.student.fit.max_epochs >= MIN_CACHED_EPOCHS
-            pays = repeated and machine.devices * machine.num_nodes == 1 and not reads_features
-            return LogitCache("memory", cache_dir, made_from, required=False) if pays else None
-        return None if place == "none" else LogitCache(place, cache_dir, made_from)
+            processes = config.trainer.devices * config.trainer.num_nodes
+            place = "memory" if processes == 1 and config.distill.losses and not reads_features else "none"
+        if place == "none":
+            return None
+        return LogitCache(place, Path(config.cache_dir), made_from, required=config.distill.teacher_cache != "auto")
 
     def supervised_loss(self, role: Role) -> SupervisedLoss:
         """Build a role's loss against the labels."""
@@ -217,7 +216,7 @@ class Builder:
             UserError: If it is none of this training.
         """
         name = optimizer_name(self.optimizer(self.role)([{"params": [nn.Parameter(torch.zeros(1))]}]))
-        return resume_checkpoint(self.config.resume, self.fit(self.role).max_epochs, name)
+        return resume_checkpoint(self.config.resume, self.fit(self.role), name)
 
     def trainer(
         self, task: SegmentationTask, folder: Path, loggers: Sequence[Logger], callbacks: Sequence[pl.Callback] = ()

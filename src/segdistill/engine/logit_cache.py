@@ -24,10 +24,10 @@ from segdistill.models.teacher_logits import DiskLogitStore, logits_shape, predi
 from segdistill.utils.code import code_digest
 from segdistill.utils.errors import ConfigError
 from segdistill.utils.hardware import available_memory
-from segdistill.utils.interpolate import interpolate_labels, interpolate_logits
+from segdistill.utils.interpolate import interpolate_labels, interpolate_logits, pad_mask, pad_to_cells
 
 BYTES_A_LOGIT = 2
-OPTIONAL_SHARE = 0.25
+OPTIONAL_BYTES = 2**30
 log = logging.getLogger(__name__)
 
 
@@ -39,8 +39,8 @@ class LogitCache:
         place: "memory" or "disk".
         cache_dir: Of all caches.
         made_from: What shaped the teacher besides its weights, as JSON.
-        required: Whether too little room is an error; else the logits may take `OPTIONAL_SHARE` of what is free, or
-            are not kept.
+        required: Whether too little room is an error; else logits that take more than `OPTIONAL_BYTES` are not kept,
+            whatever is free, so that the same run always decides alike.
     """
 
     place: str
@@ -50,7 +50,11 @@ class LogitCache:
 
     def has_room(self, pictures: int, shape: Sequence[int]) -> bool:
         """Tell whether the logits of so many pictures are to be kept."""
-        return self.required or _bytes(pictures, shape) <= OPTIONAL_SHARE * available_memory()
+        needed = _bytes(pictures, shape)
+        if self.required or needed <= OPTIONAL_BYTES:
+            return True
+        log.info("teacher's logits: would take %s, the teacher runs at every step instead", _readable(needed))
+        return False
 
     def require_room(self, pictures: int, shape: Sequence[int]) -> None:
         """Announces what the logits of so many pictures take.
@@ -78,7 +82,8 @@ class LogitCache:
         Raises:
             UserError: If they do not fit, or the folder holds something else.
         """
-        shape, count = logits_shape(teacher.network, data.input_size), len(data.source.splits["train"])
+        shape = logits_shape(teacher.network, data.input_size, data.cell_multiple)
+        count = len(data.source.splits["train"])
         if self.place == "memory":
             self.require_room(count, shape)
             kept = torch.empty(count, *shape, dtype=torch.float16)
@@ -91,6 +96,7 @@ class LogitCache:
             "code": code_digest("segdistill/data", "segdistill/models", "segdistill/utils/interpolate.py"),
             "data": data.source.fingerprint,
             "input size": list(data.input_size),
+            "multiple": data.cell_multiple,
         }
         folder = DiskLogitStore.of(self.cache_dir, identity, count, shape)
         with FileLock(folder.lock):
@@ -104,22 +110,25 @@ class LogitCache:
         return folder
 
 
-def replay_distance(teacher: FrozenTeacher, batches: Iterable[Batch], device: torch.device) -> tuple[float, float]:
+def replay_distance(
+    teacher: FrozenTeacher, batches: Iterable[Batch], device: torch.device, multiple: int = 1
+) -> tuple[float, float]:
     """Compare replayed logits with what the teacher says of the augmented pictures themselves.
 
     Args:
         teacher: On `device`.
         batches: Training batches with `teacher_logits`.
         device: What computes.
+        multiple: What the logits of a batch are padded to.
 
     Returns:
         The share of labelled pixels with the same class, and the mean KL divergence from live to replayed, in nats.
     """
     same, divergences = [], []
     for batch in batches:
-        live = teacher(batch["image"].to(device))[0].float().cpu()
+        live = teacher(pad_to_cells(batch["image"], multiple).to(device))[0].float().cpu()
         grid = live.shape[-2:]
-        labels = interpolate_labels(batch["mask"], grid)
+        labels = interpolate_labels(pad_mask(batch["mask"], multiple), grid)
         replayed = interpolate_logits(batch["teacher_logits"], grid)
         same.append((live.argmax(dim=1) == replayed.argmax(dim=1))[labels != IGNORE_INDEX])
         divergences.append(pixelwise_kl(replayed, live, labels, temperature=1.0))
@@ -130,7 +139,9 @@ def _computed(
     teacher: FrozenTeacher, data: SegmentationDataModule, pictures: Sequence[int], device: torch.device
 ) -> Iterator[tuple[int, NDArray[np.float16]]]:
     images = (batch["image"].to(device) for batch in data.plain_train_dataloader(pictures))
-    described = track(predict_logits(teacher, images), "The teacher's logits", total=len(pictures), transient=True)
+    described = track(
+        predict_logits(teacher, images, data.cell_multiple), "The teacher's logits", total=len(pictures), transient=True
+    )
     return zip(pictures, described, strict=True)
 
 

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from segdistill.config.model import FitConfig
 from segdistill.models.frozen_teacher import load_checkpoint
 from segdistill.utils.errors import ConfigError
 
@@ -13,12 +14,12 @@ STATE = {"state_dict", "optimizer_states", "loops", "epoch"}
 log = logging.getLogger(__name__)
 
 
-def resume_checkpoint(given: str | None, max_epochs: int, optimizer: str) -> Path | None:
+def resume_checkpoint(given: str | None, fit: FitConfig, optimizer: str) -> Path | None:
     """Return the checkpoint that `resume` points to; None where there is nothing to resume yet.
 
     Args:
         given: A run directory, or one of its checkpoints.
-        max_epochs: The budget of the whole training.
+        fit: The budget of the whole training.
         optimizer: Dotted name of the optimizer's class that goes on with the saved state.
 
     Raises:
@@ -34,11 +35,11 @@ def resume_checkpoint(given: str | None, max_epochs: int, optimizer: str) -> Pat
         if not path.is_file():
             log.info("%s does not exist yet; the run starts again", path)
             return None
-    _require_same_training(path, load_checkpoint(path), max_epochs, optimizer)
+    _require_same_training(path, load_checkpoint(path), fit, optimizer)
     return path
 
 
-def _require_same_training(path: Path, checkpoint: dict[str, Any], max_epochs: int, optimizer: str) -> None:
+def _require_same_training(path: Path, checkpoint: dict[str, Any], fit: FitConfig, optimizer: str) -> None:
     if not checkpoint.keys() >= STATE:
         raise ConfigError("resume", path, "holds weights without the state of their training; it cannot go on")
     if "optimizer" not in checkpoint:
@@ -47,5 +48,7 @@ def _require_same_training(path: Path, checkpoint: dict[str, Any], max_epochs: i
         cure = f"keep the optimizer, or start a new run; this configuration has {optimizer}"
         raise ConfigError("resume", path, f"was trained by {checkpoint['optimizer']}: {cure}")
     done = checkpoint["epoch"] + 1
-    if done > max_epochs:
-        raise ConfigError("resume", path, f"has {done} epochs behind it, max_epochs={max_epochs} is less; raise it")
+    if done > fit.max_epochs:
+        raise ConfigError("resume", path, f"has {done} epochs behind it, max_epochs={fit.max_epochs} is less; raise it")
+    if "averaging_state" in checkpoint and fit.ema_decay is None:
+        raise ConfigError("resume", path, "was trained with fit.ema_decay; give it again, or start a new run")

@@ -18,7 +18,6 @@ from segdistill.engine.builders import Builder
 from segdistill.engine.distributed import is_rank_zero
 from segdistill.engine.trainer import best_checkpoint, broadcast_from_rank_zero
 from segdistill.models.frozen_teacher import TeacherCache
-from segdistill.models.teacher_logits import logits_shape
 from segdistill.utils.io import atomic_write
 
 log = logging.getLogger(__name__)
@@ -37,9 +36,6 @@ def get_or_train_teacher(builder: Builder, source: DatasetIndex, probe: nn.Modul
     cache, machine = builder.teacher_cache(source), builder.trainer_config
     with _teacher_lock(cache) if is_rank_zero() else nullcontext():
         if broadcast_from_rank_zero(machine, not cache.checkpoint.is_file()):
-            logits = builder.logit_cache()
-            if logits is not None and logits.required:
-                logits.require_room(len(source.splits["train"]), logits_shape(probe, builder.input_size))
             _train(builder, source, cache)
         else:
             log.info("teacher: reused from %s", cache.checkpoint)

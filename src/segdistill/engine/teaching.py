@@ -17,7 +17,7 @@ from segdistill.engine.networks import check_export
 from segdistill.engine.teacher import get_or_train_teacher
 from segdistill.engine.trainer import root_device
 from segdistill.models.inherit import inherit
-from segdistill.models.output import PROBE_SIZE
+from segdistill.models.output import PROBE_SIZE, cell_multiple
 from segdistill.models.teacher_logits import logits_shape
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.utils.errors import UserError
@@ -47,17 +47,21 @@ def task_with_teacher(
         check_export("teacher", probe, builder.input_size)
     loss = builder.distillation_loss(student, probe)
     begins_as_teacher = fresh and can_inherit(builder.student_init, student, probe)
+    cache, multiple = builder.logit_cache(reads_features=bool(loss.feature_losses)), cell_multiple(student, probe)
     source = builder.source()
+    seen = source if loss.losses else source.labelled()  # what nobody labelled has something to say of it
+    data, count = builder.datamodule(seen, "student"), len(seen.splits["train"])
+    if cache is not None and not cache.has_room(count, logits_shape(probe, builder.input_size, multiple)):
+        cache = None
+    if builder.has_to_train_teacher and cache is not None:
+        cache.require_room(count, logits_shape(probe, builder.input_size, multiple))
     teacher = get_or_train_teacher(builder, source.labelled(), probe)
-    source = source if loss.losses else source.labelled()  # what nobody labelled has something to say of it
-    data = builder.datamodule(source, "student")
     if begins_as_teacher:
         log.info("student: %s", inherit(student, teacher, _example_images(data)))
     if not loss.losses:
-        return builder.segmentation_task("student", student, loss.supervised, source), data
-    task = builder.distillation_task(student, teacher, loss, source)
-    cache, count = builder.logit_cache(), len(source.splits["train"])
-    if cache is not None and cache.has_room(count, logits_shape(teacher, builder.input_size)):
+        return builder.segmentation_task("student", student, loss.supervised, seen), data
+    task = builder.distillation_task(student, teacher, loss, seen)
+    if cache is not None:
         _attach_cached_logits(cache, task, data, root_device(builder.trainer_config))
     return task, data
 
@@ -95,6 +99,8 @@ def _attach_cached_logits(
 ) -> None:
     """Give the data the teacher's logits, and log how far they are from those of augmented images."""
     task.teacher.to(device, task.memory_format)
+    data.cell_multiple = task.cell_multiple
     data.teacher_logits = cache.logits(task.teacher, data, device)
-    same, divergence = replay_distance(task.teacher, islice(data.train_dataloader(), COMPARED_BATCHES), device)
+    batches = islice(data.train_dataloader(), COMPARED_BATCHES)
+    same, divergence = replay_distance(task.teacher, batches, device, task.cell_multiple)
     log.info("teacher's logits: replayed, %.2f %% of pixels keep the live class, KL %.4f nats", 100 * same, divergence)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segdistill.losses.base import LogitLoss
+from segdistill.losses.masking import with_teachers_classes
 from segdistill.losses.pixelwise_kl import pixel_kl
 
 
@@ -28,7 +29,7 @@ def boundary_kl(
     Args:
         student_logits: [B, C, H, W].
         teacher_logits: [B, C, H, W]; gets no gradient.
-        target: int64 [B, H, W]; void is no label, and has no border.
+        target: int64 [B, H, W]; void is no label, and has no border; what nobody labelled has the teacher's.
         temperature: T > 0.
         reach: Pixels of this grid on each side of a border that count.
         ignore_index: Label of void pixels.
@@ -40,7 +41,7 @@ def boundary_kl(
         ValueError: If the shapes do not fit or the temperature is not above 0.
     """
     divergence = pixel_kl(student_logits, teacher_logits, target, temperature)
-    weight = border_weight(target, reach, ignore_index)
+    weight = border_weight(with_teachers_classes(target, teacher_logits), reach, ignore_index)
     total = torch.where(weight > 0, weight * divergence, 0).sum()
     return temperature**2 * total / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
 

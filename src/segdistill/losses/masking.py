@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from segdistill.config.data import UNLABELLED
+
 
 def checked_pair(
     student: Tensor, teacher: Tensor, target: Tensor | None, temperature: float = 1.0
@@ -41,6 +43,11 @@ def valid_mask(logits: Tensor, target: Tensor | None, ignore_index: int) -> Tens
 def full_precision(logits: Tensor) -> Tensor:
     """Return half precision as float32, anything else as it is."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def with_teachers_classes(target: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Labels [B, H, W] in which pixels that nobody labelled have the teacher's class."""
+    return torch.where(target == UNLABELLED, teacher_logits.argmax(dim=1), target)
 
 
 def mean_over_classes(values: Tensor, target: Tensor, valid: Tensor, class_balance: float) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segdistill.config.data import UNLABELLED
 from segdistill.config.ranges import require
 from segdistill.losses.base import LogitLoss
-from segdistill.losses.masking import checked_pair, mean_over_classes, mean_over_valid
+from segdistill.losses.masking import checked_pair, mean_over_classes, mean_over_valid, with_teachers_classes
 
 
 def pixelwise_kl(
@@ -49,10 +47,9 @@ def pixelwise_kl(
         return temperature**2 * mean_over_valid(divergence, target, ignore_index)
     if target is None:
         raise ValueError("class_balance and only_correct need labels, got target=None")
-    counted, predicted = target != ignore_index, teacher_logits.argmax(dim=1)
-    labels = torch.where(target == UNLABELLED, predicted, target)
+    counted, labels = target != ignore_index, with_teachers_classes(target, teacher_logits)
     if only_correct:
-        counted &= predicted == labels
+        counted &= teacher_logits.argmax(dim=1) == labels
     return temperature**2 * mean_over_classes(divergence, labels, counted, class_balance)
 
 

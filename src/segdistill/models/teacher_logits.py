@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segdistill.models.frozen_teacher import FrozenTeacher
 from segdistill.models.output import evaluated, lowres_logits
 from segdistill.utils.errors import UserError
-from segdistill.utils.interpolate import whole_cells
+from segdistill.utils.interpolate import pad_to_cells, whole_cells
 from segdistill.utils.io import atomic_write, read_object, write_json
 
 LARGEST = torch.finfo(torch.float16).max
@@ -29,11 +28,11 @@ MANIFEST = "manifest.json"
 
 
 @torch.no_grad()
-def logits_shape(network: nn.Module, size: Sequence[int]) -> tuple[int, ...]:
-    """Returns [C, h, w] of a network's native logits of a picture [H, W]; the network is left as it is."""
+def logits_shape(network: nn.Module, size: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """Return [C, h, w] of a network's native logits of an image [H, W] padded to `multiple`."""
     device = next(network.parameters()).device
     with evaluated(network):
-        return tuple(lowres_logits(network, torch.zeros(1, 3, *whole_cells(size), device=device)).shape[1:])
+        return tuple(lowres_logits(network, torch.zeros(1, 3, *whole_cells(size, multiple), device=device)).shape[1:])
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -45,11 +44,10 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def predict_logits(teacher: FrozenTeacher, images: Iterable[Tensor]) -> Iterator[NDArray[np.float16]]:
-    """Yields the logits of each picture of the batches float32 [B, 3, H, W]; what float16 cannot hold is clamped."""
+def predict_logits(teacher: FrozenTeacher, images: Iterable[Tensor], multiple: int) -> Iterator[NDArray[np.float16]]:
+    """Yield the logits of each image of the batches float32 [B, 3, H, W]; what float16 cannot hold is clamped."""
     for image in images:
-        size, whole = image.shape[-2:], whole_cells(image.shape[-2:])
-        logits, _ = teacher(F.pad(image, (0, whole[1] - size[1], 0, whole[0] - size[0]), mode="replicate"))
+        logits, _ = teacher(pad_to_cells(image, multiple))
         yield from logits.float().clamp(-LARGEST, LARGEST).half().cpu().numpy()
 
 

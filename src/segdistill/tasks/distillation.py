@@ -11,8 +11,9 @@ from segdistill.losses import DistillationLoss, ModelOutput
 from segdistill.metrics import SegmentationMetrics
 from segdistill.models.feature_hooks import capture_features
 from segdistill.models.frozen_teacher import FrozenTeacher
-from segdistill.models.output import lowres_logits
+from segdistill.models.output import cell_multiple, lowres_logits
 from segdistill.tasks.segmentation import SegmentationTask
+from segdistill.utils.interpolate import pad_mask, pad_to_cells
 
 
 class DistillationTask(SegmentationTask):
@@ -34,6 +35,7 @@ class DistillationTask(SegmentationTask):
         self.teacher, self.distillation = teacher, distillation
         self.teacher_metrics = SegmentationMetrics(len(self.class_names))
         self.progress = 0.0
+        self.cell_multiple = cell_multiple(student, teacher.network)
         self.student_layers = [loss.student_layer for loss in distillation.feature_losses]
 
     @property
@@ -68,13 +70,16 @@ class DistillationTask(SegmentationTask):
     def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the supervised loss, every distillation loss, and their weighted sum.
 
+        Images are padded to whole cells, and their masks with void, so that the logits of both networks cover the same.
+
         Args:
             batch: Where it has `teacher_logits`, the teacher is not run.
         """
-        image = self.to_memory_format(batch["image"])
+        image = self.to_memory_format(pad_to_cells(batch["image"], self.cell_multiple))
+        target = pad_mask(batch["mask"], self.cell_multiple)
         with capture_features(self.network, self.student_layers) as features:
             student = ModelOutput(lowres_logits(self.network, image), features)
         cached = batch.get("teacher_logits")
         teacher = ModelOutput(*self.teacher(image)) if cached is None else ModelOutput(cached)
-        losses: dict[str, Tensor] = self.distillation(student, teacher, batch["mask"], progress=self.progress)
+        losses: dict[str, Tensor] = self.distillation(student, teacher, target, progress=self.progress)
         return losses

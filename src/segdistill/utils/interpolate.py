@@ -12,13 +12,23 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-GRID = 32
-"""Pixels. The strides of networks divide it: an image of whole multiples has whole cells in each of them."""
+
+def whole_cells(size: Sequence[int], multiple: int) -> list[int]:
+    """Return the smallest multiples that are not below a size [H, W]."""
+    return [side + -side % multiple for side in size]
 
 
-def whole_cells(size: Sequence[int]) -> list[int]:
-    """Return the smallest multiples of `GRID` that are not below a size [H, W]."""
-    return [side + -side % GRID for side in size]
+def pad_to_cells(image: Tensor, multiple: int) -> Tensor:
+    """Continue the right and lower edges of images [B, C, H, W] to whole multiples."""
+    height, width = image.shape[-2:]
+    below, right = -height % multiple, -width % multiple
+    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+
+
+def pad_mask(mask: Tensor, multiple: int, ignore_index: int = 255) -> Tensor:
+    """Add void to the right and lower edges of labels [B, H, W] up to whole multiples."""
+    height, width = mask.shape[-2:]
+    return F.pad(mask, (0, -width % multiple, 0, -height % multiple), value=ignore_index)
 
 
 def enlarged(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:

@@ -51,6 +51,7 @@ class DatasetIndex:
         splits: The samples of `train`, `val` and, where there is one, `test`.
         values: int16 [256], mask value -> class id or IGNORE_INDEX.
         fingerprint: Changes when any picture, mask or class does, as they are decoded.
+        labelled_fingerprint: That of the same without the training pictures that have no mask.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DatasetIndex:
     splits: dict[str, list[Sample]]
     values: NDArray[np.int16]
     fingerprint: str
+    labelled_fingerprint: str = ""
 
     @property
     def eval_split(self) -> str:
@@ -66,7 +68,8 @@ class DatasetIndex:
 
     def overfitting(self) -> DatasetIndex:
         """Returns the same with the training pictures as every split."""
-        return self._with(dict.fromkeys(self.splits, self.splits["train"]), "overfitting")
+        labelled = [sample for sample in self.splits["train"] if sample.mask is not None]
+        return self._with({**dict.fromkeys(self.splits, labelled), "train": self.splits["train"]}, "overfitting")
 
     def limited(self, count: int) -> DatasetIndex:
         """Returns the same with at most `count` pictures of each split, evenly spaced."""
@@ -86,18 +89,21 @@ class DatasetIndex:
         samples = self.splits["train"]
         kept = {index * len(samples) // (len(samples) - count) for index in range(len(samples) - count)}
         train = [sample if index in kept else replace(sample, mask=None) for index, sample in enumerate(samples)]
-        return self._with({**self.splits, "train": train}, f"{count} unlabelled")
+        rest = _changed(self.labelled_fingerprint or self.fingerprint, f"{count} left out")
+        return replace(self._with({**self.splits, "train": train}, f"{count} unlabelled"), labelled_fingerprint=rest)
 
     def labelled(self) -> DatasetIndex:
         """Returns the same without the training pictures that have no mask."""
         if not self.unlabelled:
             return self
         train = [sample for sample in self.splits["train"] if sample.mask is not None]
-        return self._with({**self.splits, "train": train}, "labelled")
+        fingerprint = self.labelled_fingerprint or _changed(self.fingerprint, "labelled")
+        return replace(self, splits={**self.splits, "train": train}, fingerprint=fingerprint)
 
     def _with(self, splits: dict[str, list[Sample]], change: str) -> DatasetIndex:
-        fingerprint = hashlib.sha256(f"{self.fingerprint} {change}".encode()).hexdigest()
-        return replace(self, splits=splits, fingerprint=fingerprint)
+        labelled = self.labelled_fingerprint and _changed(self.labelled_fingerprint, change)
+        fingerprint = _changed(self.fingerprint, change)
+        return replace(self, splits=splits, fingerprint=fingerprint, labelled_fingerprint=labelled)
 
     def class_pixels(self, split: str) -> NDArray[np.int64]:
         """Count the pixels of each class in all masks of a split, int64 [C]."""
@@ -114,3 +120,7 @@ class DatasetIndex:
         if sample.mask is None:
             return image, np.full(image.shape[:2], UNLABELLED, np.uint8)
         return image, self.values[sample.read_mask_values()].astype(np.uint8)
+
+
+def _changed(fingerprint: str, change: str) -> str:
+    return hashlib.sha256(f"{fingerprint} {change}".encode()).hexdigest()

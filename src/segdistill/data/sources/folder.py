@@ -30,14 +30,20 @@ def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
         splits["train"] += [Sample(path, None) for _, path in sorted(unlabelled.items())]
     values = label_lut(config.classes, config.void)
     labels = label_set(tuple(config.classes), config.palette)
-    checksum = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
-    identity = json.dumps([checksum, values.tolist(), labels.names, {k: len(v) for k, v in splits.items()}])
+    decoded = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
+
+    def fingerprint(only: Sequence[tuple[str, str]]) -> str:
+        counts = {name: sum(sample.mask is not None for sample in part) for name, part in splits.items()}
+        identity = json.dumps([only, values.tolist(), labels.names, counts])
+        return hashlib.sha256(identity.encode()).hexdigest()
+
     return DatasetIndex(
         name=root.resolve().name,
         labels=labels,
         splits=splits,
         values=values,
-        fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
+        fingerprint=fingerprint(decoded),
+        labelled_fingerprint=fingerprint([pair for pair in decoded if pair[1]]),
     )
 
 
