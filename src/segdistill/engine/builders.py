@@ -167,8 +167,8 @@ class Builder:
         made_from = {"network": config.teacher.network, "class map": config.teacher.class_map}
         if place == "auto":
             processes = config.trainer.devices * config.trainer.num_nodes
-            place = "memory" if processes == 1 and config.distill.losses and not reads_features else "none"
-        if place == "none":
+            place = "memory" if processes == 1 and not reads_features else "none"
+        if place == "none" or not config.distill.losses:
             return None
         return LogitCache(place, Path(config.cache_dir), made_from, required=config.distill.teacher_cache != "auto")
 
