@@ -168,8 +168,10 @@ def test_rows_keep_a_sweep_in_one_file(tmp_path: Path) -> None:
     make_study(tmp_path / "sweep", {"kl": {"split": "test", "selected_on": False}})
     job(tmp_path / "sweep", "x", {"distill": "x", "seed": "0"}, tested={"test/miou": 0.5, "test/iou_car": None})
     job(tmp_path / "sweep", "failed", {"distill": "y", "seed": "0"}, tested={}, error="disk full")
+    job(tmp_path / "sweep", "z", {"distill": "z", "cache_dir": "/of/mine"}, tested={"test/miou": 0.5})
     jobs = read_jobs(tmp_path / "sweep")
     write_rows(jobs, tmp_path / "rows.csv")
+    assert "/of/mine" not in (tmp_path / "rows.csv").read_text()
     kept = read_rows(tmp_path / "rows.csv")
     assert {each.name for each in jobs.jobs} - {each.name for each in kept.jobs} == {"failed"}
     assert {s.values["distill"]: sorted(s.scores) for s in kept.by_setting()} == {

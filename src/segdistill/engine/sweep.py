@@ -15,8 +15,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from segdistill.config.parse import parse
-from segdistill.engine.sweep_plan import UNSHAPING, differing_keys, planned_jobs, settings_of
-from segdistill.reporting.sweep.jobs import SCORE, STATUS
+from segdistill.engine.sweep_plan import differing_keys, planned_jobs, settings_of
+from segdistill.reporting.sweep.jobs import SCORE, STATUS, UNSHAPING
 from segdistill.utils.errors import UserError, first_line
 from segdistill.utils.io import read_object, write_json
 

@@ -16,8 +16,6 @@ from segdistill.utils.errors import UserError
 from segdistill.utils.io import read_object
 
 MAX_NAME = 120  # characters of a folder's name; file systems take 255 bytes
-UNSHAPING = ("resume", "cache_dir")
-"""Keys of a configuration that may differ between two runs of the same job."""
 Choices = dict[str, list[str]]
 
 

@@ -15,6 +15,8 @@ SCORE, TEACHER_SCORE = "test/miou", "test/teacher_miou"
 CLASS_SCORE, CLASSES_PREDICTED = "test/iou_", "test/classes_predicted"
 REPETITION = "seed"
 """The key whose values repeat a setting instead of making another."""
+UNSHAPING = ("resume", "cache_dir")
+"""Keys of a configuration that may differ between two runs of the same job."""
 
 
 @dataclass(frozen=True)

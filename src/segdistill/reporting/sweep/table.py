@@ -32,7 +32,7 @@ def sweep_table(jobs: Jobs, compared: BaselineStudy | None, warnings: Sequence[s
             record = gain_record(compared.of(setting))
             cells += [_percent(record[key], "+.2f") for key in ("gain", "gain_low", "gain_high")]
             cells += [
-                "-" if record["p_holm"] is None else f"{record['p_holm']:.3f}",
+                _probability(record["p_holm"]),
                 _percent(record["gap_closed"], ".0f"),
                 record["verdict"] or ("baseline" if setting == compared.baseline else "no common seed"),
             ]
@@ -49,6 +49,12 @@ def _legend(jobs: Jobs, compared: BaselineStudy | None) -> list[str]:
     if compared.teacher is not None:
         gain += f"; the teacher has {100 * compared.teacher:.2f}, gap: how much of its lead is closed"
     return [*lines, gain, compared.coverage]
+
+
+def _probability(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def _percent(share: float | None, form: str = ".2f") -> str:
