@@ -205,7 +205,7 @@ def test_a_folder_that_is_no_run_directory_is_refused(tmp_path: Path) -> None:
 
 def test_averaged_weights_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    state = {"state_dict": {}, "optimizer_states": [], "loops": {}, "averaging_state": {}}
+    state: dict[str, object] = {"state_dict": {}, "optimizer_states": [], "loops": {}, "averaging_state": {}}
     torch.save(state | {"epoch": 0, "optimizer": ADAMW}, path)
     with pytest.raises(ConfigError, match=r"was trained with fit\.ema_decay"):
         resume_checkpoint(str(path), FitConfig(3, crop=[16, 16]), ADAMW)
