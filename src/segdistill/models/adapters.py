@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segdistill.config.locate import locate
 from segdistill.utils.errors import UserError, first_line
-from segdistill.utils.interpolate import resized
+from segdistill.utils.interpolate import padding_to_cells, resized
 
 ENCODERS = ("backbone", "encoder", "segformer")
 """What networks call the part that was trained before: torchvision, segmentation-models-pytorch, transformers."""
@@ -102,7 +102,7 @@ class SegmentationModelAdapter(nn.Module):
         height, width = image.shape[-2:]
         normalised = (image - self.mean) / self.std
         if self.multiple_of > 1:
-            normalised = F.pad(normalised, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
+            normalised = F.pad(normalised, padding_to_cells(image, self.multiple_of))
         return resized(_logits(self.network(normalised)), normalised.shape[-2:])[..., :height, :width]
 
     def lowres_logits(self, image: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segdistill.models.output import PROBE_SIZE, evaluated
 from segdistill.utils.errors import UserError
+from segdistill.utils.interpolate import padding_to_cells
 
 LOW_STRIDE = 4
 HUB_TIMEOUT_S = 5
@@ -74,8 +75,7 @@ class Backbone(nn.Module):
         """Returns (features at stride 4, features at `output_stride`) of float32 [B, 3, H, W] in [0, 1]."""
         normalised = (image - self.mean) / self.std
         if self.multiple_of > 1:
-            height, width = image.shape[-2:]
-            normalised = F.pad(normalised, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
+            normalised = F.pad(normalised, padding_to_cells(image, self.multiple_of))
         features = self.features(normalised)
         return features[self.low_index], features[-1]
 

@@ -18,17 +18,21 @@ def whole_cells(size: Sequence[int], multiple: int) -> list[int]:
     return [side + -side % multiple for side in size]
 
 
+def padding_to_cells(maps: Tensor, multiple: int) -> tuple[int, int, int, int]:
+    """Return what `F.pad` adds to the right and lower edges of maps [..., H, W] up to whole multiples."""
+    height, width = maps.shape[-2:]
+    return 0, -width % multiple, 0, -height % multiple
+
+
 def pad_to_cells(image: Tensor, multiple: int) -> Tensor:
     """Continue the right and lower edges of images [B, C, H, W] to whole multiples."""
-    height, width = image.shape[-2:]
-    below, right = -height % multiple, -width % multiple
-    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+    padding = padding_to_cells(image, multiple)
+    return F.pad(image, padding, mode="replicate") if any(padding) else image
 
 
 def pad_mask(mask: Tensor, multiple: int, ignore_index: int = 255) -> Tensor:
     """Add void to the right and lower edges of labels [B, H, W] up to whole multiples."""
-    height, width = mask.shape[-2:]
-    return F.pad(mask, (0, -width % multiple, 0, -height % multiple), value=ignore_index)
+    return F.pad(mask, padding_to_cells(mask, multiple), value=ignore_index)
 
 
 def enlarged(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:

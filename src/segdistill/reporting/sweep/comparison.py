@@ -37,6 +37,13 @@ class PairedComparison:
     gap_closed: float | None
 
     @property
+    def probability(self) -> str:
+        """`p` as tables show it."""
+        if self.p is None:
+            return "-"
+        return f"{self.p:.3f}" if self.p >= 0.001 else "<0.001"
+
+    @property
     def verdict(self) -> str:
         """What may be said of it."""
         if self.p is None:

@@ -29,10 +29,11 @@ def sweep_table(jobs: Jobs, compared: BaselineStudy | None, warnings: Sequence[s
         cells = [setting.score_label] if mixed else []
         cells += [f"{100 * setting.mean:.2f}", _percent(setting.deviation), str(len(setting.scores))]
         if compared:
-            record = gain_record(compared.of(setting))
+            gain = compared.of(setting)
+            record = gain_record(gain)
             cells += [_percent(record[key], "+.2f") for key in ("gain", "gain_low", "gain_high")]
             cells += [
-                _probability(record["p_holm"]),
+                gain.probability if gain else "-",
                 _percent(record["gap_closed"], ".0f"),
                 record["verdict"] or ("baseline" if setting == compared.baseline else "no common seed"),
             ]
@@ -49,12 +50,6 @@ def _legend(jobs: Jobs, compared: BaselineStudy | None) -> list[str]:
     if compared.teacher is not None:
         gain += f"; the teacher has {100 * compared.teacher:.2f}, gap: how much of its lead is closed"
     return [*lines, gain, compared.coverage]
-
-
-def _probability(p: float | None) -> str:
-    if p is None:
-        return "-"
-    return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def _percent(share: float | None, form: str = ".2f") -> str:
