@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,10 @@ class Linear(nn.Module):
         return logits
 
 
+DETAILED = partial(DeepLabV3, classifier="subpixel", detail_channels=8)
+PADDED = partial(DeepLabV3, backbone="convnext_atto", pretrained=False)  # a backbone that would leave out the edges
+
+
 class Unfaithful(Linear):
     """Behaves differently once it is traced for export."""
 
@@ -46,13 +52,15 @@ class Unfaithful(Linear):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", [DeepLabV3, DeepLabV3Plus])
+@pytest.mark.parametrize("architecture", [DeepLabV3, DETAILED, PADDED, DeepLabV3Plus])
 def test_file_and_network_agree_at_three_sizes_and_two_batches(
-    architecture: type[DeepLabV3] | type[DeepLabV3Plus], tmp_path: Path
+    architecture: Callable[[int], DeepLabV3 | DeepLabV3Plus], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     network = architecture(5)
-    nn.init.normal_(network.head.get_parameter("classifier.weight"))  # an untrained one hardly tells classes apart
+    for name, weight in network.head.named_parameters():
+        if name.endswith("classifier.weight"):
+            nn.init.normal_(weight)  # an untrained one hardly tells classes apart
     replace_depthwise_convs(network)  # as a task leaves it
     path = tmp_path / "model.onnx"
     export_onnx(network, path, pictures(2, 64, 96), {"classes": "[]"})

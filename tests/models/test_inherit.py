@@ -14,6 +14,7 @@ from segdistill.models import DeepLabV3, DeepLabV3Plus
 from segdistill.models.class_remap import ClassRemap
 from segdistill.models.inherit import COARSER, inherit
 from segdistill.utils.errors import UserError
+from segdistill.utils.interpolate import enlarged
 
 CLASSES = 3
 
@@ -80,6 +81,30 @@ def test_every_subpixel_begins_with_the_teachers_classifier(teacher: DeepLabV3Pl
         inherit(network, teacher, image)
     linear, subpixel = (network.lowres_logits(image) for network in networks)
     torch.testing.assert_close(subpixel, F.interpolate(linear, scale_factor=4), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"head_norm": "batch"}, {"head_bias": True}])
+@torch.no_grad()
+def test_detail_begins_with_the_low_level_features_of_the_decoder(
+    teacher: DeepLabV3Plus, options: dict[str, object]
+) -> None:
+    image = torch.rand(1, 3, 64, 80)
+    plain, student = student_of(**options), student_of(**options, detail_channels=48)
+    inherit(plain, teacher, image)
+    result = inherit(student, teacher, image)
+    assert {name.rpartition(".")[0] for name in result.own} >= {"head.detail.refine.0", "head.detail.classifier"}
+    assert all(name.startswith(("head.detail.refine.", "head.detail.classifier.")) for name in result.own)
+    low, _ = teacher.backbone(image)
+    ours, theirs = student.head.get_submodule("detail.low_level"), teacher.head.get_submodule("low_level")
+    torch.testing.assert_close(ours(low), theirs(low), rtol=1e-4, atol=1e-4)
+    finer = enlarged(plain.head(*plain.backbone(image)), 4, (16, 20))
+    torch.testing.assert_close(student.lowres_logits(image), finer, rtol=1e-4, atol=1e-4)
+
+
+def test_detail_of_another_width_is_the_students_own(teacher: DeepLabV3Plus) -> None:
+    student = student_of(head_bias=True, detail_channels=8)
+    result = inherit(student, teacher, torch.rand(1, 3, 64, 80))
+    assert set(result.own) == {f"head.{name}" for name in student.head.state_dict() if name.startswith("detail.")}
 
 
 def test_one_architecture_is_copied_whole_and_the_teacher_is_left_alone(teacher: DeepLabV3Plus) -> None:

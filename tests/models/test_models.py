@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 import timm
@@ -15,14 +15,25 @@ from torch import Tensor, nn
 from segdistill.models import Backbone, DeepLabV3, DeepLabV3Plus, backbones
 from segdistill.models.deeplab import ASPP_RATES
 from segdistill.utils.errors import UserError
+from segdistill.utils.interpolate import enlarged
 
 CLASSES = 5
 ODD = (33, 47)
 
 Network = DeepLabV3 | DeepLabV3Plus
+
+
+def detailed(output_stride: int) -> DeepLabV3:
+    """A student whose detail branch has learnt something."""
+    network = DeepLabV3(CLASSES, output_stride=output_stride, detail_channels=8, pretrained=False)
+    nn.init.normal_(network.head.get_parameter("detail.classifier.weight"))
+    return network
+
+
 ARCHITECTURES: dict[str, Callable[[int], Network]] = {
     "lite": lambda stride: DeepLabV3(CLASSES, output_stride=stride, pretrained=False),
     "batch": lambda stride: DeepLabV3(CLASSES, head_norm="batch", output_stride=stride, pretrained=False),
+    "detail": detailed,
     "plus": lambda stride: DeepLabV3Plus(CLASSES, output_stride=stride, pretrained=False),
 }
 
@@ -90,16 +101,16 @@ def test_aspp_dilates_by_the_rates_of_the_output_stride(built: tuple[Network, in
     assert dilations == {1, *{16: (6, 12, 18), 8: (12, 24, 36)}[stride]}
 
 
-def test_only_the_classifier_has_a_bias_in_the_head(built: tuple[Network, int]) -> None:
+def test_only_classifiers_have_a_bias_in_the_head(built: tuple[Network, int]) -> None:
     network, _ = built
     biased = [n for n, m in network.head.named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
-    assert biased == ["classifier"]
+    assert {name.rpartition(".")[2] for name in biased} == {"classifier"}
 
 
 def test_normalisation_in_the_head_is_as_asked(built: tuple[Network, int], request: pytest.FixtureRequest) -> None:
     network, _ = built
     norms = [m for m in network.head.modules() if isinstance(m, nn.modules.batchnorm._NormBase | nn.GroupNorm)]
-    expected = {"lite": 0, "batch": 7, "plus": 8}
+    expected = {"lite": 0, "detail": 0, "batch": 7, "plus": 8}
     assert len(norms) == expected[request.node.callspec.params["built"][0]]
 
 
@@ -272,6 +283,53 @@ def test_a_backbone_that_leaves_out_the_edges_sees_padded_images(architecture: t
     assert network(image).shape == (1, CLASSES, 75, 98)
     low, high = network.backbone(image)
     assert (low.shape[-2:], high.shape[-2:]) == ((20, 28), (5, 7))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("classifier", ["linear", "subpixel"])
+def test_detail_begins_as_no_correction(classifier: Literal["linear", "subpixel"]) -> None:
+    plain, with_detail = (
+        DeepLabV3(CLASSES, classifier=classifier, detail_channels=channels, pretrained=False).eval()
+        for channels in (0, 8)
+    )
+    missing, unexpected = with_detail.load_state_dict(plain.state_dict(), strict=False)
+    assert {name.split(".")[1] for name in missing} == {"detail"}
+    assert unexpected == []
+    image = torch.rand(2, 3, *ODD)
+    expected = plain(image)
+    if classifier == "linear":  # in two steps: to stride 4, which rounds nothing, and to the image
+        shrunk = enlarged(plain.head(*plain.backbone(image)), 4, [-(-side // 4) for side in ODD])
+        expected = enlarged(shrunk, 4, ODD)
+    torch.testing.assert_close(with_detail(image), expected)
+
+
+@pytest.mark.parametrize("size", [(269, 484), (75, 98)])
+@pytest.mark.parametrize("classifier", ["linear", "subpixel"])
+def test_detail_adds_features_of_one_place(classifier: Literal["linear", "subpixel"], size: tuple[int, int]) -> None:
+    head = DeepLabV3(CLASSES, classifier=classifier, detail_channels=8, pretrained=False).head
+    for name in ("aspp", "refine", "detail.low_level", "detail.refine", "detail.classifier"):
+        head.set_submodule(name, nn.Identity())
+    head.classifier = nn.Identity() if classifier == "linear" else Finer()  # type: ignore[assignment] # same interface
+    seen: list[Tensor] = []
+    assert head.detail is not None
+    head.detail.forward = lambda low, logits: seen.extend((low, logits)) or logits  # type: ignore[func-returns-value]
+    head(*Ramp()(torch.zeros(1, 3, *size)))
+    low, logits = seen
+    assert low.shape == logits.shape
+    inner = (..., slice(4, low.shape[-2] - 8), slice(4, low.shape[-1] - 8))
+    torch.testing.assert_close(logits[inner], low[inner], rtol=0, atol=1e-2)
+
+
+class Finer(nn.Module):
+    """A sub-pixel classifier of a ramp."""
+
+    def forward(self, high: Tensor) -> Tensor:
+        return enlarged(high, 4, [4 * side for side in high.shape[-2:]])
+
+
+def test_detail_channels_below_zero_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^detail_channels=-1: must be at least 0"):
+        DeepLabV3(CLASSES, detail_channels=-1)
 
 
 @pytest.mark.parametrize("size", [(269, 484), (75, 98)])

@@ -19,7 +19,7 @@ LOW_LEVEL_CHANNELS = 48
 DROPOUT = 0.1
 HeadNorm = Literal["batch"] | None
 Classifier = Literal["linear", "subpixel"]
-SUBPIXEL_STRIDE = 4
+SUBPIXEL_STRIDE = LOW_STRIDE
 
 
 class PooledBatchNorm(nn.BatchNorm2d):
@@ -99,26 +99,69 @@ class SubpixelClassifier(nn.Conv2d):
         return F.pixel_shuffle(super().forward(input), self.factor)
 
 
+class DetailBranch(nn.Module):
+    """Corrects logits by the backbone's stride-4 features: a decoder that works on classes.
+
+    The decoder of DeepLabV3+ (Chen et al., 2018, arXiv:1802.02611) refines 256 channels at stride 4; this one refines
+    the C logits beside a few channels, for a thirtieth of the multiplications. The idea of a skip that adds logits is
+    LR-ASPP's (Howard et al., 2019, arXiv:1905.02244). It begins as no correction.
+
+    Args:
+        low_channels: Of the stride-4 features.
+        num_classes: C.
+        channels: Of its two hidden layers.
+        norm: As in `conv_unit`.
+        bias: As in `conv_unit`.
+    """
+
+    def __init__(self, low_channels: int, num_classes: int, channels: int, norm: HeadNorm, bias: bool) -> None:
+        super().__init__()
+        self.low_level = conv_unit(low_channels, channels, norm, bias=bias)
+        self.refine = conv_unit(channels + num_classes, channels, norm, kernel=3, bias=bias)
+        self.classifier = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, low: Tensor, logits: Tensor) -> Tensor:
+        """[B, C', h, w] and logits [B, C, h, w] -> logits [B, C, h, w]."""
+        correction: Tensor = self.classifier(self.refine(torch.cat([logits, self.low_level(low)], dim=1)))
+        return logits + correction
+
+
 class DeepLabV3Head(nn.Module):
-    """ASPP, one 3 x 3 convolution, the classifier."""
+    """ASPP, one 3 x 3 convolution, the classifier; then, if asked for, detail."""
 
     def __init__(
-        self, in_channels: int, num_classes: int, output_stride: int, norm: HeadNorm, classifier: Classifier, bias: bool
+        self,
+        low_channels: int,
+        high_channels: int,
+        num_classes: int,
+        output_stride: int,
+        *,
+        norm: HeadNorm,
+        classifier: Classifier,
+        bias: bool,
+        detail_channels: int,
     ) -> None:
         super().__init__()
         self.stride = SUBPIXEL_STRIDE if classifier == "subpixel" else output_stride
-        self.aspp = ASPP(in_channels, ASPP_RATES[output_stride], norm, bias=bias)
+        self.aspp = ASPP(high_channels, ASPP_RATES[output_stride], norm, bias=bias)
         self.refine = conv_unit(HEAD_CHANNELS, HEAD_CHANNELS, norm, kernel=3, bias=bias)
         self.classifier: nn.Conv2d = (
             SubpixelClassifier(HEAD_CHANNELS, num_classes, output_stride // SUBPIXEL_STRIDE)
             if classifier == "subpixel"
             else nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
         )
+        self.detail, self.to_detail = None, self.stride // LOW_STRIDE
+        if detail_channels:
+            self.stride = LOW_STRIDE
+            self.detail = DetailBranch(low_channels, num_classes, detail_channels, norm, bias)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        """Return logits at the stride of `high`, or at stride 4 by the sub-pixel classifier; `low` is not used."""
+        """Return logits at `stride`: that of `high`, or 4 by the sub-pixel classifier or the detail of `low`."""
         logits: Tensor = self.classifier(self.refine(self.aspp(high)))
-        return logits
+        if self.detail is None:
+            return logits
+        corrected: Tensor = self.detail(low, enlarged(logits, self.to_detail, low.shape[-2:]))
+        return corrected
 
 
 class DeepLabV3PlusHead(nn.Module):
@@ -152,6 +195,8 @@ class _DeepLab(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.normal_(head.get_parameter("classifier.weight"), std=0.01)  # starts undecided between the classes
+        if isinstance(head, DeepLabV3Head) and head.detail is not None:
+            nn.init.zeros_(head.detail.classifier.weight)
 
     def forward(self, image: Tensor) -> Tensor:
         """Classifies every pixel.
@@ -190,6 +235,7 @@ class DeepLabV3(_DeepLab):
         head_bias: Biases of the head's convolutions, which a head without normalisation needs to take over those of a
             teacher; the original's head has none.
         classifier: "linear": logits at `output_stride`; "subpixel": at stride 4.
+        detail_channels: Of a branch that corrects the logits at stride 4; 0 for none, as the original has.
         output_stride: 8 or 16.
         pretrained: Start the backbone from ImageNet weights.
         bn_momentum: Of the backbone's BatchNorm: small for long trainings, larger where a few hundred steps are all.
@@ -203,6 +249,7 @@ class DeepLabV3(_DeepLab):
         head_norm: HeadNorm = None,
         head_bias: bool = False,
         classifier: Classifier = "linear",
+        detail_channels: int = 0,
         output_stride: int = 16,
         pretrained: bool = True,
         bn_momentum: float = 0.01,
@@ -212,8 +259,18 @@ class DeepLabV3(_DeepLab):
             raise UserError(f"classifier={classifier}: must be one of {get_args(Classifier)}")
         if head_bias and head_norm is not None:
             raise UserError("head_bias=True: must be false with head_norm, whose shift does the same")
-        channels = features.high_channels
-        head = DeepLabV3Head(channels, num_classes, output_stride, head_norm, classifier, head_bias)
+        if detail_channels < 0:
+            raise UserError(f"detail_channels={detail_channels}: must be at least 0")
+        head = DeepLabV3Head(
+            features.low_channels,
+            features.high_channels,
+            num_classes,
+            output_stride,
+            norm=head_norm,
+            classifier=classifier,
+            bias=head_bias,
+            detail_channels=detail_channels,
+        )
         super().__init__(features, head, output_stride)
 
 

@@ -47,7 +47,8 @@ def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritan
     """Give a student everything of its teacher that fits.
 
     Tensors of the same name and shape are copied. A `DeepLabV3` takes over the head of a `DeepLabV3Plus` as well: its
-    pyramid, the context half of its refining convolution, whose statistics are measured anew, and its classifier.
+    pyramid, the context half of its refining convolution, whose statistics are measured anew, its classifier, and the
+    stride-4 features of its decoder where the student has a detail branch of that width.
 
     Args:
         student: Changed in place.
@@ -103,8 +104,22 @@ def _inherit_head(student: DeepLabV3, teacher: DeepLabV3Plus, images: Tensor) ->
     for unit, source in pairs:
         _inherit_unit(unit, source)
     _inherit_refine(student, theirs.get_submodule("refine"), images)
-    same_classes = _inherit_classifier(ours.get_submodule("classifier"), theirs.get_submodule("classifier"))
-    return [] if same_classes else ["head.classifier.weight", "head.classifier.bias"]
+    own = []
+    if not _inherit_classifier(ours.get_submodule("classifier"), theirs.get_submodule("classifier")):
+        own = ["classifier"]
+    if ours.detail is not None:
+        own += ["detail.refine", "detail.classifier"]
+        if not _inherit_low_level(ours.detail.low_level, theirs.get_submodule("low_level")):
+            own.append("detail.low_level")
+    return [f"head.{name}" for name in ours.state_dict() if name.startswith(tuple(own))]
+
+
+def _inherit_low_level(unit: nn.Module, source: nn.Module) -> bool:
+    """Take over the teacher's features of stride 4 where the student has as many; tell whether it does."""
+    fits = unit.get_parameter("0.weight").shape == source.get_parameter("0.weight").shape
+    if fits:
+        _inherit_unit(unit, source)
+    return fits
 
 
 def _inherit_classifier(classifier: nn.Module, source: nn.Module) -> bool:
