@@ -1,4 +1,4 @@
-"""Between the command line and Hydra: one-line errors, the check before a run, and `resume=`."""
+"""Command line in front of Hydra: one-line errors, the configuration check before a run, and `resume=`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from segdistill.utils.interruption import INTERRUPTED
 
 
 class CheckConfiguration(Callback):
-    """Refuses a configuration before Hydra makes the run directory."""
+    """Rejects an invalid configuration before Hydra creates the run directory."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Ends the process with one line; Hydra would turn an exception of a callback into a warning."""
+        """Check the configuration; exit on errors, because Hydra would turn a callback's exception into a warning."""
         with one_line_errors():
             refuse_unused(parse(config), config.hydra.overrides.task)
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
-        """Refuses a sweep before its first job, and leaves a folder as it is that holds another one's."""
+        """Check a sweep before its first job; reject a folder that holds jobs of another sweep."""
         name_by_swept_keys(config)
         HydraConfig.instance().set_config(copy.deepcopy(config))  # hydra.sweep.dir refers to it
         loader = GlobalHydra.instance().config_loader()
@@ -57,8 +57,8 @@ class CheckConfiguration(Callback):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the process with one line for what the user can mend; a defect keeps its traceback."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits itself
+    """Exit with one line on an error that the user can fix; a defect keeps its traceback."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints the error and exits itself
     try:
         yield
     except Exception as error:
@@ -71,10 +71,10 @@ def one_line_errors() -> Iterator[None]:
 
 
 def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
-    """Refuse settings of the student where a teacher is trained: runs that they do not change would look like others.
+    """Reject student settings when only a teacher is trained: they have no effect, but make equal runs look different.
 
     Raises:
-        UserError: Names the key, and the one to set instead.
+        UserError: If there is such a setting; names the key and, if there is one, the key to set instead.
     """
     if config.stage != "teacher":
         return
@@ -89,8 +89,8 @@ def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
 
 
 def explain(error: Exception) -> str | None:
-    """Return one line for what the user can mend: the key or file, the value, what is allowed; None of a defect."""
-    if not isinstance(error, HydraException | OmegaConfBaseException):  # some of which are OSErrors, too
+    """Return one line for an error that the user can fix: key or file, value, what is allowed; None for a defect."""
+    if not isinstance(error, HydraException | OmegaConfBaseException):  # some of these are OSErrors, too
         if isinstance(error, UserError | OSError):
             return str(error)
         if not _raised_while_composing(error):
@@ -114,20 +114,21 @@ def explain(error: Exception) -> str | None:
 
 
 def _raised_while_composing(error: Exception) -> bool:
-    """Tell whether Hydra or its parsers raised an error of another class, as they do where a group's value is null."""
+    """Return whether Hydra or its parsers raised an error of another class, as they do if a group's value is null."""
     *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
     return str(innermost.f_globals.get("__name__")).partition(".")[0] in ("hydra", "omegaconf", "antlr4", "yaml")
 
 
 def with_resumed_overrides(arguments: list[str]) -> list[str]:
-    """Returns the command line that continues a run in its own directory with its own settings.
+    """Return the command line that continues a run in its own directory with its own settings.
 
-    `resume=RUN_DIR` (or one of its checkpoints) brings back the overrides the run was started with; those given
-    again win, and `saved_overrides` says which are not taken from a directory. A checkpoint outside of a run directory
-    starts a new run from it.
+    `resume=RUN_DIR` (or one of its checkpoints) restores the overrides the run was started with; overrides given again
+    take precedence, and `saved_overrides` documents which ones are never taken from a directory. A checkpoint outside
+    of a run directory starts a new run from it.
 
     Raises:
-        UserError: If the directory's overrides would do more than configure a run.
+        UserError: If the run ended before its overrides were saved, comes from an incompatible version, or has
+            overrides that would do more than configure a run.
     """
     given = {a.lstrip("+~").partition("=")[0]: a.partition("=")[2] for a in arguments}
     target = Path(given["resume"].strip("'\"")) if given.get("resume") else None
@@ -143,11 +144,11 @@ def with_resumed_overrides(arguments: list[str]) -> list[str]:
     earlier = saved_overrides(saved, given)
     arguments = [f"resume={_quoted(target)}" if a.startswith("resume=") else a for a in arguments]
     placed = [] if "hydra.run.dir" in given else [f"hydra.run.dir={_quoted(run_dir)}"]
-    alone = [] if "hydra.mode" in given else ["hydra.mode=RUN"]  # the experiment of a sweep's job is a sweep
+    alone = [] if "hydra.mode" in given else ["hydra.mode=RUN"]  # the experiment of a sweep's job would start a sweep
     return [*earlier, *arguments, *placed, *alone]
 
 
 def _quoted(path: Path) -> str:
-    """Return a path as Hydra's grammar takes it, which gives a meaning to commas and equals signs, for example."""
+    """Return a path quoted for Hydra's grammar, in which commas and equals signs, for example, have a meaning."""
     escaped = str(path).replace("'", r"\'")
     return f"'{escaped}'"

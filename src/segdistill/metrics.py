@@ -1,4 +1,4 @@
-"""The original system's four accuracies and the IoU of every class, from one confusion matrix."""
+"""The original system's four accuracies and the IoU of every class, computed from one confusion matrix."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torchmetrics import Metric
 
 
 class SegmentationMetrics(Metric):
-    """Counts a confusion matrix over a whole data set; exact across batches and processes.
+    """Accuracies and IoU from a confusion matrix of the whole dataset; exact across batches and processes.
 
-    Unlike `torchmetrics.segmentation.MeanIoU` it neither averages per picture nor counts void pixels.
+    Unlike `torchmetrics.segmentation.MeanIoU`, it neither averages per image nor counts void pixels.
 
     Args:
-        num_classes: C.
+        num_classes: Number of classes C.
         ignore_index: Label of void pixels.
-        kwargs: Passed on to `torchmetrics.Metric`.
+        kwargs: Keyword arguments of `torchmetrics.Metric`.
 
     Example:
         >>> metrics = SegmentationMetrics(num_classes=2)
@@ -37,11 +37,11 @@ class SegmentationMetrics(Metric):
         self.add_state("confusion", default=empty, dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Adds a batch.
+        """Add a batch to the confusion matrix.
 
         Args:
             preds: Class ids, integer [B, H, W], or logits [B, C, H, W].
-            target: Integer [B, H, W].
+            target: True class ids, integer [B, H, W].
 
         Raises:
             ValueError: If an id is neither a class nor void.
@@ -57,18 +57,18 @@ class SegmentationMetrics(Metric):
         self.confusion += counts.view(self.num_classes, self.num_classes)
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns `scores` of everything counted so far, and what they are computed from as `confusion`."""
+        """Return the `scores` of everything counted so far, and the confusion matrix itself as `confusion`."""
         return {**scores(self.confusion), "confusion": self.confusion}
 
 
 def scores(confusion: Tensor) -> dict[str, Tensor]:
-    """Computes the accuracies of a confusion matrix.
+    """Compute the accuracies of a confusion matrix.
 
     Args:
-        confusion: Integer [C, C], rows are the truth.
+        confusion: Confusion matrix, integer [C, C], rows are the truth.
 
     Returns:
-        float64 fractions of 1, NaN where nothing was counted: `overall_acc` (right pixels), `mean_acc` (mean recall
+        float64 fractions of 1, NaN where nothing was counted: `overall_acc` (correct pixels), `mean_acc` (mean recall
         over the classes that occur), `freqw_acc` (IoU weighted by each class's share of true pixels), `miou` (mean
         over the classes that occur in truth or prediction), `class_iou` [C].
     """
@@ -85,20 +85,20 @@ def scores(confusion: Tensor) -> dict[str, Tensor]:
 
 
 def collapsed_to(confusion: Tensor) -> int | None:
-    """Return the id of the one class that is predicted; None where several are, or nothing was counted.
+    """Return the id of the only predicted class; None if several are predicted or nothing was counted.
 
     Args:
-        confusion: Integer [C, C], rows are the truth.
+        confusion: Confusion matrix, integer [C, C], rows are the truth.
     """
     predicted = torch.nonzero(confusion.sum(dim=0)).flatten().tolist()
     return int(predicted[0]) if len(predicted) == 1 else None
 
 
 def never_predicted(confusion: Tensor) -> list[int]:
-    """Return the ids of the classes that occur in the truth and in no prediction.
+    """Return the ids of the classes that occur in the truth but in no prediction.
 
     Args:
-        confusion: Integer [C, C], rows are the truth.
+        confusion: Confusion matrix, integer [C, C], rows are the truth.
     """
     missed = (confusion.sum(dim=1) > 0) & (confusion.sum(dim=0) == 0)
     return [int(index) for index in torch.nonzero(missed).flatten()]

@@ -1,4 +1,4 @@
-"""The command line of the benchmarks."""
+"""Command line of the benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segdistill.utils.errors import UserError
 
 
 def main() -> None:
-    """Parses the command line and runs one benchmark."""
+    """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m segdistill.benchmarks", description=benchmarks.__doc__)
     commands = parser.add_subparsers(required=True, metavar="training | inference | soak", dest="name")
     summaries = {

@@ -25,7 +25,7 @@ from segdistill.utils.io import write_json
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Adds what the command takes."""
+    """Add the arguments of the command."""
     command.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="the first is the baseline_row")
     command.add_argument("--pictures", metavar="PATH", help="a folder or pattern of pictures; default: noise")
     command.add_argument(
@@ -38,10 +38,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints a table and saves it as JSON.
+    """Run the benchmark, print a table and save it as JSON.
 
     Raises:
-        UserError: If a file cannot be run, or no size is known.
+        UserError: If a file cannot be loaded, no file can be run, or the input size is unknown.
     """
     segmenters = [Segmenter(path) for path in arguments.models]
     size = tuple(arguments.size or segmenters[0].input_size or ())
@@ -100,7 +100,7 @@ def _row(
 
 
 def _images(path: str | None, count: int, size: tuple[int, ...]) -> Images:
-    """Files resized to [H, W], or noise; the same each time they are read, and without a truth."""
+    """Return files resized to [H, W], or noise; the same each time they are read, and without true classes."""
     height, width = size
     unlabelled = np.zeros((height, width), np.uint8)
     if path is None:

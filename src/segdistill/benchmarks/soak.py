@@ -29,21 +29,21 @@ KILOBYTES_A_MEGABYTE = 1024
 
 @dataclass(frozen=True)
 class Reading:
-    """What a process holds: resident memory in MB, and open files."""
+    """Resources of a process: resident memory in MB and number of open files."""
 
     memory_mb: float
     files: int
 
     @classmethod
     def of(cls, process: int | str) -> Reading:
-        """Read /proc of a process; "self" is this one."""
+        """Read the resources of a process from /proc; "self" is the current one."""
         status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
         resident = int(status["VmRSS"].split()[0]) / KILOBYTES_A_MEGABYTE
         return cls(resident, len(list(Path(f"/proc/{process}/fd").iterdir())))
 
 
 def predictions(model: Path, count: int) -> list[Reading]:
-    """Segment `count` images of noise with one file, and read this process at even distances."""
+    """Segment `count` images of noise with one file; read the resources of this process at regular intervals."""
     segmenter = Segmenter(model)
     height, width = segmenter.input_size or (256, 256)
     images = np.random.default_rng(0).integers(0, 256, (DIFFERENT_IMAGES, height, width, 3), np.uint8)
@@ -56,7 +56,7 @@ def predictions(model: Path, count: int) -> list[Reading]:
 
 
 def sweep(jobs: int) -> list[Reading]:
-    """Run a sweep over `jobs` seeds of a tiny training, and read its process whenever a job is finished."""
+    """Run a sweep over `jobs` seeds of a tiny training; read the resources of its process after each finished job."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         tiny = ["experiment=smoke", "data.train=8", "data.val=4", "data.test=4", "distill=none", "callbacks=none"]
@@ -75,14 +75,14 @@ def sweep(jobs: int) -> list[Reading]:
 
 
 def growth(readings: list[Reading], value: Callable[[Reading], float]) -> float:
-    """Return the median of the last third over that of the second third; the first third warms up."""
+    """Return the median of the last third divided by that of the second third; the first third is for warming up."""
     third = len(readings) // 3
     second, last = readings[third : 2 * third], readings[2 * third :]
     return statistics.median(map(value, last)) / statistics.median(map(value, second))
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", type=Path, metavar="MODEL.onnx", help="a file to predict with")
     what.add_argument("--jobs", type=int, help="jobs of a sweep to run, from a checkout")
@@ -91,10 +91,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the growth of memory and open files, and save every reading as JSON.
+    """Run the benchmark, print the growth of memory and open files, and save every reading as JSON.
 
     Raises:
-        UserError: If there is too little to compare, or the sweep fails.
+        UserError: If there are too few predictions or jobs to compare, or the sweep fails.
     """
     count = arguments.predictions if arguments.model else arguments.jobs
     if count < 9:

@@ -42,20 +42,20 @@ TEACHERS = ("efficientnet_lite0", "resnet101")
 TEMPERATURE = 2.0
 REFERENCE, CONSUMER = "the original's way", "student alone"
 LOADER = "loader"
-LOADED, TURN = 64, 8  # pictures there are, batches of a turn
+LOADED, TURN = 64, 8  # number of images, batches per turn
 Step = Callable[[], None]
 StepOf = Callable[[str, Tensor, Tensor], Step]
-"""Builds a step on one batch: teacher's backbone, image float32 [B, 3, H, W], target int64 [B, H, W]."""
+"""Builds a step on one batch from the teacher's backbone, image float32 [B, 3, H, W] and target int64 [B, H, W]."""
 
 
 def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: bool = False) -> Step:
-    """The original system's way: float32, contiguous tensors, the teacher under autograd.
+    """Build a step of the original system: float32, contiguous tensors, the teacher under autograd.
 
     Args:
-        backbone: The teacher's.
-        image: float32 [B, 3, H, W].
-        target: int64 [B, H, W].
-        detached: Let no gradient flow back through the teacher, although its forward pass is recorded.
+        backbone: Backbone of the teacher.
+        image: Images, float32 [B, 3, H, W].
+        target: True class ids, int64 [B, H, W].
+        detached: Whether to stop gradients at the teacher's logits, although its forward pass is recorded.
     """
     teacher, student = build_teacher(backbone).eval(), build_student()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3)
@@ -75,13 +75,13 @@ def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: boo
 
 
 def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: bool = False) -> Step:
-    """A step of DistillationTask as a run on this machine takes it.
+    """Build a step of DistillationTask, in the precision that a run would choose.
 
     Args:
-        backbone: The teacher's.
-        image: float32 [B, 3, H, W].
-        target: int64 [B, H, W].
-        cached: The teacher's logits come with the batch.
+        backbone: Backbone of the teacher.
+        image: Images, float32 [B, 3, H, W].
+        target: True class ids, int64 [B, H, W].
+        cached: Whether the teacher's logits come with the batch.
     """
     task = DistillationTask(build_student(), FrozenTeacher(build_teacher(backbone)), _loss(), **_options())
     task.on_fit_start()
@@ -90,7 +90,7 @@ def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: b
 
 
 def student_step(backbone: str, image: Tensor, target: Tensor) -> Step:
-    """A step of SegmentationTask: the student without a teacher."""
+    """Build a step of SegmentationTask: the student without a teacher."""
     task = SegmentationTask(build_student(), loss=_loss().supervised, role="student", **_options())
     return _task_step(task, {"image": image, "mask": target})
 
@@ -146,7 +146,7 @@ def build_student() -> nn.Module:
 
 
 def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]) -> Serve:
-    """Answers with the seconds of a step."""
+    """Build a step; return a function that runs it and returns its seconds."""
     torch.manual_seed(0)
     image, target = torch.rand(batch_size, 3, *size), torch.randint(0, NUM_CLASSES, (batch_size, *size))
     step = build(backbone, image, target)
@@ -160,7 +160,7 @@ def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]
 
 
 def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
-    """Answers with the seconds of a training batch from a loader that has a worker for each core."""
+    """Build a loader with a worker for each core; return a function that measures its seconds per training batch."""
     source = open_scenes(RoadScenesConfig(list(size), train=LOADED, val=1, test=1), cache_dir)
     fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=list(size))
     data = SegmentationDataModule(source, fit, input_size=size, num_workers=cpu_count())
@@ -180,7 +180,7 @@ def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
 
 
 def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path) -> dict[str, dict[str, float]]:
-    """Times every kind of step with every teacher, and the loader; returns median seconds by teacher and name."""
+    """Time every kind of step with every teacher, and the loader; return median seconds by teacher and name."""
     medians = {}
     for backbone in TEACHERS:
         workers = {
@@ -189,13 +189,13 @@ def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path)
         medians[backbone] = _in_turns(workers, rounds)
     loader = {
         LOADER: SubprocessWorker(LOADER, _loading, cache_dir, batch_size, size)
-    }  # its processes go on between its turns
+    }  # alone, because its processes keep running between its turns
     medians[STUDENT] |= _in_turns(loader, rounds)
     return medians
 
 
 def _in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str, float]:
-    """Returns median seconds by name, after an untimed round."""
+    """Time workers in turns; return median seconds by name, without a first round for warming up."""
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     with ExitStack() as stack:
         for worker in workers.values():
@@ -211,7 +211,7 @@ def _in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str,
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Adds what the command takes."""
+    """Add the arguments of the command."""
     command.add_argument("--batch-size", type=int, default=4)
     command.add_argument("--size", type=int, nargs=2, default=(272, 480), metavar=("H", "W"))
     command.add_argument("--rounds", type=int, default=15)
@@ -220,7 +220,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints tables and saves them as JSON."""
+    """Run the benchmark, print tables and save them as JSON."""
     medians = training(arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
     console, report = terminal(), []
     height, width = arguments.size

@@ -1,4 +1,4 @@
-"""Thin glue on Lightning's hooks. At the end of a fit they run in the order they are configured in."""
+"""Thin callbacks on Lightning's hooks. At the end of a fit they run in the order in which they are configured."""
 
 from segdistill.callbacks.checkpoint import RelocatableCheckpoint
 from segdistill.callbacks.dashboard import Dashboard

@@ -1,4 +1,4 @@
-"""RelocatableCheckpoint: ModelCheckpoint in a folder that may have been moved or copied since."""
+"""RelocatableCheckpoint: a ModelCheckpoint whose folder may be moved or copied between fits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ log = logging.getLogger(__name__)
 
 
 class RelocatableCheckpoint(ModelCheckpoint):
-    """Looks for what an earlier part of the training kept in the folder that it is resumed in, and nowhere else.
+    """ModelCheckpoint that looks for earlier checkpoints only in the folder in which a training is resumed.
 
-    Lightning's own saves absolute paths: in a copied run directory it would take the original's best weights, in a
-    moved one forget the best score.
+    Lightning's own saves absolute paths: in a copied run directory it would use the original's best weights, and in a
+    moved one it would forget the best score.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore score and path of the best checkpoint, if it is here."""
+        """Restore score and path of the best checkpoint, if it is in this folder."""
         folder = Path(str(self.dirpath))
 
         def here(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Dashboard: at the end of a fit, what a run has left goes to W&B and TensorBoard as panels."""
+"""Dashboard: shows the results of a run as W&B and TensorBoard panels at the end of a fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from segdistill.reporting.results import Row, read_confusions, read_results
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture, uint8 [H, W, 3], and the class ids, uint8 [H, W], of truth and of each network."""
+    """An image, uint8 [H, W, 3], and its class ids, uint8 [H, W], in the truth and as predicted by each network."""
 
     name: str
     pixels: NDArray[np.uint8]
@@ -36,15 +36,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Panels:
-    """What a dashboard shows.
+    """Contents of a dashboard.
 
     Attributes:
-        labels: Of the data.
-        split: The report split, and whether it was selected on.
-        pictures: Evenly spaced ones of that split.
-        rows: Of results.json; empty where nothing was timed.
-        confusions: Of each network in PyTorch, by role.
-        files: That ship: exported ones, and the best checkpoint.
+        labels: Classes of the dataset.
+        split: Name of the evaluation split, and whether checkpoints were selected on it.
+        pictures: Evenly spaced images of that split.
+        rows: Rows of results.json; empty if nothing was timed.
+        confusions: Confusion matrix of each network in PyTorch, by role.
+        files: Files to upload: exported ones and the best checkpoint.
     """
 
     labels: LabelSet
@@ -56,10 +56,10 @@ class Panels:
 
 
 class Dashboard(pl.Callback):
-    """Shows pictures with masks, engines, classes and confusions; `logger.wandb.upload` uploads what ships, too.
+    """Shows images with masks, backends, classes and confusions; with `logger.wandb.upload`, also uploads files.
 
     Args:
-        count: How many pictures of the report split.
+        count: Number of images of the evaluation split.
     """
 
     def __init__(self, count: int = 8) -> None:
@@ -67,7 +67,7 @@ class Dashboard(pl.Callback):
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Fills the dashboards there are; one that fails costs a warning."""
+        """Fill the dashboard of each logger that has one; a failure is only a warning."""
         panels = None
         for logger in trainer.loggers:
             with tolerated(f"filling the dashboard of {type(logger).__name__}"):
@@ -104,12 +104,15 @@ def _board(logger: Logger) -> Callable[[Panels], None] | None:
 
 
 def show_in_wandb(run: wandb.Run, panels: Panels, *, upload: bool) -> None:
-    """Logs tables and charts; images whose masks can be toggled where they stay here or may leave; an artifact.
+    """Log tables and charts to W&B, and images and files as far as they may be uploaded.
+
+    Images have masks that can be toggled; they are logged if the run is offline or `upload` is set. The files are
+    logged as an artifact if the run is online and `upload` is set.
 
     Args:
-        run: Online or offline.
-        panels: What there is to show.
-        upload: Whether pictures and files may leave this machine.
+        run: W&B run, online or offline.
+        panels: Contents to show.
+        upload: Whether images and files may be uploaded.
     """
     with_images = upload or run.offline
     classes = dict(enumerate(panels.labels.names)) | {IGNORE_INDEX: "void"}
@@ -154,14 +157,14 @@ def show_in_wandb(run: wandb.Run, panels: Panels, *, upload: bool) -> None:
 
 
 def _engines(rows: list[Row]) -> wandb.Table:
-    """The rows as they are in results.json, but for what is no single value."""
+    """Return the rows of results.json as a table, without fields that are not single values."""
     listed = [{k: v for k, v in asdict(row).items() if not isinstance(v, dict | list)} for row in rows]
     columns: list[str | int] = [*listed[0]]
     return wandb.Table(columns, [list(row.values()) for row in listed])
 
 
 def _confusion_chart(matrix: NDArray[np.int64], names: tuple[str, ...], title: str) -> Any:
-    """W&B's own confusion chart, which `wandb.plot.confusion_matrix` would fill from single predictions."""
+    """Fill W&B's own confusion chart from counts; `wandb.plot.confusion_matrix` takes single predictions."""
     fields = {column: column for column in ("Actual", "Predicted", "nPredictions")}
     cells = [[names[true], names[guess], int(matrix[true, guess])] for true, guess in np.ndindex(matrix.shape)]
     return wandb.plot_table(
@@ -173,7 +176,7 @@ def _confusion_chart(matrix: NDArray[np.int64], names: tuple[str, ...], title: s
 
 
 def show_in_tensorboard(writer: Any, panels: Panels) -> None:
-    """Adds the pictures and the report's figures to a `torch.utils.tensorboard.SummaryWriter`."""
+    """Add the images and the report's figures to a `torch.utils.tensorboard.SummaryWriter`."""
     for picture in panels.pictures:
         masks = {name: panels.labels.colourise(mask) for name, mask in picture.masks.items()}
         sheet = side_by_side({"image": picture.pixels} | masks, panels.labels)

@@ -1,4 +1,4 @@
-"""EpochLog: one line an epoch, for terminals without a progress bar and for the log file."""
+"""EpochLog: one log line per epoch, for terminals without a progress bar and for the log file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class EpochLog(pl.Callback):
-    """Logs losses, mean IoU and the time left after every validation, and what makes the scores suspicious.
+    """Logs losses, mean IoU and remaining time after every validation, and warns about suspicious scores.
 
     Args:
-        title: What is being trained.
+        title: Name of what is being trained.
     """
 
     def __init__(self, title: str) -> None:
@@ -29,12 +29,12 @@ class EpochLog(pl.Callback):
         self._collapse: str | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._began, self._first_epoch = time.monotonic(), trainer.current_epoch
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the line, and a warning when the network begins to predict a single class."""
+        """Log the epoch, and warn when the network starts to predict only a single class."""
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
         seconds = (time.monotonic() - self._began) / (epoch - self._first_epoch)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -54,7 +54,7 @@ class EpochLog(pl.Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warns of scores on the split that chose the checkpoint, and of classes that are never predicted."""
+        """Warn about scores on the split that selected the checkpoint, and about classes that are never predicted."""
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, SegmentationDataModule) and selected_on(data.source.eval_split):
             log.warning("test: %s", optimism(data.source.eval_split))
@@ -65,7 +65,7 @@ class EpochLog(pl.Callback):
                     log.warning("test: %s %s", role, finding)
 
     def _log_collapse(self, task: SegmentationTask) -> None:
-        """Warn once for each class that a network collapses to, not at every epoch that it stays there."""
+        """Warn when a network collapses to a class, but not again in each epoch in which it stays there."""
         single, missed = _predictions(task, "val/")
         collapse = single if missed else None
         if collapse == self._collapse:
@@ -78,7 +78,7 @@ class EpochLog(pl.Callback):
 
 
 def _predictions(task: SegmentationTask, prefix: str) -> tuple[str | None, list[str]]:
-    """The only class that is predicted, and those that never are, in what was last counted under a prefix."""
+    """Return the only predicted class, if there is just one, and the never predicted classes, under a metric prefix."""
     confusion = task.confusions.get(prefix)
     if confusion is None:
         return None, []

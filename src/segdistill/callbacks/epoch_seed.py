@@ -1,4 +1,4 @@
-"""EpochSeed: makes the randomness of an epoch, dropout for one, independent of the epochs before it."""
+"""EpochSeed: makes the randomness of an epoch, such as dropout, independent of earlier epochs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class EpochSeed(pl.Callback):
     """Seeds torch at the start of every training epoch, so that a resumed epoch repeats the interrupted one.
 
     Args:
-        seed: Of the run.
+        seed: Seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Derive the seed from run, epoch and rank."""
+        """Seed torch from the run's seed, the epoch and the rank."""
         torch.manual_seed(derived_seed(self.seed, trainer.current_epoch, trainer.global_rank))

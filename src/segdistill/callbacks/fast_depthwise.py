@@ -1,4 +1,4 @@
-"""FastDepthwise: depthwise convolutions that a CPU trains quickly."""
+"""FastDepthwise: depthwise convolutions that train fast on a CPU."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from segdistill.models.cpu_depthwise import replace_depthwise_convs
 
 
 class FastDepthwise(pl.Callback):
-    """Replaces the depthwise convolutions of the network that is trained; weights and results stay as they are."""
+    """Replaces the depthwise convolutions of the trained network; weights and results stay the same."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Replace them before the fit."""
+        """Replace the convolutions before the fit."""
         replace_depthwise_convs(pl_module)

@@ -1,4 +1,4 @@
-"""What follows a training must not cost it: a failure at the end of a fit is a warning."""
+"""Base of callbacks at the end of a fit: their failures are warnings, so that the finished training is not lost."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def tolerated(name: str, errors: MutableMapping[str, str] | None = None) -> Iterator[None]:
-    """Turn an exception of the block into a warning; an interruption and a full disk get out.
+    """Turn an exception of the block into a warning, except for an interrupt or a full disk.
 
     Args:
-        name: What the block makes, for the warning.
-        errors: Filled with one line under the name.
+        name: What the block produces, for the warning.
+        errors: Mapping in which one line about the error is stored under `name`.
 
     Raises:
-        OSError: If the disk is full, whatever that was wrapped in: nothing that follows could be written.
+        OSError: If the disk is full, even if another exception wraps that error: nothing more could be written.
     """
     try:
         yield
@@ -42,11 +42,11 @@ def tolerated(name: str, errors: MutableMapping[str, str] | None = None) -> Iter
 
 
 class FitEndCallback(pl.Callback, ABC):
-    """Base of the callbacks that work at the end of a fit, on rank 0, when the best weights are back.
+    """Base of the callbacks that run at the end of a fit, on rank 0, after the best weights are restored.
 
     Attributes:
-        precisions: Of the exported files that it writes.
-        errors: What failed in the last fit -> one line; a file under its name, the whole callback under its class's.
+        precisions: Precisions of the exported files that the callback writes.
+        errors: One line for each failure of the last fit, by file name, or by class name for the whole callback.
     """
 
     precisions: Sequence[str] = ()
@@ -56,19 +56,19 @@ class FitEndCallback(pl.Callback, ABC):
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Runs `finish`; what it raises is a warning, because the training is done and its test is to follow."""
+        """Run `finish`; its exceptions become warnings, because the training is done and its test still follows."""
         self.errors.clear()
         with self.tolerated(type(self).__name__):
             self.finish(trainer, *task_and_data(trainer, pl_module))
 
     def tolerated(self, name: str) -> AbstractContextManager[None]:
-        """Let the block fail alone: `errors` then holds why, under `name`."""
+        """Turn an exception of the block into a warning, and store the reason in `errors` under `name`."""
         return tolerated(name, self.errors)
 
     def error(self, name: str) -> str | None:
-        """Return why a file was not written, be it that everything failed; None where nothing did."""
+        """Return why a file was not written, also if the whole callback failed; None if nothing failed."""
         return self.errors.get(name) or self.errors.get(type(self).__name__)
 
     @abstractmethod
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
-        """Do the work; `trainer.default_root_dir` is the run's directory."""
+        """Do the work of the callback; `trainer.default_root_dir` is the run directory."""

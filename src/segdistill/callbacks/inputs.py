@@ -1,4 +1,4 @@
-"""What several callbacks need."""
+"""Helpers shared by several callbacks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from segdistill.tasks.segmentation import SegmentationTask
 def task_and_data(
     trainer: pl.Trainer, pl_module: pl.LightningModule
 ) -> tuple[SegmentationTask, SegmentationDataModule]:
-    """Returns the two with their own types.
+    """Return task and data module with their own types.
 
     Raises:
-        TypeError: If the trainer runs something else.
+        TypeError: If the trainer runs another kind of task or data module.
     """
     data = getattr(trainer, "datamodule", None)
     if not isinstance(pl_module, SegmentationTask) or not isinstance(data, SegmentationDataModule):
@@ -29,13 +29,13 @@ def task_and_data(
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
-    """Returns up to `count` indices below `total`, evenly spaced from the first to the last."""
+    """Return up to `count` indices below `total`, evenly spaced from the first to the last."""
     return sorted({round(index) for index in np.linspace(0, total - 1, min(count, total))})
 
 
 @torch.no_grad()
 def predict_masks(task: SegmentationTask, picture: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """Returns the class ids uint8 [H, W] that each network of a task gives a picture uint8 [H, W, 3], by role."""
+    """Return each network's class ids, uint8 [H, W], for an image, uint8 [H, W, 3], by the network's role."""
     image = torch.tensor(picture).permute(2, 0, 1)[None].float() / 255
     masks = {}
     for role, network in task.networks.items():

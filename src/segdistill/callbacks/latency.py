@@ -1,4 +1,4 @@
-"""Latency: at the end of a fit, times and scores every network in every engine; writes results.json."""
+"""Latency: times and scores every network in every backend at the end of a fit; writes results.json."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from segdistill.utils.io import write_json
 
 PYTORCH = "pytorch"
 PRECISIONS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
-"""Precision -> how its files end."""
+"""Suffix of the files of each precision."""
 DECODING = "+decode"
 RESULTS, CONFUSION, DIFFERENCES = "results.json", "confusion.json", "differences.json"
 log = logging.getLogger(__name__)
 
 
 class Latency(FitEndCallback):
-    """Measures on the CPU, over every picture of the report split.
+    """Measures latency and accuracy on the CPU, on every image of the evaluation split.
 
-    A file that could not be exported and an engine that fails get a row that says why; all others are measured.
+    A file that could not be exported or a backend that fails gets a row with the reason; all others are measured.
 
     Args:
-        threads: Cores each engine may use; None takes one for each core of the machine.
-        batch_size: Pictures of the batches that are timed besides single pictures; 1 leaves them out.
+        threads: Number of cores each backend may use; None uses all available ones.
+        batch_size: Number of images per batch, timed in addition to single images; 1 times no batches.
     """
 
     def __init__(self, threads: int | None = None, batch_size: int = 8) -> None:
@@ -54,17 +54,17 @@ class Latency(FitEndCallback):
         self.threads, self.batch_size = threads or cpu_count(), batch_size
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
-        """Writes `results.json`, `confusion.json` and `differences.json` into the run's directory."""
+        """Write `results.json`, `confusion.json` and `differences.json` into the run directory."""
         run_dir, split = Path(trainer.default_root_dir), data.source.eval_split
         for name in (RESULTS, CONFUSION, DIFFERENCES):
-            (run_dir / name).unlink(missing_ok=True)  # of the weights that were here before
+            (run_dir / name).unlink(missing_ok=True)  # results of earlier weights
         failed = [FailedRow(role, name, split, error) for role, name, error in _not_exported(trainer, task.networks)]
         with tempfile.TemporaryDirectory() as scratch:
             saved = self._saved(task.networks, Path(scratch))
             for role in task.networks.keys() - saved:
                 failed.append(FailedRow(role, PYTORCH, split, self.errors[f"{role} {PYTORCH}"]))
             exports = any(isinstance(callback, OnnxExport) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-            folder = run_dir / "onnx" if exports else None  # files that are there without it are of other weights
+            folder = run_dir / "onnx" if exports else None  # without it, existing files are from other weights
             engines = [engine for role in task.networks for engine in _engines(role, saved, folder)]
             try:
                 costs = {role: cost(network, data.input_size) for role, network in task.networks.items()}
@@ -90,7 +90,7 @@ class Latency(FitEndCallback):
             write_json(run_dir / DIFFERENCES, totals.differences)
 
     def _saved(self, networks: Mapping[str, nn.Module], folder: Path) -> dict[str, Path]:
-        """Saves each network as another process can load it; returns the files of those for which that succeeds."""
+        """Save each network so that another process can load it; return the files of those that could be saved."""
         saved = {}
         for role, network in networks.items():
             with self.tolerated(f"{role} {PYTORCH}"):
@@ -149,7 +149,7 @@ class Latency(FitEndCallback):
 
 
 def _not_exported(trainer: pl.Trainer, roles: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """Yields role, engine and error for every engine whose file an earlier callback failed to write."""
+    """Yield role, backend name and error for every backend whose file an earlier callback failed to write."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for precision in callback.precisions if isinstance(callback, FitEndCallback) else ():
             for role in roles:
@@ -159,7 +159,7 @@ def _not_exported(trainer: pl.Trainer, roles: Collection[str]) -> Iterator[tuple
 
 
 def _engines(role: str, saved: Mapping[str, Path], exported: Path | None) -> list[Backend]:
-    """The network itself, each of its exported files in each runtime, and the smallest file once more with decoding."""
+    """List the network, each of its exported files in each runtime, and the smallest file again with decoding."""
     engines = [Backend(role, PYTORCH, saved[role])] if role in saved else []
     places = {} if exported is None else {p: exported / f"{role}{end}" for p, end in PRECISIONS.items()}
     files = {precision: path for precision, path in places.items() if path.is_file()}
@@ -172,12 +172,12 @@ def _engines(role: str, saved: Mapping[str, Path], exported: Path | None) -> lis
 
 
 def cost(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, float]:
-    """Return a network's number of parameters, and its `gmacs` at [H, W]."""
+    """Return a network's number of parameters and its `gmacs` at an input size [H, W]."""
     return sum(parameter.numel() for parameter in network.parameters()), gmacs(network, input_size)
 
 
 def gmacs(network: nn.Module, input_size: tuple[int, ...]) -> float:
-    """Returns billions of multiply-accumulates for one picture of [H, W], two floating-point operations each."""
+    """Return the billions of multiply-accumulates, of two floating-point operations each, for one image of [H, W]."""
     device = next(network.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, *input_size, device=device))
@@ -185,6 +185,6 @@ def gmacs(network: nn.Module, input_size: tuple[int, ...]) -> float:
 
 
 def _number(value: Tensor) -> float | None:
-    """JSON has no NaN: None stands for a class that neither occurs nor is predicted."""
+    """Convert NaN, which JSON lacks, to None: the value of a class that neither occurs nor is predicted."""
     number = float(value)
     return None if math.isnan(number) else number

@@ -1,4 +1,4 @@
-"""OnnxExport: at the end of a fit, every network as a self-explaining ONNX file."""
+"""OnnxExport: writes every network as a self-describing ONNX file at the end of a fit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OnnxExport(FitEndCallback):
     """Writes `<run dir>/onnx/<role>.onnx` for teacher and student.
 
     Args:
-        fp16: Also write `<role>.fp16.onnx`, for GPUs.
+        fp16: Whether to also write `<role>.fp16.onnx`, for GPUs.
     """
 
     def __init__(self, *, fp16: bool = False) -> None:
@@ -34,10 +34,10 @@ class OnnxExport(FitEndCallback):
         self.precisions = ("fp32", "fp16") if fp16 else ("fp32",)
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
-        """Exports, and keeps each file only if it agrees with its network on real pictures."""
+        """Export every network; keep each file only if it agrees with its network on real images."""
         run_dir = Path(trainer.default_root_dir)
         for role in task.networks:
-            for earlier in (run_dir / "onnx").glob(f"{role}.*onnx"):  # of the weights that were here before
+            for earlier in (run_dir / "onnx").glob(f"{role}.*onnx"):  # files of earlier weights
                 earlier.unlink()
         indices = evenly_spaced(len(data.source.splits[data.source.eval_split]), AGREEMENT_PICTURES)
         pictures = np.stack([data.eval_image(index)[0] for index in indices])

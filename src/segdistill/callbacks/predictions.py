@@ -1,4 +1,4 @@
-"""Predictions: at the end of a fit, pictures of image | truth | teacher | student."""
+"""Predictions: draws image | truth | teacher | student side by side at the end of a fit."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Predictions(FitEndCallback):
     """Writes `<run dir>/predictions/*.png`, and `differing/*.png` where teacher and student differ most.
 
     Args:
-        count: How many pictures of the report split, evenly spaced.
-        differing: How many by the share of pixels in which `Latency` saw the two differ.
+        count: Number of images of the evaluation split, evenly spaced.
+        differing: Number of images with the largest shares of differing pixels, as measured by `Latency`.
     """
 
     def __init__(self, count: int = 12, differing: int = 6) -> None:
@@ -37,10 +37,10 @@ class Predictions(FitEndCallback):
         self.count, self.differing = count, differing
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
-        """Draws what every network of the task makes of the same pictures."""
+        """Draw the predictions of every network of the task for the same images."""
         labels, samples = data.source.labels, data.source.splits[data.source.eval_split]
         folder = Path(trainer.default_root_dir) / "predictions"
-        shutil.rmtree(folder, ignore_errors=True)  # of the student that was here before
+        shutil.rmtree(folder, ignore_errors=True)  # drawings of an earlier student
         chosen = [
             (index, folder / f"{samples[index].image.stem}.png") for index in evenly_spaced(len(samples), self.count)
         ]
@@ -60,7 +60,7 @@ def _most_different(path: Path, count: int) -> list[int]:
 
 
 def side_by_side(panels: Mapping[str, NDArray[np.uint8]], labels: LabelSet) -> Image.Image:
-    """Returns the panels, uint8 [H, W, 3] each, in a row under their names and above the legend of the classes."""
+    """Return the panels, uint8 [H, W, 3] each, in a row, with their names above and a legend of the classes below."""
     height, width, _ = next(iter(panels.values())).shape
     total = len(panels) * (width + GAP) - GAP
     font = ImageFont.load_default(FONT_SIZE)

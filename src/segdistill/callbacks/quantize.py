@@ -1,4 +1,4 @@
-"""Quantize: at the end of a fit, every exported file once more in INT8."""
+"""Quantize: writes an INT8 version of every exported file at the end of a fit."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 class Quantize(FitEndCallback):
     """Writes `<run dir>/onnx/<role>.int8.onnx` beside each `<role>.onnx`.
 
-    Calibrated on training pictures; layers that must stay in float32 are found on validation pictures. A network that
-    cannot be quantised is left without such a file, with a warning.
+    Calibrates on training images; validation images determine which layers must stay in float32. For a network that
+    cannot be quantised, no file is written and a warning is logged.
 
     Args:
-        method: Of the calibration: "minmax", "entropy" or "percentile".
-        pictures: How many training pictures it is calibrated on, evenly spaced.
-        limit: Largest drop of mean IoU that is borne, a fraction of 1.
+        method: Calibration method: "minmax", "entropy" or "percentile".
+        pictures: Number of training images for calibration, evenly spaced.
+        limit: Maximum tolerated mIoU drop, a fraction of 1.
         target: "portable": the same masks on every x86-64 processor; "vnni": 8-bit weights, for processors with VNNI.
 
     Raises:
@@ -55,13 +55,13 @@ class Quantize(FitEndCallback):
         self.method, self.pictures, self.limit, self.target = method, pictures, limit, target
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
-        """Quantises what is there."""
+        """Quantise every exported file."""
         indices = evenly_spaced(len(data.source.splits["train"]), self.pictures)
         calibration = [data.picture("train", index)[0] for index in indices]
         sources = [Path(trainer.default_root_dir) / "onnx" / f"{role}.onnx" for role in task.networks]
         for source in track([path for path in sources if path.is_file()], "Quantising to INT8", transient=True):
             path = source.with_suffix(".int8.onnx")
-            with self.tolerated(path.name):  # onnxruntime does not quantise every graph
+            with self.tolerated(path.name):  # onnxruntime cannot quantise every graph
                 result = quantize_int8(
                     source,
                     path,
@@ -82,13 +82,13 @@ class Quantize(FitEndCallback):
 
 
 def validation_miou(path: Path, data: SegmentationDataModule) -> float:
-    """Return the mean IoU of an exported file on the validation split, over the classes that its truth shows.
+    """Return the mean IoU of an exported file on the validation split, over the classes that occur in the truth.
 
-    Unlike the mean that is reported, it leaves out classes that occur in predictions alone: one stray pixel of such a
-    class would add an IoU of 0 to the mean, and two files that differ by that pixel would seem far apart.
+    Unlike the reported mean, it leaves out classes that occur only in predictions: one stray pixel of such a class
+    would add an IoU of 0 to the mean, and two files that differ in that pixel would seem far apart.
 
     Returns:
-        A fraction of 1, counted through that very file; 0 where every pixel is void.
+        A fraction of 1, measured with the file itself; 0 if every pixel is void.
     """
     segmenter, classes = Segmenter(path), len(data.source.labels)
     confusion = torch.zeros(classes, classes, dtype=torch.int64)

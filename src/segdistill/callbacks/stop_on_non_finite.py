@@ -1,4 +1,4 @@
-"""StopOnNonFinite: a loss that is NaN or infinite ends the training, before a checkpoint is made of it."""
+"""StopOnNonFinite: stops the training at a NaN or infinite loss, before a checkpoint is saved."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from segdistill.utils.errors import UserError
 
 
 class StopOnNonFinite(pl.Callback):
-    """Looks at every step's loss, and at the weights before the validation that a checkpoint follows.
+    """Checks the loss of every step, and the weights before each validation, after which a checkpoint is saved.
 
-    A step's loss is read for the log anyway, right after this callback; reading it here waits for the device no
-    second time. Gradients may be infinite: a mixed-precision scaler skips them.
+    A step's loss is read for the log anyway, right after this callback, so reading it here adds no second wait for the
+    device. Gradients may be infinite: a mixed-precision scaler skips them.
 
     Args:
-        title: What is being trained.
+        title: Name of what is being trained, for error messages.
     """
 
     def __init__(self, title: str) -> None:
@@ -33,20 +33,20 @@ class StopOnNonFinite(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stops every process of the training if one of them has such a loss.
+        """Stop every process of the training if one of them has a non-finite loss.
 
         Raises:
-            UserError: That names step, terms and pictures.
+            UserError: If one has; names the step, the loss terms and the images.
         """
         loss: Tensor = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         found = None if bool(torch.isfinite(loss)) else _described(trainer, batch, batch_idx)
         self._stop(trainer, found)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stops where the last step of an epoch has left such weights.
+        """Stop the training if the last step of an epoch left non-finite weights.
 
         Raises:
-            UserError: That names one of them.
+            UserError: If it did; names one of the weights.
         """
         if trainer.state.fn != TrainerFn.FITTING:
             return
@@ -56,7 +56,7 @@ class StopOnNonFinite(pl.Callback):
         self._stop(trainer, None if name is None else f"end of epoch {trainer.current_epoch + 1}: {name} is not finite")
 
     def _stop(self, trainer: pl.Trainer, found: str | None) -> None:
-        """Raises in every process what the first one that has found something has found."""
+        """Raise the first finding of any process in every process; do nothing if there is none."""
         if trainer.strategy.reduce_boolean_decision(found is None, all=True):
             return
         if torch.distributed.is_initialized():
@@ -75,7 +75,7 @@ def _described(trainer: pl.Trainer, batch: Any, batch_idx: int) -> str:
 
 
 def batch_images(trainer: pl.Trainer, batch: Any) -> Sequence[Path]:
-    """Return the image files of a training batch; none where the data does not tell."""
+    """Return the image files of a training batch; empty if the data does not identify them."""
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, SegmentationDataModule) or not isinstance(batch, Mapping) or "index" not in batch:
         return []

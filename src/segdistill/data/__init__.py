@@ -1,1 +1,1 @@
-"""Images and masks to batches. The modules here are imported by name: some of them need no torch."""
+"""From images and masks to batches. Import the modules by name: some of them do not need torch."""

@@ -1,4 +1,4 @@
-"""The check of a folder's files before training: each sample by itself, then the splits against each other."""
+"""Checks of a dataset folder before training: each sample on its own, then the splits against each other."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from segdistill.utils.hardware import cpu_count
 from segdistill.utils.io import read_object, write_json
 
 FAULTS_SHOWN = 3
-RECORD_VERSION = 2  # of what a remembered check holds, and of how files are decoded for it
+RECORD_VERSION = 2  # increment when the contents of a cached record or the decoding of files change
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the two files of a sample hold, once they are decoded.
+    """Decoded contents of a sample's two files.
 
     Attributes:
-        image: Hash of the image's pixels: a copy, or the same in another lossless format, has the same.
-        mask: Hash of the mask's values; empty where there is no mask.
-        classes: Ids of the classes that have a pixel; empty where all of the mask is void.
+        image: Hash of the image's pixels, the same for copies and for other lossless formats.
+        mask: Hash of the mask's values; empty without a mask.
+        classes: Ids of the classes with at least one pixel; empty without a mask or if every pixel is void.
     """
 
     image: str
@@ -43,7 +43,7 @@ class Content:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A sample of a split; without content where the sample is at fault."""
+    """A sample of a split; `content` is None if the sample is faulty."""
 
     split: str
     sample: Sample
@@ -58,23 +58,23 @@ def check_splits(
     *,
     allow_duplicates: bool = False,
 ) -> list[tuple[str, str]]:
-    """Checks every sample, and the splits against each other; warns of what may be an oversight.
+    """Check every sample, then the splits against each other; log warnings about possible mistakes.
 
-    The contents of files that passed are remembered in `cache_dir`, so that the next call judges the splits, and
-    repeats its warnings, without decoding them again.
+    If all samples pass, their contents are cached in `cache_dir`, so that the next call compares the splits and
+    repeats its warnings without decoding the files again.
 
     Args:
-        splits: The samples of each split.
-        values: int16 [256], mask value -> class id, IGNORE_INDEX or UNMAPPED.
-        classes: Names by class id.
-        cache_dir: Where passed checks are remembered.
-        allow_duplicates: Accept an image that occurs in two splits, with a warning.
+        splits: Samples of each split.
+        values: int16 [256], maps a mask value to a class id, IGNORE_INDEX or UNMAPPED.
+        classes: Class names by id.
+        cache_dir: Folder in which passed checks are cached.
+        allow_duplicates: Whether to accept an image that occurs in two splits, with a warning.
 
     Returns:
         Hashes of each sample's decoded image and mask, in the order of the splits.
 
     Raises:
-        UserError: Names the first faults: unusable files, an image in two splits, a split without any label.
+        UserError: If a file is unusable, an image is in two splits, or a split has no labels; names the first faults.
     """
     samples = [(split, sample) for split, part in splits.items() for sample in part]
     record = _record_path([sample for _, sample in samples], values, cache_dir)
@@ -93,14 +93,14 @@ def check_splits(
 
 
 def raise_if_any(faults: Sequence[str]) -> None:
-    """Raises the first faults as one UserError, which counts the others."""
+    """Raise one UserError that names the first faults and counts the others, if there are any."""
     if faults:
         more = f" (and {len(faults) - FAULTS_SHOWN} more)" if len(faults) > FAULTS_SHOWN else ""
         raise UserError("; ".join(faults[:FAULTS_SHOWN]) + more)
 
 
 def _record_path(samples: Sequence[Sample], values: NDArray[np.int16], cache_dir: Path) -> Path:
-    """Names the record after everything that a check depends on: the files' names, sizes and times, and the values."""
+    """Return the record's path, named by a hash of what the check depends on: file paths, sizes, times and `values`."""
     files = [path.resolve() for sample in samples for path in (sample.image, sample.mask) if path]
     listing = [(str(path), status.st_size, status.st_mtime_ns) for path in files for status in [path.stat()]]
     key = hashlib.sha256(json.dumps([RECORD_VERSION, listing, values.tolist()]).encode()).hexdigest()
@@ -113,7 +113,7 @@ def _recalled(record: Path) -> list[Content] | None:
 
 
 def _inspect_all(samples: Sequence[Sample], values: NDArray[np.int16]) -> tuple[list[Content | None], list[str]]:
-    """Returns the content of every sample, or None where it is at fault, and what the faults are."""
+    """Return the contents of every sample, None if it is faulty, and the messages of all faults."""
 
     def inspected(sample: Sample) -> Content | str:
         try:
@@ -129,10 +129,10 @@ def _inspect_all(samples: Sequence[Sample], values: NDArray[np.int16]) -> tuple[
 
 
 def _inspect(sample: Sample, values: NDArray[np.int16]) -> Content:
-    """Decodes a sample.
+    """Decode a sample and check its mask.
 
     Raises:
-        UserError: Says what is wrong with it.
+        UserError: If a file cannot be read, the sizes differ, or a mask value belongs to no class.
     """
     (height, width), image_hash = _size_and_hash(sample.read_image())
     if sample.mask is None:
@@ -156,7 +156,7 @@ def _size_and_hash(pixels: NDArray[np.uint8]) -> tuple[tuple[int, ...], str]:
 
 
 def _across_splits(entries: Sequence[_Entry]) -> Iterator[str]:
-    """Yields one line if images of one split occur in another."""
+    """Yield one line if images of one split occur in another."""
     first: dict[str, _Entry] = {}
     pairs = []
     for entry in entries:
@@ -174,7 +174,7 @@ def _across_splits(entries: Sequence[_Entry]) -> Iterator[str]:
 
 
 def _repeated(entries: Sequence[_Entry]) -> Iterator[str]:
-    """Yields one line for each split that holds an image more than once."""
+    """Yield one line for each split that contains an image more than once."""
     for split, part in _by_split(entries).items():
         repeated = len(part) - len({content.image for content in part})
         if repeated:
@@ -182,7 +182,7 @@ def _repeated(entries: Sequence[_Entry]) -> Iterator[str]:
 
 
 def _absent(entries: Sequence[_Entry], classes: Sequence[str]) -> Iterator[str]:
-    """Yields one line for each class that some split has no pixel of."""
+    """Yield one line for each class that has no pixel in some split."""
     parts = _by_split(entries).items()
     present = {split: {index for content in part for index in content.classes} for split, part in parts}
     for index, name in enumerate(classes):
@@ -192,7 +192,7 @@ def _absent(entries: Sequence[_Entry], classes: Sequence[str]) -> Iterator[str]:
 
 
 def _unlabelled(entries: Sequence[_Entry]) -> Iterator[str]:
-    """Yields one line for each split whose masks could all be read and hold void alone."""
+    """Yield one line for each split whose masks are all readable but contain only void."""
     at_fault = {entry.split for entry in entries if entry.content is None}
     for split, part in _by_split(entries).items():
         if split not in at_fault and not any(content.classes for content in part):
@@ -200,7 +200,7 @@ def _unlabelled(entries: Sequence[_Entry]) -> Iterator[str]:
 
 
 def _by_split(entries: Sequence[_Entry]) -> dict[str, list[Content]]:
-    """Returns the contents of each split, without those of samples at fault."""
+    """Group the contents by split, without faulty samples."""
     parts: dict[str, list[Content]] = {}
     for entry in entries:
         if entry.content is not None:

@@ -1,4 +1,4 @@
-"""SegmentationDataModule: a checked data source as batches for Lightning."""
+"""SegmentationDataModule: batches of a checked dataset for Lightning."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from segdistill.utils.interpolate import whole_cells
 MAX_WORKERS = 8
 Batch = dict[str, Tensor]
 """`image` float32 [B, 3, H, W] in [0, 1], `mask` int64 [B, H, W] with void 255, `index` int64 [B] of each image in its
-split and, where the teacher's logits are cached, `teacher_logits` float16 [B, C, h, w]."""
+split and, if the teacher's logits are cached, `teacher_logits` float16 [B, C, h, w]."""
 
 
 class LogitStore(Protocol):
-    """Maps of whole pictures, by the picture's index: a tensor [n, C, h, w], or files."""
+    """Logits of whole images by image index: a tensor [n, C, h, w], or files."""
 
     def __getitem__(self, index: int, /) -> Tensor:
-        """Returns [C, h, w]."""
+        """Return the logits of one image, [C, h, w]."""
 
 
 class SegmentationDataset(Dataset[Batch]):
-    """One split of a source, through a transform.
+    """One split of a dataset, transformed.
 
     Args:
-        source: The data.
-        split: Which of its splits.
+        source: Dataset to read from.
+        split: Name of the split.
         transform: Takes and returns (tv_tensors.Image uint8 [3, H, W], tv_tensors.Mask uint8 [H, W], GeometryRecord).
     """
 
@@ -59,7 +59,7 @@ class SegmentationDataset(Dataset[Batch]):
         return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
     def with_geometry(self, index: int) -> tuple[Tensor, Tensor, GeometryRecord]:
-        """Return image and mask, and which part of the picture they show."""
+        """Return image and mask, and the record of how they were transformed."""
         picture, ids = self.source.read(self.split, index)
         image = tv_tensors.Image(torch.tensor(picture).permute(2, 0, 1))
         image, mask, view = self.transform(
@@ -69,13 +69,14 @@ class SegmentationDataset(Dataset[Batch]):
 
 
 class CachedLogitsDataset(Dataset[Batch]):
-    """A dataset whose pictures have maps, which follow the picture through its transform.
+    """A dataset with cached teacher logits, which are transformed together with their image.
 
     Args:
-        pictures: Its transform changes geometry by operations that `GeometryRecord` follows.
-        maps: Of the same pictures, and of what it takes to `whole_cells`.
-        input_size: [H, W] at which a cell of the maps is as large as it is to stay.
-        multiple: Pixels; the maps of a batch cover its images and what it takes to whole multiples.
+        pictures: Images and masks; their transform must change geometry only by operations that `GeometryRecord`
+            supports.
+        maps: Logits of the same images, at `input_size` padded to `whole_cells`.
+        input_size: [H, W] of the images from which the logits were computed; a cell keeps its size in pixels.
+        multiple: Pixel multiple of the padding; the logits of a batch cover its padded images.
     """
 
     def __init__(
@@ -99,20 +100,21 @@ class CachedLogitsDataset(Dataset[Batch]):
 
 
 class SegmentationDataModule(pl.LightningDataModule):
-    """Batches of a checked data source, as `Batch` describes them.
+    """Batches of a checked dataset; `Batch` describes their contents.
 
     Args:
-        source: The checked data.
+        source: Checked dataset.
         fit: Batch size and augmentation of the training split.
-        input_size: [H, W] of evaluation.
-        eval_batch_size: Pictures a batch in validation and test.
-        num_workers: Loader processes; None chooses from the machine.
-        seed: Of the training order and the augmentation.
+        input_size: [H, W] of the images in evaluation.
+        eval_batch_size: Number of images per batch in validation and test.
+        num_workers: Number of loader processes; None chooses it from the available hardware.
+        seed: Seed of the training order and the augmentation.
 
     Attributes:
-        teacher_logits: Of the whole training pictures at the input size, padded to `cell_multiple`, or None.
-        cell_multiple: What sides have to be multiples of to be whole cells for teacher and student.
-        first_epoch: Of this part of the training.
+        teacher_logits: Logits of the whole training images at the input size, padded to `cell_multiple`; None if they
+            are not cached.
+        cell_multiple: Pixel multiple at which an image side is a whole number of cells for teacher and student.
+        first_epoch: First epoch after a start or a resume.
     """
 
     teacher_logits: LogitStore | None = None
@@ -135,16 +137,16 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training needs before Lightning restores its loops."""
+        """Return the number of finished epochs, which a resumed fit needs before Lightning restores its loops."""
         progress: Any = None if self.trainer is None else self.trainer.fit_loop.epoch_progress.current
         return {"first_epoch": 0 if progress is None else progress.processed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the epoch after the saved ones."""
+        """Continue with the epoch after the saved ones."""
         self.first_epoch = state_dict["first_epoch"]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, augmented; the last partial batch is left out unless it is the only one."""
+        """Load shuffled, augmented training images; a partial last batch is dropped unless it is the only one."""
         fit = self.fit
         pipeline = train_pipeline(self.input_size, fit.crop, fit.scale, fit.hflip, fit.jitter, fit.class_crop)
         pictures = SegmentationDataset(self.source, "train", pipeline)
@@ -159,32 +161,32 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self._loader(SeededDataset(dataset), fit.batch_size, sampler=sampler, drop_last=whole_batches)
 
     def plain_train_dataloader(self, indices: Sequence[int]) -> DataLoader[Batch]:
-        """Some training pictures at the input size, in order, without augmentation."""
+        """Load some training images at the input size, in order, without augmentation."""
         return self._loader(Subset(self._plain("train"), indices), self.eval_batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Every validation picture, at the input size."""
+        """Load every validation image at the input size."""
         return self._eval_loader("val")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Every image of the split that results are reported on."""
+        """Load every image of the split that results are reported on."""
         return self.test_dataloader()
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Every picture of the split that results are reported on."""
+        """Load every image of the split that results are reported on."""
         return self._eval_loader(self.source.eval_split)
 
     def picture(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A picture as it comes out of a camera, at the input size: uint8 [H, W, 3] and class ids uint8 [H, W]."""
+        """Return an image, uint8 [H, W, 3], and its class ids, uint8 [H, W], at the input size."""
         image, mask, _ = SegmentationDataset(self.source, split, eval_geometry(self.input_size)).with_geometry(index)
         return image.permute(1, 2, 0).numpy(), mask.numpy()
 
     def eval_image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A picture of the split that results are reported on."""
+        """Return an image and its class ids of the split that results are reported on."""
         return self.picture(self.source.eval_split, index)
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
-        """Every picture once; of several processes each takes its own, while Lightning would repeat some."""
+        """Load every image once, divided among the processes; Lightning's own sampler would repeat some."""
         pictures, (rank, processes) = self._plain(split), self._processes()
         if processes == 1:
             return self._loader(pictures, self.eval_batch_size)
@@ -194,7 +196,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self._loader(pictures, self.eval_batch_size, sampler=sampler)
 
     def _processes(self) -> tuple[int, int]:
-        """Rank and number of the processes that share the data."""
+        """Return the rank of this process and the number of processes that share the data."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _plain(self, split: str) -> SegmentationDataset:
@@ -207,7 +209,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             batch_size=batch_size,
             **options,
             num_workers=self.num_workers,
-            generator=torch.Generator().manual_seed(self.seed),  # else every iteration draws from the process's own
+            generator=torch.Generator().manual_seed(self.seed),  # otherwise iterations use the global generator
             persistent_workers=self.num_workers > 0,
             worker_init_fn=quiet_when_abandoned,
             pin_memory=torch.cuda.is_available(),
@@ -215,8 +217,8 @@ class SegmentationDataModule(pl.LightningDataModule):
 
 
 def quiet_when_abandoned(worker_id: int) -> None:
-    """Spare the terminal the traceback of a loader worker whose process was ended while it took a batch."""
-    report = sys.excepthook  # multiprocessing's thread that hands tensors over calls it
+    """Suppress the traceback of a loader worker whose parent process ended while taking a batch."""
+    report = sys.excepthook  # also called by multiprocessing's thread that hands over tensors
 
     def report_unless_abandoned(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not isinstance(error, ConnectionError):
@@ -226,6 +228,6 @@ def quiet_when_abandoned(worker_id: int) -> None:
 
 
 def default_workers(processes: int = 1) -> int:
-    """Returns, for each process, its cores up to eight where a GPU computes, half of them where they compute too."""
+    """Return the number of loader workers per process, at most eight: all its cores with a GPU, else half of them."""
     cores = max(1, cpu_count() // processes)
     return min(MAX_WORKERS, cores if torch.cuda.is_available() else max(1, cores // 2))

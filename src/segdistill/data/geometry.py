@@ -1,4 +1,4 @@
-"""Which part of a picture a transform shows, so that maps of the whole picture can follow it."""
+"""Records which part of an image a transform shows, so that maps of the whole image can be transformed alike."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torchvision.transforms.v2.functional import register_kernel
 
 
 class GeometryRecord(tv_tensors.TVTensor):  # type: ignore[misc] # torchvision ships no type information
-    """Goes through a pipeline beside a picture, and records resize, crop, padding and flip.
+    """Record of resize, crop, padding and flip that passes through a pipeline together with an image.
 
-    float64 [left, right, top, bottom, width, height], in pixels: where the edges of the whole picture lie, and how
-    large what is shown of it is. After a horizontal flip `left` is greater than `right`.
+    float64 [left, right, top, bottom, width, height], in pixels of the transformed image: the positions of the whole
+    image's edges, and the size of the transformed image. After a horizontal flip `left` is greater than `right`.
     """
 
     @classmethod
     def whole(cls, height: int, width: int) -> GeometryRecord:
-        """Returns the view that shows all of a picture."""
+        """Return the record of an image before any transform."""
         view: GeometryRecord = cls(torch.tensor([0, width, 0, height, width, height], dtype=torch.float64))
         return view
 
     def of_larger(self, across: float, down: float) -> GeometryRecord:
-        """Return the view of something that begins where the picture does, and is that many times as wide and high."""
+        """Return the record for a whole image `across` times as wide and `down` times as high, with the same origin."""
         left, right, top, bottom, *shown = self.tolist()
         return GeometryRecord([left, left + (right - left) * across, top, top + (bottom - top) * down, *shown])
 
     def extended(self, height: int, width: int) -> GeometryRecord:
-        """Return the view that shows more to the right and below, up to a size."""
+        """Return the record with the transformed image extended to the right and below, to [height, width]."""
         return GeometryRecord([*self.tolist()[:4], width, height])
 
 
@@ -62,15 +62,15 @@ def _flipped(view: GeometryRecord) -> GeometryRecord:
 
 
 def apply_geometry(maps: Tensor, view: GeometryRecord, size: Sequence[int]) -> Tensor:
-    """Returns what maps of a whole picture say of a view of it, sampled bilinearly.
+    """Apply a recorded transform to maps of the whole image, by bilinear sampling.
 
     Args:
-        maps: [C, h, w], of any floating dtype.
-        view: What is shown of the picture.
-        size: Of the result: one cell is the centre of its share of the view.
+        maps: Maps of the whole image, [C, h, w], of any floating dtype.
+        view: Record of the image's transform.
+        size: [h, w] of the result; each cell is sampled at its centre.
 
     Returns:
-        [C, *size] in the dtype of `maps`; beyond the picture's edges their values are continued.
+        [C, *size] in the dtype of `maps`; beyond the image's edges the border values are repeated.
     """
     left, right, top, bottom, width, height = view.tolist()
     across = [width / (right - left), 0.0, (width - left - right) / (right - left)]

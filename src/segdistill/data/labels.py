@@ -1,4 +1,4 @@
-"""Class names, colours and void; mask values to class ids and to colours."""
+"""Class names, colours and void; conversion of mask values to class ids and colours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ UNMAPPED = -1
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The classes of a data set, in the order of their ids.
+    """The classes of a dataset, in the order of their ids.
 
     Attributes:
-        names: One name a class.
-        palette: One (R, G, B) a class, 0 to 255.
+        names: Name of each class.
+        palette: (R, G, B) of each class, 0 to 255.
     """
 
     names: tuple[str, ...]
@@ -30,7 +30,7 @@ class LabelSet:
         return len(self.names)
 
     def colourise(self, mask: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Returns an RGB picture [H, W, 3] of class ids [H, W]; void is black."""
+        """Convert class ids [H, W] to an RGB image, uint8 [H, W, 3]; void is black."""
         table = np.full((256, 3), VOID_COLOUR, np.uint8)
         table[: len(self.palette)] = self.palette
         return table[mask.astype(np.uint8)]
@@ -43,13 +43,13 @@ ROAD_SCENES = LabelSet(
 
 
 def label_set(names: Sequence[str], palette: Mapping[str, Sequence[int]]) -> LabelSet:
-    """Builds a LabelSet; a class without a colour gets one that is far from its neighbours' hues."""
+    """Build a LabelSet; a class without a colour gets one whose hue is far from its neighbours'."""
     colours = [palette.get(name) or _spread_colour(index) for index, name in enumerate(names)]
     return LabelSet(tuple(names), tuple((int(r), int(g), int(b)) for r, g, b in colours))
 
 
 def _spread_colour(index: int) -> list[int]:
-    """The VOC colour map: bits of the id, dealt out to the three channels from the top down."""
+    """Return a colour of the VOC colour map: the id's bits, distributed over the channels from the top bit down."""
     value, colour = index + 1, [0, 0, 0]
     for bit in range(7, -1, -1):
         for channel in range(3):
@@ -59,7 +59,7 @@ def _spread_colour(index: int) -> list[int]:
 
 
 def label_lut(classes: Mapping[str, int | Sequence[int]], void: Sequence[int]) -> NDArray[np.int16]:
-    """Returns int16 [256]: mask value -> class id, IGNORE_INDEX, or UNMAPPED where no class has the value."""
+    """Return int16 [256] that maps a mask value to its class id, to IGNORE_INDEX, or to UNMAPPED if it has no class."""
     table = np.full(256, UNMAPPED, np.int16)
     table[list(void)] = IGNORE_INDEX
     for index, values in enumerate(classes.values()):

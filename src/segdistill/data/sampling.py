@@ -1,6 +1,6 @@
-"""Training order and augmentation as a function of seed, epoch and image alone.
+"""Training order and augmentation that depend only on seed, epoch and image.
 
-A run that was interrupted and resumed then sees what the uninterrupted one sees, whatever the number of workers.
+An interrupted and resumed run therefore sees the same data as an uninterrupted one, with any number of workers.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ Seeded = tuple[int, int]
 
 
 def derived_seed(*parts: int) -> int:
-    """Return a seed from 0 to 2**32 - 1 for non-negative integers; other integers give an independent one."""
+    """Derive a seed from 0 to 2**32 - 1 from non-negative integers; different integers give independent seeds."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 class SeededSampler(DistributedSampler[Seeded]):
-    """Shuffles by seed and epoch, and gives every sample a seed for its augmentation.
+    """Sampler that shuffles by seed and epoch, and gives every sample a seed for its augmentation.
 
     Lightning sets the epoch, because this is a DistributedSampler.
 
     Args:
-        dataset: Sized.
-        seed: Of the run.
-        rank: Of this process.
+        dataset: Dataset with a length.
+        seed: Seed of the run.
+        rank: Rank of this process.
         processes: Number of processes that share the dataset.
-        first_epoch: Of this part of the training: a resumed fit loads batches before Lightning knows its epoch.
+        first_epoch: First epoch after a start or a resume; a resumed fit loads batches before Lightning knows its
+            epoch.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class SeededSampler(DistributedSampler[Seeded]):
         self.first_epoch = self.epoch = first_epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next iteration belongs to, which is not before the first one."""
+        """Set the epoch of the next iteration, at least `first_epoch`."""
         super().set_epoch(max(epoch, self.first_epoch))
 
     def __iter__(self) -> Iterator[Seeded]:
@@ -50,10 +51,10 @@ class SeededSampler(DistributedSampler[Seeded]):
 
 
 class SeededDataset(Dataset[Any]):
-    """A dataset whose random transforms start from a given seed; the caller's random state stays as it was.
+    """A dataset whose random transforms start from a given seed; the caller's random state is left unchanged.
 
     Args:
-        dataset: Draws from torch's generator alone.
+        dataset: Dataset with a length that uses no random generator but torch's.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:

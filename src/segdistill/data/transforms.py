@@ -1,7 +1,7 @@
-"""Train and eval pipelines, on tv_tensors: an image and its mask go through the same geometry.
+"""Training and evaluation pipelines on tv_tensors: an image and its mask go through the same geometry.
 
-Images leave as float32 in [0, 1]; each network normalises for its own weights. Masks are resized to the nearest
-pixel and padded with void, so that no class is invented.
+Images come out as float32 in [0, 1]; each network normalises them for its own weights. Masks are resized by nearest
+neighbour and padded with void, so that no new class appears.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from segdistill.config.data import IGNORE_INDEX, UNLABELLED
 
 
 class Resized(v2.Transform):  # type: ignore[misc] # torchvision ships no type information
-    """Resizes to one size: bilinear for images, the pixel at the same place for masks.
+    """Resize to one size: bilinear for images, nearest pixel centre for masks.
 
-    torchvision's own resize of a mask takes the corner of that place, and shifts it against its image.
+    torchvision's own resize of a mask samples the pixel's corner instead, which shifts the mask against its image.
 
     Args:
         size: [H, W].
@@ -31,11 +31,11 @@ class Resized(v2.Transform):  # type: ignore[misc] # torchvision ships no type i
         self.size = list(size)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """One size for the image and its mask."""
+        """Return the size, the same for the image and its mask."""
         return {"size": self.size}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resizes an image [..., H, W] or a mask [H, W]."""
+        """Resize an image [..., H, W] or a mask [H, W]."""
         if isinstance(inpt, tv_tensors.Mask):
             ids = inpt.as_subclass(torch.Tensor)[None]
             resized = F.resize_image(ids, params["size"], InterpolationMode.NEAREST_EXACT)
@@ -44,11 +44,11 @@ class Resized(v2.Transform):  # type: ignore[misc] # torchvision ships no type i
 
 
 class RandomScale(Resized):
-    """Resizes to `size` times a factor drawn uniformly from `scale`.
+    """Resize to `size` times a factor drawn uniformly from `scale`.
 
     Args:
         size: [H, W] at factor 1.
-        scale: Lowest and highest factor.
+        scale: Minimum and maximum factor.
     """
 
     def __init__(self, size: Sequence[int], scale: Sequence[float]) -> None:
@@ -56,7 +56,7 @@ class RandomScale(Resized):
         self.scale = tuple(scale)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draws one factor for both."""
+        """Draw one factor for the image and its mask."""
         low, high = self.scale
         factor = low + (high - low) * float(torch.rand(()))
         return {"size": [max(1, round(side * factor)) for side in self.size]}
@@ -65,12 +65,12 @@ class RandomScale(Resized):
 class ClassCrop(v2.RandomCrop):  # type: ignore[misc] # torchvision ships no type information
     """A random crop that shows rare classes more often.
 
-    With a probability, a class is drawn uniformly from those of the mask, a pixel from those of the class, and the
-    crop from those that show the pixel; else the crop is drawn from all.
+    With the given probability, a class is drawn uniformly from those of the mask, then one of its pixels, then a crop
+    that contains the pixel; otherwise the crop is drawn from all possible ones.
 
     Args:
-        size: [H, W] of what comes out; smaller images are padded, with grey and void.
-        probability: That a class is drawn.
+        size: [H, W] of the crop; smaller images are padded with grey and void.
+        probability: Probability that a class is drawn.
     """
 
     def __init__(self, size: Sequence[int], probability: float) -> None:
@@ -78,7 +78,7 @@ class ClassCrop(v2.RandomCrop):  # type: ignore[misc] # torchvision ships no typ
         self.probability = probability
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw one place for the image and its mask."""
+        """Draw one crop position for the image and its mask."""
         params: dict[str, Any] = super().make_params(flat_inputs)
         if not self.probability or float(torch.rand(())) >= self.probability:
             return params
@@ -109,15 +109,15 @@ def train_pipeline(
     jitter: float,
     class_crop: float = 0.0,
 ) -> v2.Compose:
-    """Random scale, crop, flip and photometric jitter.
+    """Build the training pipeline: random scale, crop, flip and photometric jitter.
 
     Args:
         input_size: [H, W] that `scale` refers to.
-        crop: [H, W] of what comes out; smaller pictures are padded, with grey and void.
-        scale: Lowest and highest resize factor.
+        crop: [H, W] of the output; smaller images are padded with grey and void.
+        scale: Minimum and maximum resize factor.
         hflip: Probability of a horizontal flip.
-        jitter: Brightness, contrast and saturation change by up to this share, hue by a tenth of it.
-        class_crop: Probability that the crop shows a class that is drawn uniformly: `ClassCrop`.
+        jitter: Maximum relative change of brightness, contrast and saturation; hue changes by up to a tenth of it.
+        class_crop: Probability that the crop shows a uniformly drawn class; see `ClassCrop`.
     """
     return v2.Compose(
         [
@@ -131,10 +131,10 @@ def train_pipeline(
 
 
 def eval_geometry(input_size: Sequence[int]) -> Resized:
-    """The part of the eval pipeline that stays outside of an exported file: uint8 in, uint8 out."""
+    """Return the part of the evaluation pipeline that an exported file does not contain: uint8 in, uint8 out."""
     return Resized(input_size)
 
 
 def to_tensors() -> v2.ToDtype:
-    """The image to float32 in [0, 1], the mask to int64, anything else as it is."""
+    """Build the conversion of images to float32 in [0, 1] and of masks to int64; other inputs stay unchanged."""
     return v2.ToDtype({tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}, scale=True)

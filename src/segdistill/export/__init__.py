@@ -1,1 +1,1 @@
-"""A trained network as ONNX files. Knows nothing of Lightning or Hydra."""
+"""Export of trained networks to ONNX, independent of Lightning and Hydra."""

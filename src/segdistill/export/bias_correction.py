@@ -1,8 +1,8 @@
-"""Biases that take back what rounding the weights adds to a convolution's mean output.
+"""Bias correction for the shift that rounded weights cause in a convolution's mean output.
 
-Rounded weights are off by the same amount wherever they are applied, so that a layer's output moves by that amount
-times its mean input (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
-section 4.2). Of what 7-bit weights lose against 8-bit ones, that is nearly all.
+The rounding error of a weight is the same at every position, so a layer's mean output shifts by that error times its
+mean input (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2).
+This is nearly all that 7-bit weights lose against 8-bit ones.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def mean_inputs(path: Path, images: Sequence[NDArray[np.uint8]]) -> Means:
     """Measure the mean of each input channel of every convolution of a float32 file.
 
     Args:
-        path: The file.
-        images: uint8 [H, W, 3] of any sizes.
+        path: float32 file.
+        images: Images uint8 [H, W, 3] of any sizes.
 
     Returns:
-        Node -> float64 [C].
+        Mean inputs, float64 [C], by node name.
     """
     model = onnx.load(path)
     convolutions = {node.name: node.input[0] for node in model.graph.node if node.op_type == "Conv"}
     inputs = sorted(set(convolutions.values()))
     model.graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 3]), "mean_axes"))
-    for name in inputs:  # inside the session, so that no map leaves it
+    for name in inputs:  # averaged inside the session, so that no feature map leaves it
         mean = helper.make_tensor_value_info(f"{name}_mean", TensorProto.FLOAT, None)
         model.graph.node.append(helper.make_node("ReduceMean", [name, "mean_axes"], [mean.name], keepdims=0))
         model.graph.output.append(mean)
@@ -50,14 +50,14 @@ def mean_inputs(path: Path, images: Sequence[NDArray[np.uint8]]) -> Means:
 
 
 def correct_biases(graph: onnx.GraphProto, source: onnx.GraphProto, means: Means) -> None:
-    """Shift the biases of a QDQ graph's convolutions.
+    """Correct the biases of a QDQ graph's convolutions in place.
 
-    Convolutions in float32, without a bias, or that share it with another one stay as they are.
+    Convolutions that are in float32, have no bias or share it with another one stay unchanged.
 
     Args:
-        graph: The quantised graph.
-        source: The float32 graph that it was made from.
-        means: `mean_inputs` of the float32 graph.
+        graph: Quantised graph.
+        source: float32 graph from which it was made.
+        means: Result of `mean_inputs` for the float32 graph.
     """
     exact = {tensor.name: numpy_helper.to_array(tensor) for tensor in source.initializer}
     weights = {node.name: exact[node.input[1]] for node in source.node if node.name in means and node.input[1] in exact}
@@ -79,7 +79,7 @@ def correct_biases(graph: onnx.GraphProto, source: onnx.GraphProto, means: Means
 
 
 def _mean_shift(error: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far errors [O, C / groups, ...] of the weights move each output [O] at mean inputs [C]."""
+    """Return the shift of each mean output [O] from weight errors [O, C / groups, ...] at mean inputs [C]."""
     outputs, channels = error.shape[:2]
     groups = len(mean) // channels
     seen = np.repeat(mean.reshape(groups, channels), outputs // groups, axis=0)

@@ -1,4 +1,4 @@
-"""Pictures are bytes already: where normalising and quantising them gives the same bytes, both are left out."""
+"""Removes normalisation and quantisation of the input where together they reproduce the image's own bytes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-NEAR = 1e-3  # of a byte's step
+NEAR = 1e-3  # tolerance, as a fraction of one byte's step
 FLOATS = {"Div": np.divide, "Mul": np.multiply, "Sub": np.subtract, "Add": np.add}
 
 
 @dataclass(frozen=True)
 class InputQuantization:
-    """A normalisation that is (byte - zero_point) * scale for every channel.
+    """A normalisation of the form (byte - zero_point) * scale, the same for every channel.
 
     Attributes:
-        first: What holds the bytes: the picture, or the picture transposed.
-        last: What holds the normalised picture.
-        scale: Of one byte's step.
-        zero_point: The byte that becomes 0.
+        first: Name of the tensor with the bytes: the image, or its transpose.
+        last: Name of the tensor with the normalised image.
+        scale: Difference between the normalised values of two consecutive bytes.
+        zero_point: Byte whose normalised value is 0.
     """
 
     first: str
@@ -31,7 +31,7 @@ class InputQuantization:
 
     @classmethod
     def of(cls, graph: onnx.GraphProto) -> InputQuantization | None:
-        """Follows the graph's picture as far as it is only shifted and scaled; None if that is not a byte's scale."""
+        """Follow a graph's input while it is only shifted and scaled; return None if that is not of this form."""
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         levels = np.tile(np.arange(256, dtype=np.float64)[None, None, :, None], (1, 3, 1, 1))
         first = last = graph.input[0].name
@@ -59,12 +59,12 @@ class InputQuantization:
 
     @property
     def parameters(self) -> dict[str, list[dict[str, object]]]:
-        """What onnxruntime's `TensorQuantOverrides` takes, for the normalised picture to be quantised to its bytes."""
+        """Value of onnxruntime's `TensorQuantOverrides` that quantises the normalised image to its own bytes."""
         own = {"scale": np.array(self.scale, np.float32), "zero_point": np.array(self.zero_point, np.uint8)}
         return {self.last: [own]}
 
     def strip(self, graph: onnx.GraphProto) -> None:
-        """Lets the quantised graph read the bytes themselves, wherever it quantises the normalised picture."""
+        """Make the quantised graph read the image's bytes instead of the quantised normalised image."""
         quantize = next((n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == self.last), None)
         if quantize is None:  # the first layer is in float32
             return
@@ -88,6 +88,6 @@ def _read(graph: onnx.GraphProto) -> set[str]:
 
 
 def _only_reader(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
-    """The node that reads a tensor, if there is one alone; asking for its shape does not count."""
+    """Return the only node that reads a tensor, not counting Shape nodes; None if there is not exactly one."""
     readers = [node for node in graph.node if name in node.input and node.op_type != "Shape"]
     return readers[0] if len(readers) == 1 else None

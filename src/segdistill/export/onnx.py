@@ -1,4 +1,4 @@
-"""A trained network as one self-explaining ONNX file, kept only if it agrees with the original."""
+"""Export of a trained network to one self-describing ONNX file, kept only if it agrees with the network."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ MIN_FP16_AGREEMENT = 0.99
 
 
 class ExportWrapper(nn.Module):
-    """A network with the interface that ships: pictures in, masks and logits out.
+    """A network with the interface of exported files: images in, masks and logits out.
 
     Args:
-        network: `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`.
+        network: Module with `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -42,18 +42,18 @@ class ExportWrapper(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [N, H, W, 3] RGB -> (mask uint8 [N, H, W], logits float32 [N, C, H, W])."""
+        """Segment uint8 [N, H, W, 3] RGB into (mask uint8 [N, H, W], logits float32 [N, C, H, W])."""
         logits = self.network(image.permute(0, 3, 1, 2).float() / 255)
         return logits.argmax(dim=1).to(torch.uint8), logits
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near an exported file is to its original.
+    """Agreement of an exported file with its original.
 
     Attributes:
         pixels: Share of pixels with the same class.
-        logit_error: Largest absolute difference of a logit.
+        logit_error: Maximum absolute difference of a logit.
     """
 
     pixels: float
@@ -61,22 +61,26 @@ class Agreement:
 
 
 def export_wrapper(network: nn.Module) -> ExportWrapper:
-    """Returns a copy of a network as it ships: on the CPU, float32, eval."""
+    """Return a copy of a network ready for export: in an `ExportWrapper`, on the CPU, float32, in eval mode."""
     module = ExportWrapper(copy.deepcopy(network)).cpu().float().eval()
     for layer in module.modules():
         if isinstance(getattr(layer, "inplace", None), bool):
-            layer.inplace = False  # type: ignore[assignment] # the exporter undoes in-place operations, slowly
+            layer.inplace = False  # type: ignore[assignment] # the exporter is slow at removing in-place operations
     return module
 
 
 def export_onnx(network: nn.Module, path: Path, pictures: NDArray[np.uint8], metadata: Mapping[str, str]) -> Agreement:
-    """Exports a network, and keeps the file only if ONNX Runtime agrees with PyTorch on `pictures`.
+    """Export a network; keep the file only if ONNX Runtime agrees with PyTorch on `pictures`.
 
     Args:
-        network: `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`, at most 256 classes.
-        path: The file to write; batch, height and width of its input are free.
-        pictures: uint8 [N, H, W, 3] RGB to compare on; real ones, because noise has no clear classes.
-        metadata: Written into the file.
+        network: Module with `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`, at most 256
+            classes.
+        path: File to write; batch size, height and width of its input are dynamic.
+        pictures: Images uint8 [N, H, W, 3] RGB to compare on; real ones, because noise has no clear classes.
+        metadata: Metadata of the file.
+
+    Returns:
+        The agreement on `pictures`.
 
     Raises:
         UserError: If the exporter fails, if they disagree, or if there are too many classes for uint8 masks; nothing
@@ -103,18 +107,18 @@ def export_onnx(network: nn.Module, path: Path, pictures: NDArray[np.uint8], met
 
 
 def export_fp16(source: Path, path: Path, pictures: NDArray[np.uint8]) -> float:
-    """Writes a copy of an exported file that computes in float16, which GPUs do faster; inputs and outputs stay.
+    """Write a copy of an exported file that computes in float16, which is faster on GPUs; keep its input and outputs.
 
     Args:
-        source: The float32 file.
-        path: The file to write.
-        pictures: uint8 [N, H, W, 3] RGB to compare on.
+        source: float32 file.
+        path: File to write.
+        pictures: Images uint8 [N, H, W, 3] RGB to compare on.
 
     Returns:
-        The share of pixels that both files classify alike.
+        Share of pixels with the same class in both files.
 
     Raises:
-        UserError: If that is too few; nothing is left at `path`.
+        UserError: If that share is too small; nothing is left at `path`.
     """
     model = onnx.load(source)
     with _quiet():
@@ -135,14 +139,14 @@ def _run(module: ExportWrapper, pictures: NDArray[np.uint8]) -> tuple[NDArray[np
 
 
 def try_export(network: nn.Module, size: Sequence[int]) -> None:
-    """Exports a network and drops the file, so that a training does not end with what cannot be exported.
+    """Export a network and discard the file, to find out before training whether it can be exported.
 
     Args:
-        network: As of `export_onnx`; its weights do not matter.
-        size: [H, W] of the example that it is traced with.
+        network: Network as in `export_onnx`; its weights do not matter.
+        size: [H, W] of the example input for tracing.
 
     Raises:
-        UserError: If the exporter fails, or ONNX Runtime does not open the file.
+        UserError: If the exporter fails, or ONNX Runtime cannot load the file.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.onnx"
@@ -153,7 +157,7 @@ def try_export(network: nn.Module, size: Sequence[int]) -> None:
 def _write(
     module: ExportWrapper, path: Path, size: Sequence[int], metadata: Mapping[str, str], *, optimize: bool = True
 ) -> None:
-    example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch of one could be taken for a constant
+    example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch size of one could be exported as a constant
     free = torch.export.Dim.DYNAMIC
     try:
         with _quiet():
@@ -169,7 +173,7 @@ def _write(
                 verbose=False,
                 optimize=optimize,
             )
-    except torch.onnx.OnnxExporterError as error:  # a page of advice, raised from what is wrong
+    except torch.onnx.OnnxExporterError as error:  # its text is a page of advice; its cause says what is wrong
         raise UserError(f"torch.onnx.export fails: {first_line(error.__cause__ or error)}") from error
     model = onnx.load(path)
     _name_dimensions(model.graph)
@@ -180,7 +184,7 @@ def _write(
 
 
 def _name_dimensions(graph: onnx.GraphProto) -> None:
-    """Replaces the exporter's symbols for the free dimensions by N, H and W, also where they stand in a formula."""
+    """Replace the exporter's symbols for the dynamic dimensions by N, H and W, also within formulas."""
     free = graph.input[0].type.tensor_type.shape.dim[:3]
     names = {dim.dim_param: name for dim, name in zip(free, "NHW", strict=True)}
     symbol = re.compile("|".join(rf"\b{re.escape(old)}\b" for old in names))
@@ -191,7 +195,7 @@ def _name_dimensions(graph: onnx.GraphProto) -> None:
 
 
 def _forget_sources(graph: onnx.GraphProto) -> None:
-    """Takes out in which Python file each node was written, which is a tenth of a small file."""
+    """Remove each node's reference to its Python source, which takes up a tenth of a small file."""
     for part in [*graph.node, *graph.initializer, *graph.value_info, graph]:
         del part.metadata_props[:]
         part.doc_string = ""
@@ -199,7 +203,7 @@ def _forget_sources(graph: onnx.GraphProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back the exporter's progress lines and its notes on itself; what it raises still gets out."""
+    """Suppress the exporter's progress output, warnings and log messages; exceptions still propagate."""
     levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

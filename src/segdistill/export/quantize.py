@@ -1,7 +1,7 @@
-"""Static INT8 quantisation of an exported file, with the layers that cannot bear it left in float32.
+"""Static INT8 quantisation of an exported file; layers that lose too much accuracy stay in float32.
 
-A "portable" file has weights of 7 bits, which no x86-64 processor clips: it gives the same masks on all of them, to
-rounding. A "vnni" file has all 8 bits, for processors that have VNNI; others clip its products silently.
+A "portable" file has 7-bit weights, whose products no x86-64 processor clips: it gives the same masks on all of them,
+up to rounding. A "vnni" file has 8-bit weights, for processors with VNNI; others clip its products silently.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ WEIGHT_BITS: dict[Target, int] = {"portable": 7, "vnni": 8}
 ACTIVATION_TYPE, WEIGHT_TYPE = QuantType.QUInt8, QuantType.QInt8
 QUANTIZED = ("Conv", "Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool", "MatMul", "Gemm")
 WEIGHTED = ("Conv", "MatMul", "Gemm")
-PROBED = 4  # pictures that a layer's sensitivity is measured on
+PROBED = 4  # number of images on which a layer's sensitivity is measured
 Pictures = Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a file was quantised; stands in its metadata as `quantization`.
+    """How a file was quantised; stored in its metadata as `quantization`.
 
     Attributes:
-        method: Of the calibration.
-        pictures: How many it was calibrated on.
-        drop: Of mean IoU against the float32 file, a fraction of 1.
-        float32_layers: Layers that were left in float32, the most sensitive first.
-        target: Processors that the file is for: "portable" or "vnni".
-        weight_bits: Of each weight, its sign among them.
-        weight_type: Of the weights as they are stored.
-        activation_type: Of what the weights are multiplied with.
-        saturates_without_vnni: Whether some input makes a processor without VNNI clip a sum of products.
+        method: Calibration method.
+        pictures: Number of calibration images.
+        drop: mIoU drop against the float32 file, a fraction of 1.
+        float32_layers: Layers left in float32, the most sensitive first.
+        target: Target processors: "portable" or "vnni".
+        weight_bits: Bits of each weight, including its sign.
+        weight_type: Data type in which the weights are stored.
+        activation_type: Data type of the activations.
+        saturates_without_vnni: Whether a processor without VNNI clips a sum of products for some input.
     """
 
     method: str
@@ -79,23 +79,26 @@ def quantize_int8(
     target: Target = "portable",
     score: Callable[[Path], float],
 ) -> Quantization:
-    """Quantises an exported file to INT8: QDQ, weights per channel, biases corrected for the rounding of the weights.
+    """Quantise an exported file to INT8: QDQ, per-channel weights, biases corrected for the rounding of the weights.
 
-    If the mean IoU drops by more than `limit`, layers return to float32, twice as many each time, in the order of the
-    error that each one's quantisation alone makes in the logits.
+    While the mean IoU drops by more than `limit`, layers return to float32, twice as many each time, in the order of
+    the error in the logits that quantising each of them alone causes.
 
     Args:
-        source: The float32 file.
-        path: The file to write.
-        calibration: Pictures uint8 [H, W, 3], of which the ranges of all activations are taken.
-        method: "minmax", "entropy" or "percentile".
-        limit: Largest drop of the score that is borne.
+        source: float32 file.
+        path: File to write.
+        calibration: Images uint8 [H, W, 3] from which the ranges of all activations are determined.
+        method: Calibration method: "minmax", "entropy" or "percentile".
+        limit: Maximum tolerated mIoU drop, a fraction of 1.
         target: "portable": 7-bit weights, the same masks on every x86-64 processor; "vnni": 8-bit weights.
-        score: Measures the mean IoU of a file, on other pictures.
+        score: Function that measures the mean IoU of a file, on other images.
+
+    Returns:
+        How the file was quantised.
 
     Raises:
-        UserError: If there is nothing to calibrate on, the drop stays too large, or the file would not be portable
-            where it must be; nothing is left at `path` then.
+        UserError: If there are no calibration images, the drop stays too large, or a file with target "portable" would
+            not be portable; nothing is left at `path`.
     """
     if not calibration:
         raise UserError(f"{path}: quantisation needs pictures to calibrate on, there are none")
@@ -135,11 +138,11 @@ def quantize_int8(
 
 
 class _Bench:
-    """A float32 file that is quantised in part, any number of times, with one calibration.
+    """Quantises parts of a float32 file any number of times, with one calibration.
 
     Attributes:
-        layers: Node of each layer with weights -> its module's name.
-        input_quantization: How the picture is normalised, if that is what quantisation would take back.
+        layers: Maps the node of each layer with weights to its module's name.
+        input_quantization: Normalisation of the image, if quantisation would undo it; otherwise None.
     """
 
     def __init__(self, source: Path, scratch: Path, calibration: Pictures, method: str, target: Target) -> None:
@@ -152,9 +155,9 @@ class _Bench:
         self.layers = {node.name: _layer(node.input[1]) for node in self.graph.node if node.op_type in WEIGHTED}
 
     def quantized(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> Path:
-        """Writes a file with some nodes quantised, into a place that the next call overwrites."""
+        """Write a file with some nodes quantised; the next call overwrites it."""
         path = self.scratch / "quantized.onnx"
-        options: dict[str, object] = {"CalibStridedMinMax": 1}  # one picture at a time, or every activation is kept
+        options: dict[str, object] = {"CalibStridedMinMax": 1}  # one image at a time, else all activations are kept
         if self.input_quantization:
             options["TensorQuantOverrides"] = self.input_quantization.parameters
         quantize_static(
@@ -181,7 +184,7 @@ class _Bench:
         return path
 
     def by_sensitivity(self) -> list[str]:
-        """Returns the layers, first the one whose quantisation alone changes the logits most."""
+        """Return the layers, those first whose quantisation alone changes the logits most."""
         probes = [picture[None] for picture in self.calibration[:PROBED]]
         expected = [Segmenter(self.source).logits(probe) for probe in probes]
 
@@ -214,12 +217,12 @@ def _layer(weight: str) -> str:
 
 
 def _plain(kind: QuantType) -> str:
-    """Return a type under its usual name: "uint8", "int8"."""
+    """Return the usual name of a type: "uint8", "int8"."""
     return str(kind).removeprefix("Q").lower()
 
 
 def _describe(model: onnx.ModelProto, source: Path, result: Quantization, path: Path) -> None:
-    """Saves a quantised model with the metadata of its source, and how it came to be."""
+    """Save a quantised model with the metadata of its source and a description of the quantisation."""
     metadata = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, metadata | {"quantization": json.dumps(asdict(result))})
@@ -229,7 +232,7 @@ def _describe(model: onnx.ModelProto, source: Path, result: Quantization, path: 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back onnxruntime's advice on what is done here anyway."""
+    """Suppress onnxruntime's log messages, which advise steps that are done here anyway."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

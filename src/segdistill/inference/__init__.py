@@ -1,4 +1,4 @@
-"""What ships. Knows nothing of Lightning or Hydra; `segmenter`, `predict` and `latency` run without torch."""
+"""Runs exported files, independently of Lightning and Hydra; `segmenter` and `predict` work without torch."""
 
 from segdistill.inference.segmenter import Segmenter
 

@@ -1,4 +1,4 @@
-"""What runs a network or its exported file, by name."""
+"""Runtimes for a network or its exported file, by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _openvino(path: Path, threads: int) -> Predict:
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 on processors that multiply it
+        "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 on processors that support it
     }
     model = openvino.Core().compile_model(path, "CPU", settings)
 
@@ -54,9 +54,9 @@ RUNTIMES: dict[str, Callable[[Path, int], Predict]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
 }
-"""(path, threads) -> a function from pictures uint8 [N, H, W, 3] to masks uint8 [N, H, W], by name."""
+"""By name: (path, threads) -> a function from images, uint8 [N, H, W, 3], to masks, uint8 [N, H, W]."""
 
 
 def installed_runtimes() -> list[str]:
-    """Returns the names of the runtimes for exported files that can be imported here."""
+    """Return the names of the installed runtimes for exported files."""
     return [name for name in ("onnxruntime", "openvino") if find_spec(name) is not None]

@@ -1,9 +1,10 @@
-"""Times and scores engines over the same images: each alone in its process, all of them taking turns.
+"""Times and scores backends on the same images: each in its own process, taking turns.
 
-Engines that share a process slow each other down, because idle threads spin. Engines timed one after the other meet
-different machines, because clocks and neighbours drift. So every engine gets a process of its own, and a few images
-at a time, in turn. The clock runs from a decoded image to its mask, and around nothing else. A round's images and
-masks make room for the next round's, so that memory does not grow with the number of images.
+Backends that share a process slow each other down, because idle threads spin. Backends timed one after the other run
+under different conditions, because clock rates and the load of other processes drift. So every backend has a process
+of its own and gets a few images at a time, in turn. Only the time from a decoded image to its mask is measured, except
+for backends that decode. Each round's images and masks replace those of the previous round, so that memory does not
+grow with the number of images.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from segdistill.utils.image import read_rgb, resized_rgb
 from segdistill.utils.worker import Serve, SubprocessError, SubprocessWorker
 
 WARM_UP = 5  # untimed images before the first turn
-IMAGES_PER_ROUND = 8  # timed images a turn
+IMAGES_PER_ROUND = 8  # timed images per turn
 BATCHES = 5  # timed batches
-PAUSE_S = 0.05  # before a turn, for the last engine's threads to fall asleep
-HANGS_AFTER_S = 1800  # without an answer; a batch of a large network may well take minutes
+PAUSE_S = 0.05  # before a turn, so that the previous backend's threads go to sleep
+HANGS_AFTER_S = 1800  # without an answer; a batch of a large network can take minutes
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Something that turns pictures into masks.
+    """A model in one runtime and precision, which turns images into masks.
 
     Attributes:
-        model: Whose weights it runs: "teacher", "student".
-        name: How: one of RUNTIMES, and after a dash the precision: "pytorch", "onnxruntime-int8".
-        path: An exported `.onnx`, or a `ExportWrapper` saved whole by `torch.save`.
-        decodes: Begins with the picture's file, not with decoded pixels.
+        model: Name of the model whose weights it runs: "teacher", "student".
+        name: Key of RUNTIMES, and the precision after a dash: "pytorch", "onnxruntime-int8".
+        path: Exported `.onnx` file, or an `ExportWrapper` saved as a whole by `torch.save`.
+        decodes: Whether it starts from the image file instead of decoded pixels.
     """
 
     model: str
@@ -52,13 +53,13 @@ class Backend:
 
 @dataclass
 class Measurement:
-    """What one engine did.
+    """Timings of one backend.
 
     Attributes:
-        engine: Which.
-        latencies_ms: One entry a picture, float64.
-        batches_ms: One entry a batch; empty where the engine decodes.
-        error: Why it was given up, in one line; None where it went all the way.
+        engine: Measured backend.
+        latencies_ms: Latency of each image.
+        batches_ms: Time of each batch; empty if the backend decodes.
+        error: One-line reason why the backend was given up; None if it finished.
     """
 
     engine: Backend
@@ -67,22 +68,22 @@ class Measurement:
     error: str | None = None
 
     def percentile_ms(self, share: float) -> float:
-        """Returns the latency that `share` percent of the pictures stay below."""
+        """Return the latency that `share` percent of the images stay below."""
         return float(np.percentile(self.latencies_ms, share))
 
     @property
     def images_per_s(self) -> float:
-        """Pictures over the sum of their latencies."""
+        """Number of images divided by the sum of their latencies."""
         return 1000 * len(self.latencies_ms) / sum(self.latencies_ms)
 
     @property
     def batch_ms(self) -> float | None:
-        """Median of a batch; None where none was timed."""
+        """Median time of a batch; None if no batch was timed."""
         return float(np.median(self.batches_ms)) if self.batches_ms else None
 
 
 class _Runner:
-    """An engine in its process, which is asked nothing more once it has failed."""
+    """A backend in its process, which gets no more requests after it has failed."""
 
     def __init__(self, engine: Backend, worker: SubprocessWorker) -> None:
         self.measurement, self._worker = Measurement(engine), worker
@@ -121,16 +122,19 @@ class _Runner:
 def measure(
     engines: Sequence[Backend], images: Images, scores: MaskScores, *, threads: int, batch_size: int = 1
 ) -> list[Measurement]:
-    """Runs every engine over every image, one at a time, and then over some batches.
+    """Run every backend on every image, one image at a time, and then on some batches.
 
-    An engine that fails, dies or hangs is given up, and the others go on.
+    A backend that fails, dies or hangs is given up, and the others continue.
 
     Args:
-        engines: What to measure.
-        images: What on.
-        scores: Adds up the masks, the engines being in the same places.
-        threads: Cores each engine may use.
-        batch_size: Images of a batch; 1 leaves the batches out.
+        engines: Backends to measure.
+        images: Images to measure them on.
+        scores: Accumulates the masks; its backends are in the order of `engines`.
+        threads: Number of cores each backend may use.
+        batch_size: Number of images per batch; 1 times no batches.
+
+    Returns:
+        The timings of each backend, in the order of `engines`.
     """
     rounds = [
         range(start, min(start + IMAGES_PER_ROUND, len(images))) for start in range(0, len(images), IMAGES_PER_ROUND)
@@ -162,7 +166,7 @@ def measure(
 
 
 def _taking_turns(runners: Sequence[_Runner], number: int) -> Iterator[_Runner]:
-    """Those that still run, each round another one first, so that no engine always follows the same one."""
+    """Yield the backends that still run, each round another one first, so that none always follows the same one."""
     for offset in range(len(runners)):
         runner = runners[(number + offset) % len(runners)]
         if runner.runs:
@@ -171,7 +175,7 @@ def _taking_turns(runners: Sequence[_Runner], number: int) -> Iterator[_Runner]:
 
 
 def _add_up(scores: MaskScores, runners: Sequence[_Runner], truth: NDArray[np.uint8]) -> None:
-    """Fetches the masks of a round, one engine's at a time, once nobody's clock runs."""
+    """Fetch the masks of a round, one backend's at a time, when nothing is being timed."""
     for place in scores.order:
         masks = runners[place].masks()
         if masks is not None:
@@ -188,10 +192,10 @@ def _time_batches(runners: Sequence[_Runner], size: int) -> None:
 
 
 def _serve(engine: Backend, buffer: Path, files: Sequence[Path], threads: int) -> Serve:
-    """Opens and warms an engine.
+    """Open and warm up a backend; return the function that answers requests.
 
-    A range of images is answered with latencies, a batch size with the milliseconds of a batch, None with the masks
-    of the last range.
+    The answer to a range of images is their latencies, to a batch size the milliseconds of one batch, and to None the
+    masks of the last range.
     """
     decoded = np.load(buffer, mmap_mode="r")
     predict = RUNTIMES[engine.name.partition("-")[0]](engine.path, threads)
@@ -217,7 +221,7 @@ def _serve(engine: Backend, buffer: Path, files: Sequence[Path], threads: int) -
         if isinstance(request, int):
             return timed(np.array(decoded[:request]))[0]
         start, stop = request
-        run(given(start, 0))  # wakes threads and caches
+        run(given(start, 0))  # wakes up threads and warms caches
         masks, latencies = np.zeros((stop - start, *decoded.shape[1:3]), np.uint8), []
         for slot, index in enumerate(range(start, stop)):
             spent, mask = timed(given(index, slot))

@@ -1,4 +1,4 @@
-"""`segdistill predict | benchmark | report`: the commands that need no configuration."""
+"""`segdistill predict | benchmark | report | report-sweep`: the commands that need no configuration."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ COMMANDS = {
     "report": ("segdistill.reporting", "write the page of a run anew, or print its table"),
     "report-sweep": ("segdistill.reporting.sweep", "write the summary of a sweep anew, or its rows"),
 }
-"""Command -> the module that runs it, and what it does; `predict` needs onnxruntime, numpy and Pillow alone."""
+"""Module that runs each command, and its summary; `predict` needs only onnxruntime, numpy and Pillow."""
 
 
 def main() -> None:
-    """Run the command that the first argument names, with the others as its own."""
+    """Run the command named by the first argument with the remaining arguments."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         lines = [f"  {command:<14}{summary}" for command, (_, summary) in COMMANDS.items()]

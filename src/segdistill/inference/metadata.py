@@ -1,4 +1,4 @@
-"""What an exported file says of itself: JSON texts by name, read strictly."""
+"""Metadata of an exported file: JSON texts by name, parsed strictly."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ EXCERPT = 60
 
 
 def read_classes(metadata: Mapping[str, str]) -> list[str]:
-    """Returns the names by class id; none where they are not told.
+    """Return the class names by id; empty if the metadata has none.
 
     Raises:
-        ValueError: If they are no list of names, or too many.
+        ValueError: If they are not a list of names, or too many.
     """
     names = _parsed(metadata, "classes", "[]")
     valid = isinstance(names, list) and len(names) <= MAX_CLASSES and all(isinstance(name, str) for name in names)
@@ -23,10 +23,10 @@ def read_classes(metadata: Mapping[str, str]) -> list[str]:
 
 
 def read_palette(metadata: Mapping[str, str]) -> list[list[int]]:
-    """Returns the colours [R, G, B] by class id; none where they are not told.
+    """Return the colours [R, G, B] by class id; empty if the metadata has none.
 
     Raises:
-        ValueError: If they are no list of colours, or too many.
+        ValueError: If they are not a list of colours, or too many.
     """
     colours = _parsed(metadata, "palette", "[]")
     valid = isinstance(colours, list) and len(colours) <= MAX_CLASSES and all(map(_is_colour, colours))
@@ -35,10 +35,10 @@ def read_palette(metadata: Mapping[str, str]) -> list[list[int]]:
 
 
 def read_input_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
-    """Returns [H, W] that the network was trained for; None where it is not told.
+    """Return the [H, W] that the network was trained for; None if the metadata has none.
 
     Raises:
-        ValueError: If it is no size.
+        ValueError: If it is not a valid size.
     """
     steps = _parsed(metadata, "preprocessing", "{}")
     _require(isinstance(steps, dict), metadata, "preprocessing", "must be an object")

@@ -1,6 +1,6 @@
-"""Segments pictures with an exported file: `python -m segdistill.inference.predict MODEL.onnx PATH -o OUT`.
+"""Segments images with an exported file: `python -m segdistill.inference.predict MODEL.onnx PATH -o OUT`.
 
-Needs onnxruntime, numpy and Pillow alone; videos take `pip install av`.
+Needs only onnxruntime, numpy and Pillow; videos need `pip install av`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Frame = tuple[str, NDArray[np.uint8]]
 
 @dataclass
 class Summary:
-    """What was done.
+    """Counts and timing of a prediction.
 
     Attributes:
-        pictures: How many were segmented.
-        skipped: How many could not be decoded.
-        seconds: Spent in the network, resizing included, without decoding and writing.
-        pixels: int64 [256], by class id.
+        pictures: Number of segmented images and video frames.
+        skipped: Number of files that could not be decoded.
+        seconds: Time spent in the network, including resizing, without decoding and writing.
+        pixels: Number of pixels by class id, int64 [256].
     """
 
     pictures: int = 0
@@ -48,7 +48,7 @@ class Summary:
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
 
     def lines(self, classes: Sequence[str]) -> list[str]:
-        """Returns the summary as text."""
+        """Return the summary as lines of text."""
         each = f", {1000 * self.seconds / self.pictures:.1f} ms each" if self.pictures else ""
         lines = [f"{self.pictures} pictures{each}; {self.skipped} skipped"]
         width = max(map(len, classes), default=0)
@@ -60,17 +60,20 @@ class Summary:
 def predict(
     segmenter: Segmenter, path: str, out: Path, *, overlay: float | None = None, overwrite: bool = False
 ) -> Summary:
-    """Writes a mask, a PNG with the file's palette, for every picture or frame.
+    """Write a mask, a PNG with the exported file's palette, for every image or video frame.
 
     Args:
-        segmenter: The network.
-        path: A picture, a folder of them, a glob pattern, or a video.
-        out: The folder to write to.
-        overlay: Opacity from 0 to 1 of the colours in `<name>.overlay.jpg`; None writes masks alone.
-        overwrite: Replace what an earlier call wrote.
+        segmenter: Exported network.
+        path: An image, a folder of images, a glob pattern, or a video.
+        out: Folder to write to.
+        overlay: Opacity from 0 to 1 of the colours in `<name>.overlay.jpg`; None writes only masks.
+        overwrite: Whether to replace files of an earlier call.
+
+    Returns:
+        Counts and timing.
 
     Raises:
-        UserError: If there is nothing to read, or the folder cannot be written, or holds such files already.
+        UserError: If there is nothing to read, or the folder cannot be written to or already contains such files.
     """
     sources = found(path)
     names = _names(sources)
@@ -100,10 +103,10 @@ def predict(
 
 
 def found(path: str) -> list[Path]:
-    """Returns the pictures and videos that a path stands for, sorted by name.
+    """Return the images and videos that a path refers to, sorted by name.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there are none.
     """
     if Path(path).is_file():
         return [Path(path)]
@@ -116,7 +119,7 @@ def found(path: str) -> list[Path]:
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
-    """One name a source: its stem, or its whole name where two have the same stem."""
+    """Return one name per source: its stem, or its file name if another source has the same stem."""
     stems = Counter(source.stem for source in sources)
     names = [source.stem if stems[source.stem] == 1 else source.name for source in sources]
     counts = Counter(names)
@@ -138,9 +141,9 @@ def _writable(out: Path) -> Path:
 
 
 def _require_free(out: Path, sources: Sequence[Path], names: Sequence[str], *, overlay: bool, overwrite: bool) -> None:
-    """Refuses to write over the pictures themselves, and over earlier files unless that is wanted.
+    """Refuse to overwrite the source images, and existing files unless `overwrite` is set.
 
-    The folder is listed once: it may hold as many files as there are sources.
+    The folder is listed only once, because it may hold as many files as there are sources.
     """
     existing = {path.name for path in out.iterdir()}
     earlier_frames = {found[1]: name for name in existing if (found := FRAME_MASK.fullmatch(name))}
@@ -207,7 +210,7 @@ def _share(text: str) -> float:
 
 
 def main() -> int:
-    """Parses the command line; returns the exit code."""
+    """Parse the command line and write the masks; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m segdistill.inference.predict",
         description="Segments pictures with an exported file; masks are PNG files with the file's palette.",

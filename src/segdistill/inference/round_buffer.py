@@ -1,4 +1,4 @@
-"""The images that are timed, of which only a round is decoded at any time."""
+"""The images for timing, of which only one round is decoded at a time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Images:
-    """What is timed on; read as it is needed.
+    """Images for timing, read on demand.
 
     Attributes:
-        files: n images of any size and format, for engines that decode.
-        read: Index -> decoded image uint8 [H, W, 3] RGB and true class ids uint8 [H, W], all of one size.
+        files: Image files of any size and format, for backends that decode.
+        read: Function that maps an index to a decoded image, uint8 [H, W, 3] RGB, and its true class ids, uint8
+            [H, W], all of one size.
     """
 
     files: Sequence[Path]
@@ -27,22 +28,22 @@ class Images:
 
 
 class RoundBuffer:
-    """The decoded images of one round, in a `.npy` file that every process maps.
+    """The decoded images of one round, in a `.npy` file that every process memory-maps.
 
     Args:
-        path: Of the file.
-        images: Where they come from.
-        capacity: Images of the largest round.
+        path: File to write.
+        images: Source of the images.
+        capacity: Number of images in the largest round.
     """
 
     def __init__(self, path: Path, images: Images, capacity: int) -> None:
         self.path, self.images = path, images
-        # written in full: in a file with holes a full disk would kill the process instead of raising
+        # written in full: with a sparse file, a full disk would kill the process instead of raising an error
         np.save(path, np.zeros((capacity, *images.read(0)[0].shape), np.uint8))
         self._decoded = np.load(path, mmap_mode="r+")
 
     def load(self, indices: range) -> NDArray[np.uint8]:
-        """Replace what the file holds by these images; return their true class ids, uint8 [n, H, W]."""
+        """Replace the contents of the file by these images; return their true class ids, uint8 [n, H, W]."""
         truth = np.empty((len(indices), *self._decoded.shape[1:3]), np.uint8)
         for slot, index in enumerate(indices):
             self._decoded[slot], truth[slot] = self.images.read(index)

@@ -1,4 +1,4 @@
-"""Segmenter: an exported file as a function from picture to mask. Needs onnxruntime, numpy and Pillow alone."""
+"""Segmenter: an exported file as a function from image to mask. Needs only onnxruntime, numpy and Pillow."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Segmenter:
     """Runs an exported file with ONNX Runtime.
 
     Args:
-        path: A file written by `segdistill.export.onnx`.
-        threads: Cores it may use; 0 takes all of them.
+        path: ONNX file written by `segdistill.export`.
+        threads: Number of cores it may use; 0 uses all of them.
 
     Attributes:
-        metadata: What the file says of itself, as text: classes, palette, input size, origin.
-        classes: Names by class id; empty where the file does not tell.
-        palette: Colours [R, G, B] by class id; empty where the file does not tell.
-        input_size: [H, W] that the network was trained for; None where the file does not tell.
+        metadata: Metadata of the file, as text: classes, palette, input size, origin.
+        classes: Class names by id; empty if the file has none.
+        palette: Colours [R, G, B] by class id; empty if the file has none.
+        input_size: [H, W] that the network was trained for; None if the file has none.
 
     Raises:
         UserError: If the file cannot be loaded, is another kind of model, or has malformed metadata.
@@ -47,7 +47,7 @@ class Segmenter:
             inputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_inputs()]
             outputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_outputs()]
             self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        except Exception as error:  # ONNX Runtime has a class of its own for every kind of failure
+        except Exception as error:  # ONNX Runtime raises a different class for every kind of failure
             raise UserError(f"{path}: cannot be loaded as an ONNX file ({first_line(error)})") from error
         if inputs != INPUTS or not set(OUTPUTS) <= set(outputs):
             raise UserError(
@@ -62,19 +62,19 @@ class Segmenter:
             raise UserError(f"{path}: malformed metadata: {error}; export the network again") from error
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Segments a picture of any size, uint8 [H, W, 3] RGB, into class ids [H, W].
+        """Segment an image of any size, uint8 [H, W, 3] RGB, into class ids [H, W].
 
-        The network sees it at the size it was trained for.
+        The image is resized to `input_size` for the network, and the mask back to the image's size.
         """
         own = picture.shape[0], picture.shape[1]
         shown = resized_rgb(picture, self.input_size or own)
         return resized_ids(self.masks(shown[None])[0], own)
 
     def masks(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Segments pictures, uint8 [N, H, W, 3] RGB, at the size they have, into class ids [N, H, W].
+        """Segment images, uint8 [N, H, W, 3] RGB, without resizing, into class ids [N, H, W].
 
         Raises:
-            UserError: If the network cannot take them.
+            UserError: If the network cannot process them.
         """
         mask: NDArray[np.uint8] = self._run("mask", pictures)
         if mask.shape != pictures.shape[:3]:
@@ -82,10 +82,10 @@ class Segmenter:
         return mask
 
     def logits(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns the logits, float32 [N, C, H, W], of pictures uint8 [N, H, W, 3] RGB.
+        """Return the logits, float32 [N, C, H, W], of images, uint8 [N, H, W, 3] RGB, without resizing.
 
         Raises:
-            UserError: If the network cannot take them.
+            UserError: If the network cannot process them.
         """
         logits: NDArray[np.float32] = self._run("logits", pictures)
         return logits
@@ -100,6 +100,6 @@ class Segmenter:
 def _session(path: Path | str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # errors are raised, and told in one line
-    # A fallback to other providers would print what went wrong, and try the only one again.
+    options.log_severity_level = 4  # errors are raised, and reported in one line
+    # A fallback to other providers would print the error and retry the only provider.
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)

@@ -16,11 +16,11 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
 
 def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Yields the frames of a video, uint8 [H, W, 3] RGB, as a player shows them: turned and mirrored.
+    """Yield the frames of a video, uint8 [H, W, 3] RGB, rotated and mirrored as a player shows them.
 
     Raises:
         UserError: If PyAV is not installed.
-        ImageError: If the video cannot be decoded, or only up to some frame.
+        ImageError: If the video cannot be decoded, or only up to a certain frame.
     """
     try:
         import av
@@ -37,9 +37,9 @@ def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:
-    """Applies the display matrix of a frame, one of eight orientations.
+    """Apply the display matrix of a frame, one of eight orientations.
 
-    Its first two rows begin with (a, b) and (c, d): the pixel at (x, y), y pointing down, belongs to
+    Its first two rows begin with (a, b) and (c, d): the pixel at (x, y), with y pointing down, is displayed at
     (a x + c y, b x + d y).
     """
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)

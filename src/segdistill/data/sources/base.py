@@ -1,4 +1,4 @@
-"""A data set as the rest of the project sees it: labelled picture files, by split."""
+"""Sample and DatasetIndex: labelled image files by split, the common form of all data sources."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from segdistill.utils.image import read_ids, read_rgb
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and its mask on disk; None where nobody labelled it."""
+    """An image and its mask on disk; `mask` is None if the image is unlabelled."""
 
     image: Path
     mask: Path | None
 
     def read_image(self) -> NDArray[np.uint8]:
-        """Returns uint8 [H, W, 3] RGB, upright.
+        """Read the image as uint8 [H, W, 3] RGB, upright.
 
         Raises:
-            ImageError: If the file cannot be read as such.
+            ImageError: If the file cannot be read as an image.
         """
         return read_rgb(self.image)
 
     def read_mask_values(self) -> NDArray[np.uint8]:
-        """Returns the file's own values, uint8 [H, W], upright.
+        """Read the values stored in the mask, uint8 [H, W], upright.
 
         Raises:
             ImageError: If the file cannot be read, or has more than one channel or more than 8 bits.
@@ -43,15 +43,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class DatasetIndex:
-    """A checked data set.
+    """A checked dataset.
 
     Attributes:
-        name: What the data is called in metadata and logs.
-        labels: Its classes.
-        splits: The samples of `train`, `val` and, where there is one, `test`.
-        values: int16 [256], mask value -> class id or IGNORE_INDEX.
-        fingerprint: Changes when any picture, mask or class does, as they are decoded.
-        labelled_fingerprint: That of the same without the training pictures that have no mask.
+        name: Name of the dataset in metadata and logs.
+        labels: Names and colours of the classes.
+        splits: Samples of `train`, `val` and, if there is one, `test`.
+        values: int16 [256], maps a mask value to a class id or IGNORE_INDEX.
+        fingerprint: Hash that changes when any decoded image, mask or class changes.
+        labelled_fingerprint: Fingerprint of the same dataset without its unlabelled training images; may be empty.
     """
 
     name: str
@@ -63,16 +63,16 @@ class DatasetIndex:
 
     @property
     def eval_split(self) -> str:
-        """The split that results are reported on: `test`, or `val` where there is no test split."""
+        """The split that results are reported on: `test`, or `val` without a test split."""
         return "test" if "test" in self.splits else "val"
 
     def overfitting(self) -> DatasetIndex:
-        """Returns the same with the training pictures as every split."""
+        """Return a copy in which every other split holds the labelled training images."""
         labelled = [sample for sample in self.splits["train"] if sample.mask is not None]
         return self._with({**dict.fromkeys(self.splits, labelled), "train": self.splits["train"]}, "overfitting")
 
     def limited(self, count: int) -> DatasetIndex:
-        """Returns the same with at most `count` pictures of each split, evenly spaced."""
+        """Return a copy with at most `count` images of each split, evenly spaced."""
         splits = {}
         for name, samples in self.splits.items():
             kept = min(count, len(samples))
@@ -81,11 +81,11 @@ class DatasetIndex:
 
     @property
     def unlabelled(self) -> int:
-        """How many training pictures have no mask."""
+        """Number of training images without a mask."""
         return sum(sample.mask is None for sample in self.splits["train"])
 
     def without_labels(self, count: int) -> DatasetIndex:
-        """Returns the same with the masks of `count` training pictures left out; those that stay are evenly spaced."""
+        """Return a copy without the masks of `count` training images; the remaining masks are evenly spaced."""
         samples = self.splits["train"]
         kept = {index * len(samples) // (len(samples) - count) for index in range(len(samples) - count)}
         train = [sample if index in kept else replace(sample, mask=None) for index, sample in enumerate(samples)]
@@ -93,7 +93,7 @@ class DatasetIndex:
         return replace(self._with({**self.splits, "train": train}, f"{count} unlabelled"), labelled_fingerprint=rest)
 
     def labelled(self) -> DatasetIndex:
-        """Returns the same without the training pictures that have no mask."""
+        """Return the dataset without its unlabelled training images."""
         if not self.unlabelled:
             return self
         train = [sample for sample in self.splits["train"] if sample.mask is not None]
@@ -114,7 +114,7 @@ class DatasetIndex:
         return pixels
 
     def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Returns a sample's picture, uint8 [H, W, 3], and class ids, uint8 [H, W], UNLABELLED where it has no mask."""
+        """Read a sample's image, uint8 [H, W, 3], and class ids, uint8 [H, W], all UNLABELLED if it has no mask."""
         sample = self.splits[split][index]
         image = sample.read_image()
         if sample.mask is None:

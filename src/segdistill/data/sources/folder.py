@@ -1,4 +1,4 @@
-"""Any folder of images beside a folder of masks, paired by stem and checked before training."""
+"""Any folder of images with a folder of masks, paired by stem and checked before training."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MASK_SUFFIXES = (".png", ".bmp")
 
 
 def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
-    """Pairs and checks every file of every split; a check that passed is remembered in `cache_dir`.
+    """Pair and check the files of every split; a passed check is cached in `cache_dir`.
 
     Raises:
-        UserError: Names the first files or splits at fault and what is wrong with them.
+        UserError: If files or splits are faulty; names the first ones and what is wrong with them.
     """
     root = Path(config.root)
     splits = {name: pair(root / part.images, root / part.masks) for name, part in config.splits.items()}
@@ -48,7 +48,7 @@ def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
 
 
 def pair(images: Path, masks: Path) -> list[Sample]:
-    """Returns the samples of one split, sorted by stem.
+    """Return the samples of one split, sorted by stem.
 
     Raises:
         UserError: If a folder is missing or empty, or a file has no partner or more than one.

@@ -1,4 +1,4 @@
-"""Which source a configuration of data names."""
+"""Opens the data source that a configuration selects."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ log = logging.getLogger(__name__)
 
 
 def labels_of(data: DataConfig) -> LabelSet:
-    """Return the classes, which the configuration tells before any data is opened."""
+    """Return the classes, which the configuration determines before any data is opened."""
     return label_set(tuple(data.classes), data.palette) if isinstance(data, FolderConfig) else ROAD_SCENES
 
 
 def open_source(data: DataConfig, cache_dir: Path) -> DatasetIndex:
-    """Open and check the data.
+    """Open and check the configured dataset.
 
     Args:
         data: A `RoadScenesConfig` or a `FolderConfig`.
-        cache_dir: Where scenes are rendered, and passed checks remembered.
+        cache_dir: Folder for rendered scenes and passed checks.
 
     Raises:
-        UserError: If a file is at fault.
+        UserError: If a file is faulty, or `data.unlabelled` leaves no labels.
     """
     if isinstance(data, RoadScenesConfig):
         source = open_scenes(data, cache_dir)

@@ -1,4 +1,4 @@
-"""RoadScenes: seeded, procedural dashcam scenes, rendered once into a cache folder. The embedded default."""
+"""RoadScenes, the embedded default dataset: seeded procedural dashcam scenes, rendered once into a cache folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def open_scenes(config: RoadScenesConfig, cache_dir: Path) -> DatasetIndex:
-    """Renders every split into `cache_dir`, or takes what an earlier run rendered there, if it is intact."""
+    """Render every split into `cache_dir`, or reuse what an earlier run rendered there if it is intact."""
     counts = {"train": config.train, "val": config.val, "test": config.test}
     folders = {
         split: _rendered(config.seed, split, count, (config.input_size[0], config.input_size[1]), cache_dir)
@@ -48,7 +48,7 @@ def _samples(folder: Path, count: int) -> list[Sample]:
 
 
 def _rendered(seed: int, split: str, count: int, size: tuple[int, int], cache_dir: Path) -> Path:
-    """Returns the folder of one split; parallel runs wait for the first of them to render it."""
+    """Return the folder of one split, rendered if needed; parallel runs wait for the first of them to render it."""
     name = f"{code_digest('roadscenes')}-seed{seed}-{split}{count}-{size[0]}x{size[1]}"
     folder = cache_dir / "scenes" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def _intact(folder: Path) -> bool:
 
 
 def _render(folder: Path, seed: int, split: str, count: int, size: tuple[int, int]) -> None:
-    """Renders on every core. Spawned processes, because a fork of a process with threads may hang."""
+    """Render on all cores, in spawned processes, because forking a process with threads may hang."""
     with atomic_write(folder) as temporary:
         scenes = [SceneFile(temporary, seed, split, index, size) for index in range(count)]
         with ProcessPoolExecutor(min(cpu_count(), count), mp_context=get_context("spawn")) as pool:
@@ -80,5 +80,5 @@ def _render(folder: Path, seed: int, split: str, count: int, size: tuple[int, in
             try:
                 crcs = dict(entry for pairs in track(results, description, total=count) for entry in pairs)
             finally:
-                pool.shutdown(cancel_futures=True)  # an interrupted one does not render the rest first
+                pool.shutdown(cancel_futures=True)  # if interrupted, do not render the remaining scenes
         write_json(temporary / MANIFEST, crcs)
