@@ -1,1 +1,1 @@
-"""One run, and many: objects from a configuration, the teacher, the trainer, sweeps."""
+"""Runs and sweeps: objects built from a configuration, the teacher, the trainer."""

@@ -1,4 +1,4 @@
-"""What a configuration names, as objects; nothing else in a run reads the configuration."""
+"""Build the objects that a configuration describes; nothing else in a run reads the configuration."""
 
 from __future__ import annotations
 
@@ -44,68 +44,68 @@ TEACHER_CODE = (
     "callbacks/epoch_seed.py",
     "utils/interpolate.py",
 )
-"""What a trained teacher depends on besides its settings."""
+"""Code that a trained teacher depends on, besides its settings."""
 
 
 @dataclass(frozen=True)
 class Builder:
-    """Everything that a run is made of, built when it is asked for.
+    """Builder of everything that a run consists of; each part is built when it is requested.
 
     Attributes:
-        config: Checked.
+        config: Checked configuration.
     """
 
     config: Config
 
     @property
     def role(self) -> Role:
-        """Whose network this run trains: "teacher" or "student"."""
+        """Role of the network that this run trains, "teacher" or "student"."""
         return cast(Role, self.config.stage)
 
     @property
     def trainer_config(self) -> TrainerConfig:
-        """The machine."""
+        """Settings of hardware and trainer."""
         return self.config.trainer
 
     @property
     def input_size(self) -> list[int]:
-        """[H, W] of evaluation and export."""
+        """Size [H, W] of images in evaluation and export."""
         return self.config.data.input_size
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether this run's student has a teacher."""
+        """Whether the student of this run has a teacher."""
         return self.config.needs_teacher
 
     @property
     def has_to_train_teacher(self) -> bool:
-        """Whether `probe_teacher` is not the teacher itself."""
+        """Whether the teacher has to be trained, so that `probe_teacher` is only a stand-in for it."""
         return self.config.teacher_source == "train"
 
     @cached_property
     def labels(self) -> LabelSet:
-        """The classes, which the configuration tells before any data is opened."""
+        """Classes, which the configuration determines before any data is opened."""
         return labels_of(self.config.data)
 
     @property
     def student_init(self) -> str:
-        """Where the student's first weights come from: "auto", "pretrained" or "teacher"."""
+        """Source of the student's initial weights: "auto", "pretrained" or "teacher"."""
         return self.config.student.init
 
     def seed(self, role: Role) -> int:
-        """Return what a role's training is seeded by."""
+        """Return the random seed of a role's training."""
         return self.config.teacher.seed if role == "teacher" else self.config.seed
 
     def fit(self, role: Role) -> FitConfig:
-        """Return a role's budget and augmentation."""
+        """Return the training budget and augmentation of a role."""
         return self._model(role).fit
 
     def source(self) -> DatasetIndex:
-        """Open and check the data; what is at fault there is a UserError."""
+        """Open and check the data; faults in it raise UserError."""
         return open_source(self.config.data, Path(self.config.cache_dir))
 
     def datamodule(self, source: DatasetIndex, role: Role) -> SegmentationDataModule:
-        """Make batches of a source for the training of a role's network.
+        """Build the data module for training a role's network on a source.
 
         Raises:
             ConfigError: If a batch is larger than the training split.
@@ -122,11 +122,11 @@ class Builder:
         )
 
     def network(self, role: Role) -> nn.Module:
-        """Build a role's network, with the weights that it begins with."""
+        """Build a role's network with its initial weights."""
         return build_network(self._model(role).network, len(self.labels))
 
     def probe_teacher(self) -> nn.Module:
-        """Return the teacher that is given, or one like it to try things on before hours are spent on its training.
+        """Return the given teacher, or an untrained one like it for checks before its training.
 
         Raises:
             UserError: If the checkpoint or the class map does not fit.
@@ -139,11 +139,11 @@ class Builder:
         return build_network(teacher.network, len(self.labels), **without_pretrained(teacher.network))
 
     def trained_teacher(self, checkpoint: Path) -> nn.Module:
-        """Build the teacher with the weights of its training."""
+        """Build the teacher with its trained weights."""
         return loaded_network(self.config.teacher.network, self.labels, checkpoint)
 
     def teacher_cache(self, source: DatasetIndex) -> TeacherCache:
-        """Return the place of the teacher that this configuration trains."""
+        """Return the cache entry of the teacher that this configuration trains."""
         config = self.config
         cache_key = {
             "network": config.teacher.network,
@@ -158,10 +158,10 @@ class Builder:
         return TeacherCache.of(Path(config.cache_dir), cache_key)
 
     def logit_cache(self, *, reads_features: bool) -> LogitCache | None:
-        """Return where the teacher's logits are kept, or None where it runs at every step.
+        """Return the cache of the teacher's logits, or None if the teacher runs at every step.
 
         Args:
-            reads_features: Whether a loss compares more than logits; "auto", which is memory, keeps none then.
+            reads_features: Whether a loss compares more than logits; "auto" (memory) caches nothing then.
         """
         config, place = self.config, self.config.distill.teacher_cache
         made_from = {"network": config.teacher.network, "class map": config.teacher.class_map}
@@ -188,32 +188,32 @@ class Builder:
     def segmentation_task(
         self, role: Role, network: nn.Module, loss: SupervisedLoss, source: DatasetIndex
     ) -> SegmentationTask:
-        """Build the task that learns from labels alone."""
+        """Build the task that trains a network on labels only."""
         return SegmentationTask(network, loss=_measured(loss, source), role=role, **self._options(role))
 
     def distillation_task(
         self, student: nn.Module, teacher: nn.Module, loss: DistillationLoss, source: DatasetIndex
     ) -> DistillationTask:
-        """Build the task that learns from a teacher, too."""
+        """Build the task that trains a student on labels and on a teacher."""
         _measured(loss.supervised, source)
         frozen = FrozenTeacher(teacher, loss.teacher_layers)
         return DistillationTask(student, frozen, loss, **self._options("student"))
 
     def callbacks(self) -> list[pl.Callback]:
-        """Build what runs besides the training, in its order."""
-        # an experiment's settings of a callback stay behind where callbacks=none takes it out
+        """Build the callbacks, in the order in which they run."""
+        # with callbacks=none, an experiment's settings of a callback remain, but have no `_target_`
         specs = {f"callbacks.{name}": spec for name, spec in self.config.callbacks.items() if "_target_" in spec}
         return [build(key, spec) for key, spec in specs.items()]
 
     def loggers(self, run_dir: Path) -> list[Logger]:
-        """Start the loggers, and give each the configuration."""
+        """Start the loggers, and log the configuration with each."""
         return start_all(self.config.logger, asdict(self.config), run_dir)
 
     def resume(self) -> Path | None:
-        """Return the checkpoint that the training goes on from.
+        """Return the checkpoint from which the training resumes, if any.
 
         Raises:
-            UserError: If it is none of this training.
+            UserError: If it belongs to another training.
         """
         name = optimizer_name(self.optimizer(self.role)([{"params": [nn.Parameter(torch.zeros(1))]}]))
         return resume_checkpoint(self.config.resume, self.fit(self.role), name)
@@ -221,7 +221,7 @@ class Builder:
     def trainer(
         self, task: SegmentationTask, folder: Path, loggers: Sequence[Logger], callbacks: Sequence[pl.Callback] = ()
     ) -> pl.Trainer:
-        """Build the trainer of a task, which leaves everything in a folder."""
+        """Build the trainer of a task; all files of the training go into `folder`."""
         fit, seed = self.fit(task.role), self.seed(task.role)
         return build_trainer(task, fit, self.trainer_config, folder, loggers=loggers, callbacks=callbacks, seed=seed)
 

@@ -1,4 +1,4 @@
-"""A training in several processes, each with its share of every epoch."""
+"""Training in several processes, each with its share of every epoch."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from pytorch_lightning.utilities import rank_zero_only
 from segdistill.utils.hardware import cpu_count
 from segdistill.utils.interruption import in_one_piece
 
-GRACE_S = 60  # in which a failed companion is noticed, as gloo does, and the run ends as any other that fails
+GRACE_S = 60  # seconds to notice a failed rank, as gloo does, so that the run ends like any other that fails
 log = logging.getLogger(__name__)
 SET_HERE = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
 
 
 def is_externally_launched(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tells whether torchrun or Slurm has started every process of the training itself."""
+    """Return whether torchrun or Slurm has started every process of the training."""
     return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
 def is_rank_zero() -> bool:
-    """Tells whether this process is the one that writes and speaks."""
+    """Return whether this process is the one that writes files and logs."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @contextmanager
 def launch_ranks(count: int, function: Callable[..., object], *args: Any) -> Iterator[None]:
-    """Calls `function` in further processes, as ranks 1 and on, while the block does the same as rank 0.
+    """Call `function` in further processes, as ranks 1 and up, while the block does the same as rank 0.
 
-    Lightning's own launcher runs the command line once more for every rank, which in a sweep would be all of its jobs.
+    Lightning's own launcher reruns the command line for every rank, which in a sweep would repeat all of its jobs.
 
     Args:
-        count: Processes in all; with one, or where they are launched from outside, there are no companions.
-        function: Importable, not a closure.
-        args: Picklable.
+        count: Total number of processes; for one, or under an external launcher, nothing is started.
+        function: Importable function, not a closure.
+        args: Picklable arguments of `function`.
     """
     if count == 1 or is_externally_launched():
         yield
@@ -57,7 +57,7 @@ def launch_ranks(count: int, function: Callable[..., object], *args: Any) -> Ite
     context, processes, over = get_context("spawn"), [], Event()
     try:
         for rank in range(1, count):
-            os.environ["LOCAL_RANK"] = str(rank)  # before its imports: Lightning asks for it there
+            os.environ["LOCAL_RANK"] = str(rank)  # before its imports, because Lightning reads it there
             process = context.Process(target=_rank_main, args=(get_start_method(), threads, function, args))
             with in_one_piece():
                 process.start()
@@ -75,13 +75,13 @@ def launch_ranks(count: int, function: Callable[..., object], *args: Any) -> Ite
             process.join()
         torch.set_num_threads(alone)
         if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # the next job of a sweep has companions of its own
+            torch.distributed.destroy_process_group()  # the next job of a sweep starts its own ranks
         for name in SET_HERE:
             os.environ.pop(name, None)
 
 
 def _watch(processes: Sequence[BaseProcess], over: Event) -> None:
-    """Ends this process if a companion has failed and it does not notice: a GPU would wait for the other one."""
+    """End this process if another rank has failed and this one does not notice: a GPU would wait for it."""
     while not over.wait(1):
         failed = [process.exitcode for process in processes if process.exitcode]
         if failed and not over.wait(GRACE_S):
@@ -92,8 +92,8 @@ def _watch(processes: Sequence[BaseProcess], over: Event) -> None:
 
 
 def _rank_main(start_method: str, threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first process answers it, and ends this one
-    set_start_method(start_method, force=True)  # for loader workers; a spawned process would spawn them, too
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank zero handles it, and ends this process
+    set_start_method(start_method, force=True)  # for loader workers, which a spawned process would spawn as well
     torch.set_num_threads(threads)
     function(*args)
 
@@ -105,45 +105,45 @@ def _free_port() -> int:
 
 
 def lost_worker(error: BaseException) -> bool:
-    """Tell whether an error is that of a process pool or a loader, one of whose processes was killed."""
+    """Return whether an error means that a process of a process pool or of a loader was killed."""
     return isinstance(error, BrokenProcessPool) or str(error).startswith("DataLoader worker (pid")
 
 
 class UnpaddedEvalDDPStrategy(DDPStrategy):
-    """DDP that validates as one process would: no picture twice, and everywhere with the first process's buffers.
+    """DDP that validates like a single process: no image twice, and all ranks with the buffers of rank zero.
 
-    `DistributedDataParallel.forward` exchanges buffers at every batch, so that processes with different numbers of
-    batches would wait for each other for ever; here validation goes around it. For the same reason SIGTERM keeps the
-    handler it has: Lightning's would broadcast from within the signal, at whatever exchange the others may be.
+    `DistributedDataParallel.forward` synchronises buffers at every batch, so that processes with different numbers of
+    batches would wait for each other forever; here validation bypasses it. For the same reason SIGTERM keeps its
+    handler: Lightning's would broadcast from within the signal, whatever the other processes exchange at that moment.
     """
 
     def setup(self, trainer: pl.Trainer) -> None:
-        """Remembers the handler of SIGTERM, before Lightning sets its own."""
+        """Save the SIGTERM handler before Lightning sets its own."""
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
         super().setup(trainer)
 
     def on_train_start(self) -> None:
-        """Puts the handler of SIGTERM back."""
+        """Restore the SIGTERM handler."""
         super().on_train_start()
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def on_test_start(self) -> None:
-        """Puts the handler of SIGTERM back."""
+        """Restore the SIGTERM handler."""
         super().on_test_start()
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def on_validation_start(self) -> None:
-        """Exchanges the buffers once."""
+        """Broadcast the buffers of rank zero once."""
         super().on_validation_start()
         for buffer in self.module.buffers():
             torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the step without the wrapper."""
+        """Run the step without the DDP wrapper."""
         with self.precision_plugin.val_step_context():
             return self.module.validation_step(*args, **kwargs)
 
     @property
     def module(self) -> Any:
-        """The LightningModule."""
+        """The LightningModule, without the DDP wrapper."""
         return self.lightning_module

@@ -1,4 +1,4 @@
-"""Loggers that never ask, and never take a run down with them."""
+"""Loggers that never prompt, and never make a run fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START_TIMEOUT_S, FINISH_TIMEOUT_S = 30, 600
 
 
 def require(loggers: Mapping[str, Any]) -> None:
-    """Checks before a training what its loggers need.
+    """Check what the loggers need, before a training starts.
 
     Raises:
         ConfigError: If a login is missing.
@@ -37,7 +37,7 @@ def require(loggers: Mapping[str, Any]) -> None:
 
 
 def wandb_logged_in(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tells whether W&B could be reached without a prompt: a key in the environment, or in ~/.netrc for its server."""
+    """Return whether W&B needs no prompt: there is a key in the environment, or in ~/.netrc for its server."""
     if environment.get("WANDB_API_KEY"):
         return True
     server = environment.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
@@ -48,10 +48,10 @@ def wandb_logged_in(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 class ConsentedWandbLogger(WandbLogger):
-    """A W&B logger that knows what may leave this machine.
+    """A W&B logger that knows what may be uploaded.
 
     Attributes:
-        upload: Whether pictures, masks, checkpoints and exported files may.
+        upload: Whether images, masks, checkpoints and exported files may be uploaded.
     """
 
     def __init__(self, run: wandb.Run, upload: bool) -> None:
@@ -60,17 +60,17 @@ class ConsentedWandbLogger(WandbLogger):
 
 
 def wandb_logger(*, save_dir: str, mode: Mode | None = None, upload: bool = False, **options: Any) -> WandbLogger:
-    """Starts a W&B run; one that cannot be online, for want of a network or a valid key, is kept offline.
+    """Start a W&B run; without a network connection or a valid key, it is kept offline.
 
     Args:
-        save_dir: Its files go into `save_dir`/wandb.
-        mode: "online" or "offline"; None is what WANDB_MODE says, or else online where there is a login.
-        upload: Also send pictures, masks, checkpoints and exported files; and what W&B takes by itself of the console,
-            the code and git.
-        options: Passed on to `wandb.init`.
+        save_dir: Folder whose subfolder `wandb` holds its files.
+        mode: "online" or "offline"; None follows WANDB_MODE, or is online if there is a login.
+        upload: Whether to also send images, masks, checkpoints and exported files, and what W&B itself captures of the
+            console, the code and git.
+        options: Further arguments of `wandb.init`.
 
     Raises:
-        ConfigError: If an option sends what `upload` does not allow.
+        ConfigError: If an option would send something that `upload` does not allow.
     """
     for name in ("save_code", "sync_tensorboard"):
         if options.get(name) and not upload:
@@ -85,7 +85,7 @@ def wandb_logger(*, save_dir: str, mode: Mode | None = None, upload: bool = Fals
     begin = partial(wandb.init, dir=save_dir, settings=settings, **options)
     try:
         run = begin(mode=chosen)
-    except Exception as error:  # whatever its client raises: the training matters more
+    except Exception as error:  # its client may raise anything, and the training matters more
         if chosen == "offline":
             raise
         run = begin(mode="offline")
@@ -97,7 +97,7 @@ def wandb_logger(*, save_dir: str, mode: Mode | None = None, upload: bool = Fals
 
 
 def what_leaves(run: wandb.Run, upload: bool) -> str:
-    """Returns in one line what a run sends, and where to."""
+    """Describe in one line what a run sends, and where."""
     numbers = "metrics, result tables, configuration, machine information"
     private = "images, masks, checkpoints and ONNX files"
     if run.disabled:
@@ -112,24 +112,24 @@ def what_leaves(run: wandb.Run, upload: bool) -> str:
 
 
 def start(starting: Callable[[], Logger], hyperparameters: Mapping[str, Any]) -> Logger | None:
-    """Builds a logger and starts its run now; one that cannot start is left out instead of failing a training."""
+    """Build a logger and start its run; one that cannot start is left out, so that the training goes on."""
     try:
         logger = starting()
         _ = logger.experiment  # type: ignore[attr-defined] # every logger has one, the base class does not
         logger.log_hyperparams(dict(hyperparameters))
-    except Exception as error:  # as above
+    except Exception as error:  # a logger may raise anything, and the training matters more
         log.warning("a logger is left out: %s: %s", type(error).__name__, error)
         return None
     return logger
 
 
 def start_all(specs: Mapping[str, Any], hyperparameters: Mapping[str, Any], run_dir: Path) -> list[Logger]:
-    """Start the loggers of a run in its first process; one that cannot start is left out with a warning.
+    """Start the loggers of a run on rank zero; one that cannot start is left out with a warning.
 
     Args:
-        specs: Name -> a `_target_` and its options; what is no mapping is a setting that they share.
-        hyperparameters: That each is given.
-        run_dir: Where they leave their files.
+        specs: Name -> mapping with a `_target_` and its options; any other entry is a setting that all loggers share.
+        hyperparameters: Hyperparameters that each logger records.
+        run_dir: Folder for the loggers' files.
     """
     loggers = []
     for name, spec in specs.items() if is_rank_zero() else ():
@@ -141,7 +141,7 @@ def start_all(specs: Mapping[str, Any], hyperparameters: Mapping[str, Any], run_
 
 
 def sweep_dir() -> Path | None:
-    """Return the directory of the sweep that this run is a job of; None for a run of its own."""
+    """Return the directory of the sweep that this run is a job of; None if it is not part of a sweep."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return Path(HydraConfig.get().sweep.dir)
@@ -154,7 +154,7 @@ def sweep_names() -> dict[str, str]:
 
 
 def close(loggers: Sequence[Logger]) -> None:
-    """Ends W&B's run, so that the next job of a sweep starts its own."""
+    """Finish W&B's run, so that the next job of a sweep starts its own."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             try:

@@ -1,4 +1,4 @@
-"""The teacher's logits of every training picture, from memory or from the cache folder."""
+"""The teacher's logits of every training image, from memory or from the cache folder."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LogitCache:
-    """Keeps logits for one run, or for every run to come.
+    """Cache of teacher logits, for one run in memory or for all later runs on disk.
 
     Attributes:
-        place: "memory" or "disk".
-        cache_dir: Of all caches.
-        made_from: What shaped the teacher besides its weights, as JSON.
-        required: Whether too little room is an error; else logits that take more than `OPTIONAL_BYTES` are not kept,
-            whatever is free, so that the same run always decides alike.
+        place: Storage, "memory" or "disk".
+        cache_dir: Root folder of all caches.
+        made_from: Settings that shaped the teacher besides its weights, as JSON.
+        required: Whether too little room is an error; if not, logits that take more than `OPTIONAL_BYTES` are not
+            cached, whatever is free, so that the same run always decides alike.
     """
 
     place: str
@@ -49,7 +49,7 @@ class LogitCache:
     required: bool = True
 
     def has_room(self, pictures: int, shape: Sequence[int]) -> bool:
-        """Tell whether the logits of so many pictures are to be kept."""
+        """Return whether the logits of `pictures` images are to be cached."""
         needed = _bytes(pictures, shape)
         if self.required or needed <= OPTIONAL_BYTES:
             return True
@@ -57,10 +57,10 @@ class LogitCache:
         return False
 
     def require_room(self, pictures: int, shape: Sequence[int]) -> None:
-        """Announces what the logits of so many pictures take.
+        """Log how much room the logits of `pictures` images take, and check that it is free.
 
         Raises:
-            ConfigError: If there is less.
+            ConfigError: If less room is free.
         """
         needed = _bytes(pictures, shape)
         where = "in memory" if self.place == "memory" else f"on the disk of {self.cache_dir}"
@@ -72,15 +72,15 @@ class LogitCache:
             raise ConfigError("distill.teacher_cache", self.place, allowed)
 
     def logits(self, teacher: FrozenTeacher, data: SegmentationDataModule, device: torch.device) -> LogitStore:
-        """Returns the teacher's logits of every training picture at the input size; computes what is not there yet.
+        """Return the teacher's logits of every training image at the input size; missing ones are computed.
 
         Args:
-            teacher: On `device`.
-            data: Whose training split.
-            device: What computes.
+            teacher: Frozen teacher, already on `device`.
+            data: Data module whose training split is used.
+            device: Device to compute on.
 
         Raises:
-            UserError: If they do not fit, or the folder holds something else.
+            UserError: If the logits do not fit, or the folder holds others.
         """
         shape = logits_shape(teacher.network, data.input_size, data.cell_multiple)
         count = len(data.source.splits["train"])
@@ -113,16 +113,16 @@ class LogitCache:
 def replay_distance(
     teacher: FrozenTeacher, batches: Iterable[Batch], device: torch.device, multiple: int = 1
 ) -> tuple[float, float]:
-    """Compare replayed logits with what the teacher says of the augmented pictures themselves.
+    """Compare replayed logits with the teacher's logits of the augmented images themselves.
 
     Args:
-        teacher: On `device`.
+        teacher: Frozen teacher, already on `device`.
         batches: Training batches with `teacher_logits`.
-        device: What computes.
-        multiple: What the logits of a batch are padded to.
+        device: Device to compute on.
+        multiple: Multiple to which the sides of the images are padded.
 
     Returns:
-        The share of labelled pixels with the same class, and the mean KL divergence from live to replayed, in nats.
+        Share of labelled pixels with the same class, and mean KL divergence from live to replayed logits, in nats.
     """
     same, divergences = [], []
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Networks as the configuration names them: built, tried, and loaded with a checkpoint's weights."""
+"""Build the networks of a configuration, check them, and load the weights of checkpoints."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from segdistill.utils.io import full_disk
 
 log = logging.getLogger(__name__)
 _exportable: set[str] = set()
-"""What this process has exported on trial: a network as it prints itself, and a size."""
+"""Networks that this process has exported as a trial, each as its printed form and a size."""
 
 
 def build_network(spec: Mapping[str, Any], num_classes: int, **options: Any) -> nn.Module:
-    """Build a network, and try whether it answers in the form that everything else relies on.
+    """Build a network, and check that its logits have the shape that everything else relies on.
 
     Args:
-        spec: A `_target_` and its options.
-        num_classes: Channels of its logits.
-        options: Take precedence over those of `spec`.
+        spec: Mapping with a `_target_` and its options.
+        num_classes: Number of classes, the channels of the logits.
+        options: Options that take precedence over those of `spec`.
 
     Raises:
-        UserError: If it does not.
+        UserError: If the network fails, or its logits have another shape.
     """
     network: nn.Module = build("network", spec, num_classes=num_classes, _convert_="all", **options)
     validate_output_shape(network, num_classes, str(spec["_target_"]))
@@ -46,17 +46,17 @@ def build_network(spec: Mapping[str, Any], num_classes: int, **options: Any) -> 
 
 
 def loaded_network(spec: Mapping[str, Any], labels: LabelSet, checkpoint: Path) -> nn.Module:
-    """Build a network for a checkpoint's weights; others are not fetched first."""
+    """Build a network with the weights of a checkpoint, without fetching pretrained ones first."""
     network = build_network(spec, len(labels), **without_pretrained(spec))
     load_network(network, checkpoint, labels.names)
     return network
 
 
 def packaged_teacher(spec: Mapping[str, Any], labels: LabelSet) -> nn.Module:
-    """Build the teacher that comes with the package.
+    """Build the teacher that is part of the package.
 
     Raises:
-        UserError: If classes or network are others.
+        UserError: If the classes or the network differ from the packaged ones.
     """
     network = build_network(spec, len(labels), **without_pretrained(spec))
     recipe = load_packaged(network, labels.names)["recipe"]
@@ -65,9 +65,9 @@ def packaged_teacher(spec: Mapping[str, Any], labels: LabelSet) -> nn.Module:
 
 
 def given_teacher(teacher: TeacherConfig, labels: LabelSet) -> nn.Module:
-    """Build a teacher that is trained already: a checkpoint's, or a network with its own pretrained head.
+    """Build a teacher that is already trained, from a checkpoint or with its own pretrained head.
 
-    One that knows more classes than the data has them merged.
+    If it has more classes than the data, they are merged.
 
     Raises:
         UserError: If the checkpoint or the class map does not fit.
@@ -83,12 +83,12 @@ def given_teacher(teacher: TeacherConfig, labels: LabelSet) -> nn.Module:
 
 
 def parse_class_map(class_map: Mapping[str, Sequence[int]], count: int, names: Sequence[str]) -> list[list[int]]:
-    """Returns the teacher's class ids that make up each of the data's classes.
+    """Return the teacher's class ids that make up each class of the data.
 
     Args:
-        class_map: The data's class -> ids.
-        count: The teacher's classes.
-        names: The data's classes.
+        class_map: Class name of the data -> class ids of the teacher.
+        count: Number of classes of the teacher.
+        names: Names of the data's classes.
 
     Raises:
         ConfigError: If a class is missing or unknown, or an id is out of range or given twice.
@@ -111,12 +111,12 @@ def parse_class_map(class_map: Mapping[str, Sequence[int]], count: int, names: S
 
 
 def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
-    """Tries the ONNX export of a network that is not trained yet; in a sweep, once for all jobs that have it.
+    """Try the ONNX export of a network before it is trained; in a sweep, once for all jobs that share it.
 
     Args:
-        role: "teacher" or "student".
-        network: Left as it is.
-        size: [H, W] of the data.
+        role: Role of the network, "teacher" or "student".
+        network: Network to export; left unchanged.
+        size: Size [H, W] of the data.
 
     Raises:
         UserError: If it cannot be exported.
@@ -126,7 +126,7 @@ def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
         return
     try:
         try_export(_quick_to_trace(network), size)
-    except Exception as error:  # whatever the exporter, the checker or a copy of the network raises
+    except Exception as error:  # the exporter, the checker or a copy of the network may raise anything
         if (full := full_disk(error)) is not None:
             raise full from error
         raise UserError(
@@ -137,7 +137,7 @@ def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
 
 
 def _quick_to_trace(network: nn.Module) -> nn.Module:
-    """Without BatchNorms, which are half of what the exporter would trace, and which it never refuses."""
+    """Remove BatchNorms, which are half of what the exporter would trace, and which never make it fail."""
     with evaluated(network), suppress(Exception):
         return fuse_conv_bn(network, torch.zeros(1, 3, *PROBE_SIZE))
     return network

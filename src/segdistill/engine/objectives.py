@@ -1,4 +1,4 @@
-"""What a training minimises, and by which optimizer, as the configuration names them."""
+"""Build the losses and optimizers of a configuration."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def build_optimizer(key: str, settings: Mapping[str, Any]) -> OptimizerFactory:
     """Return an optimizer as a function of its parameters, after trying it on one of them.
 
     Args:
-        key: Of the configuration, for errors.
-        settings: A `_target_` and its options.
+        key: Configuration key for error messages.
+        settings: Mapping with a `_target_` and its options.
 
     Raises:
-        ConfigError: If it refuses its settings.
+        ConfigError: If the optimizer rejects its settings.
     """
     factory: OptimizerFactory = build(key, settings, _partial_=True)
     try:
@@ -37,10 +37,10 @@ def build_optimizer(key: str, settings: Mapping[str, Any]) -> OptimizerFactory:
 
 
 def build_loss(key: str, spec: Mapping[str, Any]) -> Any:
-    """Build one loss of a `_target_` and its options.
+    """Build a loss from a `_target_` and its options.
 
     Raises:
-        ConfigError: If it refuses its settings; names `key`.
+        ConfigError: If the loss rejects its settings; names `key`.
     """
     try:
         return build(key, spec, _convert_="all")
@@ -53,10 +53,10 @@ def build_loss(key: str, spec: Mapping[str, Any]) -> Any:
 def build_distillation_loss(
     distill: DistillConfig, supervised: SupervisedLoss, student: nn.Module, teacher: nn.Module
 ) -> DistillationLoss:
-    """Build the weighted sum, its projectors for the layers of these networks included.
+    """Build the weighted sum of losses, including projectors for the layers of these networks.
 
     Raises:
-        UserError: If a loss refuses its settings, or a network has no such layer.
+        UserError: If a loss rejects its settings, or a network has no such layer.
     """
     losses = {name: build_loss(f"distill.losses.{name}", spec) for name, spec in distill.losses.items()}
     for name, loss in losses.items():

@@ -1,4 +1,4 @@
-"""One run, start to end: data, teacher, fit, export, timing, test, table."""
+"""One run from start to end: data, teacher, fit, export, timing, test, table."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ RUN_ARTIFACTS = (
     "wandb",
     "tensorboard",
 )
-"""What a run may leave, in the order it is listed."""
+"""Files and folders that a run may leave, in the order in which they are listed."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What the test of a run gave.
+    """Test results of a run.
 
     Attributes:
-        scores: Logged name -> value: `test/miou` of the network that was trained, its other accuracies, its teacher's.
-        split: The split that was tested: "test", or "val" where there is no test split.
+        scores: Logged name -> value: `test/miou` of the trained network, its other accuracies, and its teacher's.
+        split: Split that was tested: "test", or "val" if there is no test split.
     """
 
     scores: dict[str, float]
@@ -62,19 +62,20 @@ class RunResult:
 
     @property
     def selected_on(self) -> bool:
-        """Whether the best checkpoint was chosen on that split."""
+        """Whether the best checkpoint was selected on that split."""
         return self.split == "val"
 
 
 def run(config: Config, run_dir: Path) -> RunResult:
-    """Run a configuration; everything it leaves goes into `run_dir`.
+    """Run a configuration; all of its files go into `run_dir`.
 
     Args:
-        config: Checked by `segdistill.config.schema.parse`.
-        run_dir: Exists and can be written to.
+        config: Configuration that `segdistill.config.schema.parse` has checked.
+        run_dir: Folder that exists and can be written to.
 
     Raises:
-        UserError: If data, teacher or checkpoint do not fit; raised before the training starts.
+        UserError: If data, teacher or checkpoint do not fit (raised before the training starts), the disk is full, or a
+            worker process was killed.
     """
     machine, trusted, builder = config.trainer, config.trusted_packages, Builder(config)
     if machine.num_nodes > 1 and not is_externally_launched():
@@ -98,11 +99,11 @@ def run(config: Config, run_dir: Path) -> RunResult:
 
 
 def _rank_main(builder: Builder, trusted: Sequence[str], run_dir: Path) -> None:
-    """The same run in another process, which leaves files and words to the first one."""
+    """Run the same configuration on another rank, which leaves files and messages to rank zero."""
     try:
         with trusting(trusted):
             _run(builder, run_dir)
-    except (UserError, KeyboardInterrupt):  # the first process tells it
+    except (UserError, KeyboardInterrupt):  # rank zero reports it
         sys.exit(1)
 
 
@@ -120,10 +121,10 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
     if builder.needs_teacher:
         task, data = task_with_teacher(builder, network, exported=exported, fresh=resume is None)
     else:
-        loss = builder.supervised_loss(role)  # what it refuses is told before the data is opened
+        loss = builder.supervised_loss(role)  # a rejected loss is reported before the data is opened
         source = builder.source().labelled()
         task, data = builder.segmentation_task(role, network, loss, source), builder.datamodule(source, role)
-    seed_everything(builder.seed(role))  # the batches do not depend on what was built before
+    seed_everything(builder.seed(role))  # so that the batches do not depend on what was built before
     loggers = builder.loggers(run_dir)
     try:
         trainer = builder.trainer(task, run_dir, loggers, callbacks)
@@ -139,7 +140,7 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
 
 
 def _log_summary(run_dir: Path) -> None:
-    """Writes the report, and logs the table and where the files are."""
+    """Write the report, and log the table and the paths of the files."""
     lines = []
     results = run_dir / "results.json"
     if results.is_file():

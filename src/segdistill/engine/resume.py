@@ -1,4 +1,4 @@
-"""Where a training goes on: the checkpoint that `resume` points to, checked before anything is built for it."""
+"""Find the checkpoint that `resume` points to, and check that it belongs to this training."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 
 def resume_checkpoint(given: str | None, fit: FitConfig, optimizer: str) -> Path | None:
-    """Return the checkpoint that `resume` points to; None where there is nothing to resume yet.
+    """Return the checkpoint that `resume` points to; None if there is nothing to resume yet.
 
     Args:
-        given: A run directory, or one of its checkpoints.
-        fit: The budget of the whole training.
-        optimizer: Dotted name of the optimizer's class that goes on with the saved state.
+        given: Run directory, or one of its checkpoints; None for a new run.
+        fit: Budget of the whole training.
+        optimizer: Dotted name of the optimizer class that continues with the saved state.
 
     Raises:
-        UserError: If it is neither a run directory nor a checkpoint of a training, or of another one.
+        UserError: If `given` is neither a run directory nor a training checkpoint, or belongs to another training.
     """
     if given is None:
         return None

@@ -1,6 +1,6 @@
-"""The settings that a run directory brings along: configuration, but no orders to Hydra and no trust.
+"""Overrides that a run directory brings along: settings, but no control over Hydra and no trust.
 
-The directory may come from somebody else. What only the person at this command line can decide is left out or refused.
+The directory may come from somebody else. What only the user of this command line may decide is left out or rejected.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from segdistill.utils.errors import UserError
 
 DECIDED_HERE = re.compile(r"[+~]*(trusted_packages\b|logger\.\w+\.upload\b)")
 VALUES = ("stage", "seed", "resume", "cache_dir")
-"""Keys of the top level that are values; every other one chooses a file of conf/."""
+"""Top-level keys that are values; every other one selects a file of conf/."""
 OPTION = re.compile(r"[\w-]+")
 
 
 def saved_overrides(path: Path, given: Collection[str]) -> list[str]:
-    """Returns the overrides that a run was started with, as far as this command line does not give them again.
+    """Return the overrides that a run was started with, except those given again on this command line.
 
-    Whom to trust and whether to upload is decided on this command line alone: what was saved of it is left out.
+    Only this command line decides what is trusted and whether to upload: saved overrides of these are left out.
 
     Args:
-        path: `.hydra/overrides.yaml` of the run.
-        given: Keys of this command line.
+        path: File `.hydra/overrides.yaml` of the run.
+        given: Keys that this command line sets.
 
     Raises:
-        UserError: If one of them would do more than set a value or choose a file of conf/.
+        UserError: If the file cannot be read, or an override would do more than set a value or select a file of conf/.
     """
     try:
         saved = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as error:  # not YAML, or YAML that OmegaConf does not take
+    except Exception as error:  # not YAML, or YAML that OmegaConf rejects
         raise UserError(f"{path}: cannot be read as a list of overrides") from error
     if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
         raise UserError(f"{path}: is no list of overrides")
@@ -50,10 +50,10 @@ def saved_overrides(path: Path, given: Collection[str]) -> list[str]:
 
 
 def require_current(run_dir: Path) -> None:
-    """Refuse the run directory of a version whose settings had other names.
+    """Reject the run directory of a version whose settings had other names.
 
     Raises:
-        UserError: Names the directory.
+        UserError: If it is one; names the directory.
     """
     saved = run_dir / ".hydra" / "config.yaml"
     if saved.is_file() and re.search(r"^train: ", saved.read_text(encoding="utf-8"), re.MULTILINE):
@@ -83,7 +83,7 @@ def _objection(text: str) -> str | None:
 
 
 def _chooses_from_conf(override: Override) -> bool:
-    """Tells whether an override leads to no other file than those that come with the project."""
+    """Return whether an override selects no other files than those that come with the project."""
     if "." in override.key_or_group or override.key_or_group in VALUES or override.value() is None:
         return True
     value = override.value()

@@ -1,4 +1,4 @@
-"""Hydra's multirun: jobs that cannot take each other down, that are not run twice, and a summary at the end."""
+"""Hydra's multirun: jobs that fail independently and are not run twice, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ log = logging.getLogger(__name__)
 
 
 def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: bool = False) -> float:
-    """Run one job of a sweep, unless it was finished before; an interrupted one goes on.
+    """Run one job of a sweep, unless it is already finished; an interrupted one is resumed.
 
     Args:
-        cfg: Composed for the job.
-        job_dir: Where it leaves everything.
-        overrides: Those of the job, which its record keeps.
-        alone: Resumed by itself: a finished job is measured anew, and an error is raised.
+        cfg: Configuration composed for the job.
+        job_dir: Folder for all files of the job.
+        overrides: Overrides of the job, which are saved in its record.
+        alone: Whether the job is resumed by itself: a finished job is measured again, and errors are raised.
 
     Returns:
-        The score; NaN where the job failed, which is logged and noted in the job's directory.
+        The score; NaN if the job failed, which is logged and recorded in the job's directory.
 
     Raises:
-        UserError: If it is resumed with other settings, which its record could not tell.
+        UserError: If `alone`, and the job fails or its record has other settings.
     """
     identity, noted = job_identity(cfg), read_object(job_dir / STATUS)
     same = noted.get("config") == identity
@@ -72,7 +72,7 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
             raise
         log.error("%s", error)
         return math.nan
-    except Exception as error:  # a defect of one job, told in full, leaves the others theirs
+    except Exception as error:  # a defect of one job is logged in full and does not stop the others
         note("failed", error=f"{type(error).__name__}: {first_line(error)}")
         if alone:
             raise
@@ -84,17 +84,17 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
 
 
 def job_identity(cfg: DictConfig) -> dict[str, Any]:
-    """Return what makes a job another one: its whole configuration, but for where it lies."""
+    """Return what identifies a job: its whole configuration, except where it is stored."""
     shaping = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in (*UNSHAPING, "hydra")])
     identity: dict[str, Any] = json.loads(json.dumps(OmegaConf.to_container(shaping, resolve=True)))
     return identity
 
 
 class SummariseSweep(Callback):
-    """Writes the summary of a multirun at its end, and names the jobs that failed."""
+    """Hydra callback that writes the summary of a multirun at its end, and names the jobs that failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Ends the process with exit code 1 if a job failed; Hydra would turn an exception into a warning."""
+        """End the process with exit code 1 if a job failed; Hydra would turn an exception into a warning."""
         from segdistill.reporting.sweep.summary import summarise
 
         jobs, planned = summarise(Path(config.hydra.sweep.dir)), planned_jobs(config)

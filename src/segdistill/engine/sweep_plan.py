@@ -1,4 +1,4 @@
-"""What a multirun is about to do: its jobs, their folders' names, and whether a folder may take them."""
+"""Plan of a multirun: its jobs, the names of their folders, and whether a folder may hold them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from segdistill.reporting.sweep.jobs import STATUS
 from segdistill.utils.errors import UserError
 from segdistill.utils.io import read_object
 
-MAX_NAME = 120  # characters of a folder's name; file systems take 255 bytes
+MAX_NAME = 120  # characters of a folder's name; file systems allow 255 bytes
 Choices = dict[str, list[str]]
 
 
 def swept_choices(config: DictConfig) -> Choices:
-    """Return every override of a multirun with the values it takes, in the order of Hydra's own sweeper.
+    """Return every override of a multirun with its values, in the order of Hydra's own sweeper.
 
-    Ranges that another sweeper draws from have no values yet, and are left out.
+    Ranges that another sweeper samples from have no values yet, and are left out.
     """
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     overrides = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
@@ -36,7 +36,7 @@ def swept_choices(config: DictConfig) -> Choices:
 
 
 def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
-    """Yield the overrides of jobs in which every swept value comes up once, not in every combination."""
+    """Yield the overrides of jobs in which every swept value occurs once, not in every combination."""
     choices, deleted = swept_choices(config), _deletions(config)
     first = {key: values[0] for key, values in choices.items()}
     yield [*(f"{key}={value}" for key, value in first.items()), *deleted]
@@ -46,7 +46,7 @@ def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
 
 
 def planned_jobs(config: DictConfig) -> list[dict[str, str]] | None:
-    """Return the settings of every job of Hydra's own sweeper; None of another one, whose jobs nobody knows yet."""
+    """Return the settings of every job of Hydra's own sweeper; None for others, whose jobs are not known yet."""
     if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
         return None
     choices, deleted = swept_choices(config), settings_of(_deletions(config))
@@ -59,13 +59,13 @@ def _deletions(config: DictConfig) -> list[str]:
 
 
 def settings_of(overrides: Sequence[str]) -> dict[str, str]:
-    """Return overrides as key -> value, both text; a deleted key has an empty value."""
+    """Return overrides as key -> value, both as text; a deleted key has an empty value."""
     pairs = [override.lstrip("+").partition("=") for override in overrides]
     return {key: value for key, _, value in pairs}
 
 
 def name_by_swept_keys(config: DictConfig) -> None:
-    """Let Hydra name each job after the keys that differ between jobs, and those alone."""
+    """Make Hydra name each job after only those keys that differ between jobs."""
     choices = swept_choices(config)
     swept = {_group(key) for key, values in choices.items() if len(values) > 1}
     constant = {_group(key) for key in [*choices, *settings_of(_deletions(config))]} - swept
@@ -76,33 +76,33 @@ def name_by_swept_keys(config: DictConfig) -> None:
 
 
 def _group(key: str) -> str:
-    """Return the key as Hydra compares it: without prefix and without the package that a group goes to."""
+    """Return the key as Hydra compares it: without its prefix and without the package of a group."""
     return key.lstrip("+~").partition("@")[0]
 
 
 def folder_name(overrides: str) -> str:
-    """Return a file name for a job's overrides; what a name cannot hold is told apart by a digest."""
+    """Return a file name for a job's overrides; if characters had to be replaced or cut, it ends with a digest."""
     name = "".join(c if c.isalnum() or c in "=,.-+_" else "_" for c in overrides)[:MAX_NAME] or "job"
     if name == overrides:
         return name
     return f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
-OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # at import: a Ray worker composes, too
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # at import: Ray workers compose, too
 
 
 def require_own_folder(
     sweep_dir: Path, planned: Sequence[dict[str, str]], compose: Callable[[list[str]], dict[str, Any]]
 ) -> None:
-    """Refuse a folder that holds jobs of another sweep; jobs of this one, finished or not, are welcome.
+    """Reject a folder that holds jobs of another sweep; jobs of this one are accepted, finished or not.
 
     Args:
-        sweep_dir: Need not exist.
+        sweep_dir: Folder of the sweep, which need not exist.
         planned: Settings of every job of the sweep.
-        compose: Returns the identity of a job's configuration for its recorded overrides.
+        compose: Function that returns the identity of a job's configuration for its recorded overrides.
 
     Raises:
-        UserError: Names a job that the sweep does not have, or has with other settings.
+        UserError: If a job is not part of the sweep, or has other settings; names the job.
     """
     for record in sorted(sweep_dir.glob(f"*/{STATUS}")):
         noted = read_object(record)

@@ -1,4 +1,4 @@
-"""Where the teacher of a run comes from: it is given, or in the cache, or a training puts it there."""
+"""Find the teacher of a run: given, cached, or trained into the cache."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 def get_or_train_teacher(builder: Builder, source: DatasetIndex, probe: nn.Module) -> nn.Module:
-    """Return the teacher that is given, or the one in the cache, which it enters by being trained first.
+    """Return the given teacher, or the cached one, which is trained first if it is missing.
 
     Args:
-        builder: Of the run.
-        source: What it is trained on.
-        probe: `Builder.probe_teacher`.
+        builder: Builder of the run.
+        source: Data that the teacher is trained on.
+        probe: Network that `Builder.probe_teacher` returned.
     """
     if not builder.has_to_train_teacher:
         return probe
@@ -39,13 +39,13 @@ def get_or_train_teacher(builder: Builder, source: DatasetIndex, probe: nn.Modul
             _train(builder, source, cache)
         else:
             log.info("teacher: reused from %s", cache.checkpoint)
-    broadcast_from_rank_zero(machine, None)  # nobody reads it before it is written
+    broadcast_from_rank_zero(machine, None)  # a barrier: no rank reads it before it is written
     return builder.trained_teacher(cache.checkpoint)
 
 
 @contextmanager
 def _teacher_lock(cache: TeacherCache) -> Iterator[None]:
-    """Lets one run at a time see to a teacher."""
+    """Let only one run at a time find or train a teacher."""
     cache.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache.lock)
     try:
@@ -60,7 +60,7 @@ def _teacher_lock(cache: TeacherCache) -> Iterator[None]:
 
 
 def _train(builder: Builder, source: DatasetIndex, cache: TeacherCache) -> None:
-    """Trains in the cache itself, so that an interrupted training goes on in the next run that needs it."""
+    """Train in the cache itself, so that the next run that needs the teacher resumes an interrupted training."""
     log.info("teacher: no checkpoint was given, training one for %d epochs", builder.fit("teacher").max_epochs)
     pl.seed_everything(builder.seed("teacher"), workers=True, verbose=False)
     network = builder.network("teacher")
@@ -74,6 +74,6 @@ def _train(builder: Builder, source: DatasetIndex, cache: TeacherCache) -> None:
 
 @rank_zero_only
 def publish_checkpoint(best: Path, cache: TeacherCache) -> None:
-    """Makes a checkpoint the teacher of every run that is configured alike."""
+    """Make a checkpoint the teacher of every run with the same configuration."""
     with atomic_write(cache.checkpoint) as temporary:
         temporary.write_bytes(best.read_bytes())

@@ -1,4 +1,4 @@
-"""The task of a student that has a teacher."""
+"""Build the task of a student that has a teacher."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 def task_with_teacher(
     builder: Builder, student: nn.Module, *, exported: bool, fresh: bool
 ) -> tuple[SegmentationTask, SegmentationDataModule]:
-    """Build the task of a student that has a teacher, and the data with the teacher's logits if they are cached.
+    """Build the task of a student that has a teacher, and the data, with the teacher's logits if they are cached.
 
-    What may not fit is tried on a teacher like the one to be trained, before data is opened and hours are spent.
+    Everything that may not fit is tried on a teacher like the one to be trained, before data is opened.
 
     Args:
-        builder: Of a run whose student has a teacher.
-        student: Begins as its teacher where `student.init` says so and `fresh`.
-        exported: Whether the teacher has to be one that can be exported.
-        fresh: Whether the training does not go on from a checkpoint.
+        builder: Builder of a run whose student has a teacher.
+        student: Network that is initialised from its teacher if `student.init` requests it and `fresh` is set.
+        exported: Whether the teacher has to be exportable.
+        fresh: Whether the training starts anew instead of from a checkpoint.
 
     Raises:
         UserError: If data, teacher, layers or inheritance do not fit.
@@ -49,7 +49,7 @@ def task_with_teacher(
     begins_as_teacher = fresh and can_inherit(builder.student_init, student, probe)
     cache, multiple = builder.logit_cache(reads_features=bool(loss.feature_losses)), cell_multiple(student, probe)
     source = builder.source()
-    seen = source if loss.losses else source.labelled()  # what nobody labelled has something to say of it
+    seen = source if loss.losses else source.labelled()  # distillation losses use unlabelled images as well
     data, count = builder.datamodule(seen, "student"), len(seen.splits["train"])
     if cache is not None and not cache.has_room(count, logits_shape(probe, builder.input_size, multiple)):
         cache = None
@@ -67,15 +67,15 @@ def task_with_teacher(
 
 
 def can_inherit(init: str, student: nn.Module, teacher: nn.Module) -> bool:
-    """Tell whether a student is to begin as its teacher, after trying it on a copy.
+    """Return whether to initialise a student from its teacher, after trying it on a copy.
 
     Args:
-        init: `student.init`: "auto", "pretrained" or "teacher".
-        student: Left as it is.
-        teacher: Left as it is; its weights do not matter.
+        init: Value of `student.init`: "auto", "pretrained" or "teacher".
+        student: Network that is left unchanged.
+        teacher: Network that is left unchanged; its weights do not matter.
 
     Raises:
-        UserError: If it has to, and nothing fits.
+        UserError: If `init` is "teacher", and nothing fits.
     """
     if init == "pretrained":
         return False
@@ -97,7 +97,7 @@ def _example_images(data: SegmentationDataModule) -> Tensor:
 def _attach_cached_logits(
     cache: LogitCache, task: DistillationTask, data: SegmentationDataModule, device: torch.device
 ) -> None:
-    """Give the data the teacher's logits, and log how far they are from those of augmented images."""
+    """Attach the teacher's logits to the data, and log how far they are from those of augmented images."""
     task.teacher.to(device, task.memory_format)
     data.cell_multiple = task.cell_multiple
     data.teacher_logits = cache.logits(task.teacher, data, device)

@@ -1,4 +1,4 @@
-"""One fit: a Lightning Trainer whose settings are chosen for the trainer_config."""
+"""Build the Lightning Trainer of one fit from the trainer's configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from segdistill.utils.errors import ConfigError
 from segdistill.utils.hardware import cpu_multiplies_bf16
 
 T = TypeVar("T")
-DDP_TIMEOUT = timedelta(days=7)  # others wait while the first process exports and times, or waits for a teacher itself
+DDP_TIMEOUT = timedelta(days=7)  # ranks wait while rank zero exports and times, or itself waits for a teacher
 PROFILER_CLASSES: dict[str, type[Profiler]] = {
     "simple": SimpleProfiler,
     "advanced": AdvancedProfiler,
@@ -46,16 +46,16 @@ def build_trainer(
     callbacks: Sequence[pl.Callback] = (),
     seed: int = 0,
 ) -> pl.Trainer:
-    """Builds a trainer that keeps `best.ckpt` (by val/miou) and `last.ckpt` in `folder`/checkpoints.
+    """Build a trainer that keeps `best.ckpt` (by val/miou) and `last.ckpt` in `folder`/checkpoints.
 
     Args:
-        task: What will be trained.
-        fit: Its budget.
-        trainer_config: Accelerator and precision; "auto" is decided here.
-        folder: Of everything the fit leaves.
-        loggers: Where metrics go.
-        callbacks: What else runs; at the end of the fit they see the best weights.
-        seed: Of each epoch's randomness.
+        task: Task that will be trained.
+        fit: Budget of the training.
+        trainer_config: Accelerator and precision; "auto" is resolved here.
+        folder: Folder for all files of the fit.
+        loggers: Loggers that receive the metrics.
+        callbacks: Further callbacks; at the end of the fit they see the best weights.
+        seed: Seed of each epoch's randomness.
     """
     place: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
     best = RelocatableCheckpoint(filename="best", monitor="val/miou", mode="max", **place)
@@ -79,10 +79,10 @@ def build_trainer(
 
 
 def require_accelerator(trainer_config: TrainerConfig) -> None:
-    """Check that the machine has what trainer.accelerator and trainer.devices ask for.
+    """Check that the machine has what trainer.accelerator and trainer.devices request.
 
     Raises:
-        ConfigError: If it has not.
+        ConfigError: If it does not.
     """
     wanted = trainer_config.accelerator
     if wanted in ("gpu", "cuda", "mps"):
@@ -95,12 +95,12 @@ def require_accelerator(trainer_config: TrainerConfig) -> None:
 
 
 def root_device(trainer_config: TrainerConfig) -> torch.device:
-    """Returns the device that a trainer computes on, in this process."""
+    """Return the device that a trainer computes on in this process."""
     return _strategy(trainer_config).root_device
 
 
 def broadcast_from_rank_zero(trainer_config: TrainerConfig, said: T) -> T:
-    """Returns, in every process of a training, what the first one says; a barrier, too."""
+    """Broadcast a value from rank zero to every process of a training; also synchronises them."""
     strategy = _strategy(trainer_config)
     strategy.setup_environment()
     return strategy.broadcast(said)
@@ -123,19 +123,19 @@ def _strategy_kwargs(trainer_config: TrainerConfig) -> dict[str, Any]:
 
 
 def _profiler(trainer_config: TrainerConfig, folder: Path) -> Profiler | None:
-    """Writes what it has seen into `folder`: fit-profile.txt and the like."""
+    """Build the profiler, if any; it writes fit-profile.txt and similar files into `folder`."""
     if trainer_config.profiler is None:
         return None
     return PROFILER_CLASSES[trainer_config.profiler](dirpath=folder, filename="profile")
 
 
 def best_checkpoint(trainer: pl.Trainer) -> Path:
-    """Returns the checkpoint with the highest val/miou of a finished fit."""
+    """Return the checkpoint with the highest val/miou of a finished fit."""
     return Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
 
 
 def choose_precision(trainer_config: TrainerConfig) -> Precision:
-    """Returns bf16 where the hardware multiplies it, else fp16 on CUDA, else float32; unless it is set."""
+    """Choose the precision; "auto" is bf16 if the hardware multiplies it, else fp16 on CUDA, else float32."""
     if trainer_config.precision != "auto":
         return cast(Precision, trainer_config.precision)  # one of PRECISIONS
     if trainer_config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
@@ -144,12 +144,12 @@ def choose_precision(trainer_config: TrainerConfig) -> Precision:
 
 
 def filter_warnings() -> None:
-    """Takes out what Lightning says of things that are chosen on purpose; warnings on anything else stay."""
+    """Suppress Lightning's warnings about deliberate choices; all other warnings stay."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for reason in (
-        ".*does not have many workers.*",  # half the cores load, because the other half computes
-        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own directory
-        ".*Grad strides do not match bucket view strides.*",  # depthwise layers, channels-last, in several processes
-        ".*isinstance.*LeafSpec.*",  # between Lightning and torch, nothing a user can change
+        ".*does not have many workers.*",  # half of the cores load data, because the other half computes
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its own directory
+        ".*Grad strides do not match bucket view strides.*",  # depthwise layers, channels-last, several processes
+        ".*isinstance.*LeafSpec.*",  # between Lightning and torch; users cannot change it
     ):
         warnings.filterwarnings("ignore", reason)

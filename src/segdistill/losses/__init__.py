@@ -1,4 +1,4 @@
-"""What a network is trained on: losses against labels and against a teacher, one file each."""
+"""Losses against labels and against a teacher, one file each."""
 
 from segdistill.losses.attention import AttentionTransfer, attention_transfer
 from segdistill.losses.balanced import BalancedLoss, dice_loss, weighted_cross_entropy

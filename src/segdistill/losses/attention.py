@@ -1,4 +1,4 @@
-"""Attention transfer: the student looks where the teacher looks."""
+"""Attention transfer: match the attention maps of student and teacher."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from segdistill.losses.masking import full_precision, require_grid, valid_mask
 def attention_transfer(
     student_features: Tensor, teacher_features: Tensor, target: Tensor | None = None, *, ignore_index: int = 255
 ) -> Tensor:
-    """Squared distance between the attention maps of two feature maps.
+    """Compute the squared distance between the attention maps of two feature maps.
 
-    1 / (2 B) * sum_b ||a_s / ||a_s|| - a_t / ||a_t||||^2, a_i = sum_c f_ci^2 at the valid pixels of a picture:
+    1 / (2 B) * sum_b ||a_s / ||a_s|| - a_t / ||a_t||||^2, a_i = sum_c f_ci^2 at the valid pixels of an image:
     Zagoruyko and Komodakis, 2017 (arXiv:1612.03928), the activation-based map with p = 2.
 
     Args:
-        student_features: [B, C, H, W].
-        teacher_features: [B, C', H, W]; gets no gradient.
-        target: int64 [B, H, W], used for its void pixels only; None counts every pixel.
+        student_features: Student features [B, C, H, W].
+        teacher_features: Teacher features [B, C', H, W]; they get no gradient.
+        target: Labels int64 [B, H, W], used only to exclude void pixels; None counts every pixel.
         ignore_index: Label of void pixels.
 
     Returns:
         Scalar, from 0 to 1.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not match.
     """
     require_grid(student_features, teacher_features, target)
     valid = valid_mask(student_features, target, ignore_index)
@@ -45,10 +45,10 @@ class AttentionTransfer(FeatureLoss):
 
     Args:
         student_layer: Name of the student's module whose output is compared, as in `named_modules()`.
-        teacher_layer: The same of the teacher.
-        weight: Of this loss in the sum.
+        teacher_layer: Name of the teacher's module whose output is compared.
+        weight: Weight of this loss in the total.
     """
 
     def compare(self, student_features: Tensor, teacher_features: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss on one grid; shapes as of `attention_transfer`."""
+        """Compute the loss on one grid; see `attention_transfer` for the shapes."""
         return attention_transfer(student_features, teacher_features, target)

@@ -1,4 +1,4 @@
-"""Cross-entropy weighted by class, plus Dice: rare classes are worth as much as frequent ones."""
+"""Cross-entropy weighted by class, plus Dice, so that rare classes count as much as frequent ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from segdistill.losses.masking import full_precision
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Cross-entropy as a weighted mean over valid pixels: sum w_t * -log p_t / sum w_t.
+    """Compute cross-entropy as a weighted mean over valid pixels: sum w_t * -log p_t / sum w_t.
 
     Args:
-        logits: [B, C, H, W].
-        target: int64 [B, H, W].
-        weight: [C], of each class.
+        logits: Class logits [B, C, H, W].
+        target: Labels int64 [B, H, W].
+        weight: Weight of each class, [C].
         ignore_index: Label of void pixels.
 
     Returns:
-        Scalar, in nats; 0 where there is no valid pixel.
+        Scalar, in nats; 0 if there is no valid pixel.
     """
     valid = target != ignore_index
     weights = weight[target.where(valid, 0)] * valid
@@ -32,18 +32,18 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, *, ig
 
 
 def dice_loss(logits: Tensor, target: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """1 - mean over the classes present of 2 sum(p t) / (sum p + sum t).
+    """Compute 1 - mean over the classes present of 2 sum(p t) / (sum p + sum t).
 
-    The soft Dice of Milletari et al., 2016 (arXiv:1606.04797) with plain sums in the denominator, over all valid
-    pixels of the batch. A class without a labelled pixel is not counted: its Dice would be 0 whatever is predicted.
+    Soft Dice of Milletari et al., 2016 (arXiv:1606.04797) with plain sums in the denominator, over all valid pixels of
+    the batch. Classes without a labelled pixel are not counted: their Dice would be 0 for any prediction.
 
     Args:
-        logits: [B, C, H, W].
-        target: int64 [B, H, W].
+        logits: Class logits [B, C, H, W].
+        target: Labels int64 [B, H, W].
         ignore_index: Label of void pixels.
 
     Returns:
-        Scalar, from 0 to 1; 0 where there is no valid pixel.
+        Scalar, from 0 to 1; 0 if there is no valid pixel.
     """
     valid = (target != ignore_index)[:, None]
     predicted = torch.where(valid, full_precision(logits).softmax(dim=1), 0)
@@ -56,12 +56,12 @@ def dice_loss(logits: Tensor, target: Tensor, *, ignore_index: int = 255) -> Ten
 
 
 def class_weights(pixels: Tensor, *, power: float, max_weight: float) -> Tensor:
-    """Weights (n_max / n_c)^power, at most `max_weight`, of classes with n_c pixels.
+    """Compute weights (n_max / n_c)^power, at most `max_weight`, for classes with n_c pixels.
 
     Args:
-        pixels: int64 [C].
-        power: 0 weighs all classes alike; 1 by inverse frequency.
-        max_weight: Also of a class without a pixel.
+        pixels: Number of pixels of each class, int64 [C].
+        power: Exponent; 0 weights all classes equally, 1 by inverse frequency.
+        max_weight: Upper limit of the weights, also for classes without pixels.
 
     Returns:
         float32 [C], 1 for the most frequent class.
@@ -78,13 +78,13 @@ class BalancedLoss(nn.Module):
     """Weighted cross-entropy plus Dice over the classes present.
 
     Args:
-        class_weights: One a class; None takes those that `class_weights` gives for the training split.
-        power: Of the measured weights.
-        max_weight: Of the measured weights.
-        dice_weight: Of Dice beside the cross-entropy.
+        class_weights: Weight of each class; None measures them on the training split with the function `class_weights`.
+        power: Exponent of the measured weights.
+        max_weight: Upper limit of the measured weights.
+        dice_weight: Weight of the Dice loss, relative to the cross-entropy.
 
     Raises:
-        ConfigError: If a value is out of its range.
+        ConfigError: If a value is out of range.
     """
 
     weight: Tensor | None
@@ -107,10 +107,10 @@ class BalancedLoss(nn.Module):
         self.register_buffer("weight", given, persistent=False)
 
     def set_class_pixels(self, pixels: Tensor) -> None:
-        """Measure the weights from the number of training pixels of each class, int64 [C], unless they are given.
+        """Compute the weights from the number of training pixels of each class, int64 [C], unless they were given.
 
         Raises:
-            ConfigError: If the given ones are of another number of classes.
+            ConfigError: If there is not one given weight for each class.
         """
         if self.weight is None:
             self.weight = class_weights(pixels, power=self.power, max_weight=self.max_weight)

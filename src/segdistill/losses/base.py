@@ -1,4 +1,4 @@
-"""What every distillation loss is: a weighted comparison of two model outputs for one batch."""
+"""Base classes of distillation losses: weighted comparisons of two model outputs for one batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segdistill.config.ranges import require, require_temperature
 from segdistill.utils.interpolate import interpolate_labels, interpolate_logits
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
-"""(logits [B, C, H, W], target int64 [B, H, W]) -> scalar."""
+"""Supervised loss: (logits [B, C, H, W], target int64 [B, H, W]) -> scalar."""
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class NeedsClassPixels(Protocol):
     """A supervised loss that depends on how often each class occurs in the training split."""
 
     def set_class_pixels(self, pixels: Tensor) -> None:
-        """Take the number of training pixels of each class, int64 [C]."""
+        """Receive the number of training pixels of each class, int64 [C]."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ModelOutput:
     """Model outputs for one batch.
 
     Attributes:
-        logits: [B, C, h, w], of any stride.
+        logits: Class logits [B, C, h, w], at any stride.
         features: Outputs [B, C', h', w'] of the captured layers, by module name.
     """
 
@@ -38,7 +38,7 @@ class ModelOutput:
 
 
 class _DistillationTerm(nn.Module, ABC):
-    """A loss between student and teacher with its weight in the sum."""
+    """A loss between student and teacher, with its weight in the total."""
 
     def __init__(self, weight: float) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class _DistillationTerm(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
-        """Compute the loss, before its weight.
+        """Compute the loss, before its weight is applied.
 
         Args:
-            student: Gets the gradient.
-            teacher: Gets none.
-            target: int64 [B, H, W] at the images' size, void 255.
+            student: Student outputs, which get the gradient.
+            teacher: Teacher outputs, which get no gradient.
+            target: Labels int64 [B, H, W] at the size of the images; 255 is void.
 
         Returns:
             Scalar.
@@ -60,17 +60,17 @@ class _DistillationTerm(nn.Module, ABC):
 
 
 class LogitLoss(_DistillationTerm):
-    """Base of losses between logits, computed on the teacher's own grid.
+    """Base class of losses between logits, computed on the teacher's own grid.
 
-    Resizing the teacher's logits would cost much time and add nothing that it knows. The student's are resized
-    bilinearly, and a pixel has the label at its centre.
+    Resizing the teacher's logits would be slow and add no information. The student's logits are resized bilinearly, and
+    each pixel takes the label at its centre.
 
     Args:
-        weight: Of this loss in the sum.
-        temperature: T > 0 of the softmax.
+        weight: Weight of this loss in the total.
+        temperature: Temperature T > 0 of the softmax.
 
     Raises:
-        ConfigError: If a value is out of its range.
+        ConfigError: If a value is out of range.
     """
 
     def __init__(self, *, weight: float = 1.0, temperature: float = 1.0) -> None:
@@ -79,7 +79,7 @@ class LogitLoss(_DistillationTerm):
         self.temperature = temperature
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
-        """Bring the student's logits and the labels to the teacher's grid, and compare."""
+        """Resize the student's logits and the labels to the teacher's grid, and compare."""
         grid = teacher.logits.shape[-2:]
         logits = interpolate_logits(student.logits, grid)
         return self.compare(logits, teacher.logits, interpolate_labels(target, grid))
@@ -90,15 +90,15 @@ class LogitLoss(_DistillationTerm):
 
 
 class FeatureLoss(_DistillationTerm):
-    """Base of losses between feature maps, computed on the teacher's own grid.
+    """Base class of losses between feature maps, computed on the teacher's own grid.
 
     Args:
         student_layer: Name of the student's module whose output is compared, as in `named_modules()`.
-        teacher_layer: The same of the teacher.
-        weight: Of this loss in the sum.
+        teacher_layer: Name of the teacher's module whose output is compared.
+        weight: Weight of this loss in the total.
 
     Attributes:
-        projector: From the student's channels to the teacher's; trained with the student, and never exported.
+        projector: Module from the student's channels to the teacher's; trained with the student, but never exported.
     """
 
     def __init__(self, student_layer: str, teacher_layer: str, *, weight: float = 1.0) -> None:
@@ -107,10 +107,10 @@ class FeatureLoss(_DistillationTerm):
         self.projector: nn.Module = nn.Identity()
 
     def build_projector(self, student_channels: int, teacher_channels: int) -> None:
-        """Make the projector, once the layers' channels are known; none by default."""
+        """Build the projector once the layers' channels are known; by default it stays the identity."""
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
-        """Bring the student's features and the labels to the teacher's grid, and compare."""
+        """Project the student's features, resize them and the labels to the teacher's grid, and compare."""
         expected = teacher.features[self.teacher_layer]
         grid = expected.shape[-2:]
         features = interpolate_logits(self.projector(student.features[self.student_layer]), grid)

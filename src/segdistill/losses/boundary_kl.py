@@ -1,4 +1,4 @@
-"""KL divergence at the borders between labels."""
+"""KL divergence near the borders between labels."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def boundary_kl(
     reach: int = 3,
     ignore_index: int = 255,
 ) -> Tensor:
-    """KL divergence at the borders between labels, where students are least certain.
+    """Compute the KL divergence near the borders between labels, where students are least certain.
 
     T^2 / sum_i w_i * sum_i w_i KL(p_i || q_i), w_i = max(0, 1 - d_i / (reach + 1)), d_i the Chebyshev distance in
-    pixels to the nearest border. After the edge loss of BPKD, Liu et al., 2023 (arXiv:2306.08075), whose borders have
-    one weight for all their pixels.
+    pixels to the nearest border. After the edge loss of BPKD, Liu et al., 2023 (arXiv:2306.08075), which weights all
+    border pixels equally.
 
     Args:
-        student_logits: [B, C, H, W].
-        teacher_logits: [B, C, H, W]; gets no gradient.
-        target: int64 [B, H, W]; void is no label, and has no border; what nobody labelled has the teacher's.
-        temperature: T > 0.
-        reach: Pixels of this grid on each side of a border that count.
+        student_logits: Student logits [B, C, H, W].
+        teacher_logits: Teacher logits [B, C, H, W]; they get no gradient.
+        target: Labels int64 [B, H, W]; void has no border, and unlabelled pixels (254) take the teacher's class.
+        temperature: Temperature T > 0 of the softmax.
+        reach: Number of pixels of this grid on each side of a border that count.
         ignore_index: Label of void pixels.
 
     Returns:
-        Scalar, in nats times T^2; 0 where there is no border.
+        Scalar, in nats times T^2; 0 if there is no border.
 
     Raises:
-        ValueError: If the shapes do not fit or the temperature is not above 0.
+        ValueError: If the shapes do not match or the temperature is not above 0.
     """
     divergence = pixel_kl(student_logits, teacher_logits, target, temperature)
     weight = border_weight(with_teachers_classes(target, teacher_logits), reach, ignore_index)
@@ -47,12 +47,12 @@ def boundary_kl(
 
 
 def border_weight(target: Tensor, reach: int, ignore_index: int = 255) -> Tensor:
-    """Weight of every pixel by its distance to the nearest border between two labels.
+    """Weight every pixel by its distance to the nearest border between two labels.
 
     Args:
-        target: int64 [B, H, W].
-        reach: Pixels on each side that count.
-        ignore_index: Label of void pixels, which weigh 0.
+        target: Labels int64 [B, H, W].
+        reach: Number of pixels on each side of a border that count.
+        ignore_index: Label of void pixels, which get weight 0.
 
     Returns:
         float32 [B, H, W]: 1 at a border, falling linearly to 0 at `reach` + 1 pixels from it.
@@ -76,9 +76,9 @@ class BoundaryKL(LogitLoss):
     """`boundary_kl` as a distillation loss.
 
     Args:
-        weight: Of this loss in the sum.
-        temperature: T > 0.
-        reach: Pixels of the teacher's grid on each side of a border that count.
+        weight: Weight of this loss in the total.
+        temperature: Temperature T > 0 of the softmax.
+        reach: Number of pixels of the teacher's grid on each side of a border that count.
     """
 
     def __init__(self, *, weight: float = 1.0, temperature: float = 1.0, reach: int = 3) -> None:
@@ -86,5 +86,5 @@ class BoundaryKL(LogitLoss):
         self.reach = reach
 
     def compare(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss on one grid; shapes as of `boundary_kl`."""
+        """Compute the loss on one grid; see `boundary_kl` for the shapes."""
         return boundary_kl(student_logits, teacher_logits, target, temperature=self.temperature, reach=self.reach)

@@ -9,11 +9,11 @@ from segdistill.losses.masking import full_precision, mean_over_valid
 
 
 def cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """-log p_t, averaged over valid pixels.
+    """Compute -log p_t, averaged over valid pixels.
 
     Args:
-        logits: [B, C, H, W].
-        target: int64 [B, H, W].
+        logits: Class logits [B, C, H, W].
+        target: Labels int64 [B, H, W].
         ignore_index: Label of void pixels.
 
     Returns:
@@ -23,7 +23,7 @@ def cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = 255) ->
 
 
 def pixel_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Return -log p_t at every pixel, float32 [B, H, W]; 0 where the label is ignored."""
+    """Compute -log p_t at every pixel, float32 [B, H, W]; 0 where the label is ignored."""
     return F.cross_entropy(full_precision(logits), target, ignore_index=ignore_index, reduction="none")
 
 

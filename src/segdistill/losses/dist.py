@@ -1,4 +1,4 @@
-"""DIST: the teacher's relations between and within classes."""
+"""DIST: match the teacher's relations between and within classes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def dist_loss(
     gamma: float = 1.0,
     ignore_index: int = 255,
 ) -> Tensor:
-    """DIST: what is correlated in the teacher's predictions is to be correlated in the student's.
+    """Compute DIST: one minus the correlation of the student's predictions with the teacher's.
 
     T^2 * (beta * (1 - mean_i r(p_i, q_i)) + gamma * (1 - mean_c r(p^c, q^c))), r Pearson's correlation, p and q the
     softmax of logits / T; a row p_i holds the classes of a valid pixel, a column p^c a class at all valid pixels of
-    the batch: Huang et al., 2022 (arXiv:2205.10536). What does not vary counts as not correlated.
+    the batch: Huang et al., 2022 (arXiv:2205.10536). Rows and columns without variation count as uncorrelated.
 
     Args:
-        student_logits: [B, C, H, W].
-        teacher_logits: [B, C, H, W]; gets no gradient.
-        target: Labels, used for their void pixels only; None counts every pixel.
-        temperature: T > 0.
+        student_logits: Student logits [B, C, H, W].
+        teacher_logits: Teacher logits [B, C, H, W]; they get no gradient.
+        target: Labels int64 [B, H, W], used only to exclude void pixels; None counts every pixel.
+        temperature: Temperature T > 0 of the softmax.
         beta: Weight of the relation between classes.
         gamma: Weight of the relation within a class.
         ignore_index: Label of void pixels.
@@ -40,7 +40,7 @@ def dist_loss(
         Scalar, from 0 to 2 T^2 (beta + gamma).
 
     Raises:
-        ValueError: If the shapes do not fit or the temperature is not above 0.
+        ValueError: If the shapes do not match or the temperature is not above 0.
     """
     student_logits, teacher_logits = checked_pair(student_logits, teacher_logits, target, temperature)
     valid = valid_mask(student_logits, target, ignore_index)
@@ -53,9 +53,9 @@ def dist_loss(
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """Pearson's, along `dim`; 0, with a gradient of 0, where one of them does not vary."""
+    """Compute Pearson's correlation along `dim`; 0, with a gradient of 0, where an input does not vary."""
     a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
-    # Two roots, not the root of a product: its gradient would overflow long before theirs.
+    # Two roots instead of the root of a product, whose gradient would overflow long before theirs.
     of_a, of_b = (x.square().sum(dim).clamp_min(MIN_VARIATION).rsqrt() for x in (a, b))
     return (a * b).sum(dim) * of_a * of_b
 
@@ -64,8 +64,8 @@ class DIST(LogitLoss):
     """`dist_loss` as a distillation loss.
 
     Args:
-        weight: Of this loss in the sum.
-        temperature: T > 0.
+        weight: Weight of this loss in the total.
+        temperature: Temperature T > 0 of the softmax.
         beta: Weight of the relation between classes.
         gamma: Weight of the relation within a class.
     """
@@ -75,7 +75,7 @@ class DIST(LogitLoss):
         self.beta, self.gamma = beta, gamma
 
     def compare(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss on one grid; shapes as of `dist_loss`."""
+        """Compute the loss on one grid; see `dist_loss` for the shapes."""
         return dist_loss(
             student_logits,
             teacher_logits,

@@ -1,4 +1,4 @@
-"""The weighted sum of the supervised loss and the distillation losses."""
+"""Weighted sum of the supervised loss and the distillation losses."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ ALPHA_SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda progress: progress,
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
 }
-"""Share of alpha at a progress from 0 to 1: kept, raised from 0, lowered to 0."""
+"""Factor of alpha at a progress from 0 to 1: constant, rising from 0, falling to 0."""
 
 
 class DistillationLoss(nn.Module):
-    """total = (1 - alpha) * supervised + alpha * sum of weight * loss.
+    """Total loss: (1 - alpha) * supervised + alpha * sum of weight * loss.
 
-    The supervised loss is computed at the labels' size, each distillation loss on the teacher's own grid.
+    The supervised loss is computed at the size of the labels, each distillation loss on the teacher's own grid.
 
     Args:
         supervised: Loss against the labels.
-        losses: Distillation losses by the name that they are logged under.
+        losses: Distillation losses, by the name under which they are logged.
         alpha: Share of the distillation losses, from 0 to 1.
-        alpha_schedule: "constant"; "linear": from 0 to alpha; "cosine": from alpha to 0.
+        alpha_schedule: "constant", "linear" (from 0 to alpha) or "cosine" (from alpha to 0).
 
     Example:
         >>> import torch
@@ -53,27 +53,27 @@ class DistillationLoss(nn.Module):
 
     @property
     def feature_losses(self) -> list[FeatureLoss]:
-        """Those that compare inner layers."""
+        """Losses that compare intermediate layers."""
         return [loss for loss in self.losses.values() if isinstance(loss, FeatureLoss)]
 
     @property
     def teacher_layers(self) -> list[str]:
-        """The teacher's modules whose outputs are compared."""
+        """Names of the teacher's modules whose outputs are compared."""
         return [loss.teacher_layer for loss in self.feature_losses]
 
     def forward(
         self, student: ModelOutput, teacher: ModelOutput, target: Tensor, *, progress: float = 0.0
     ) -> dict[str, Tensor]:
-        """Compute every loss.
+        """Compute every loss and the total.
 
         Args:
-            student: Gets the gradient.
-            teacher: Gets none.
-            target: int64 [B, H, W], void 255; what nobody labelled, 254, counts in the distillation losses alone.
-            progress: Of the training, from 0 to 1, which alpha's schedule follows.
+            student: Student outputs, which get the gradient.
+            teacher: Teacher outputs, which get no gradient.
+            target: Labels int64 [B, H, W]; 255 is void, and unlabelled pixels (254) count only in distillation losses.
+            progress: Progress of the training, from 0 to 1, for alpha's schedule.
 
         Returns:
-            `loss`, the total; `loss_supervised`; and `loss_<name>` of every distillation loss, before its weight.
+            Losses by name: `loss`, the total; `loss_supervised`; `loss_<name>` of every distillation loss, unweighted.
         """
         labels = target.where(target != UNLABELLED, IGNORE_INDEX)
         supervised = self.supervised(resized(student.logits, target.shape[-2:]), labels)
@@ -84,5 +84,5 @@ class DistillationLoss(nn.Module):
         return {"loss": total, "loss_supervised": supervised, **{f"loss_{n}": v for n, v in values.items()}}
 
     def alpha(self, progress: float) -> float:
-        """Return the distillation losses' share at a progress from 0 to 1."""
+        """Return the share of the distillation losses at a progress from 0 to 1."""
         return self._alpha * self._schedule(progress)

@@ -1,4 +1,4 @@
-"""Focal loss: cross-entropy that fades for pixels already right."""
+"""Focal loss: cross-entropy with less weight on pixels that are already classified well."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MIN_RESIDUE = 1e-12  # keeps the focal weight's gradient finite where a pixel is
 
 
 def focal_loss(logits: Tensor, target: Tensor, *, gamma: float, ignore_index: int = 255) -> Tensor:
-    """Cross-entropy that fades for pixels already right: (1 - p_t)^gamma * -log p_t.
+    """Compute the focal loss, (1 - p_t)^gamma * -log p_t, averaged over valid pixels.
 
-    Lin et al., 2017 (arXiv:1708.02002), equation 4. A gamma of 0 is plain cross-entropy.
+    Lin et al., 2017 (arXiv:1708.02002), equation 4. A gamma of 0 gives plain cross-entropy.
 
     Args:
-        logits: [B, C, H, W].
-        target: int64 [B, H, W].
-        gamma: At least 0.
+        logits: Class logits [B, C, H, W].
+        target: Labels int64 [B, H, W].
+        gamma: Focusing exponent, at least 0.
         ignore_index: Label of void pixels.
 
     Returns:
@@ -35,10 +35,10 @@ class FocalLoss(nn.Module):
     """`focal_loss` as a supervised loss.
 
     Args:
-        gamma: At least 0; 0 is cross-entropy.
+        gamma: Focusing exponent, from 0 to 10; 0 gives cross-entropy.
 
     Raises:
-        ConfigError: If gamma is out of its range.
+        ConfigError: If gamma is out of range.
     """
 
     def __init__(self, gamma: float = 2.0) -> None:

@@ -1,4 +1,4 @@
-"""FitNets: the student imitates features of the teacher through a learned projector."""
+"""FitNets: match the teacher's features through a learned projector."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from segdistill.losses.masking import checked_pair, mean_over_valid, valid_mask
 def hint_loss(
     student_features: Tensor, teacher_features: Tensor, target: Tensor | None = None, *, ignore_index: int = 255
 ) -> Tensor:
-    """Half the mean squared difference of two feature maps.
+    """Compute half the mean squared difference of two feature maps.
 
     1 / (2 |V| C) * sum_{i in V} ||t_i - s_i||^2: the hint loss of FitNets, Romero et al., 2015 (arXiv:1412.6550),
-    as a mean. The student's features have been through its projector.
+    as a mean. The student's features have already been projected.
 
     Args:
-        student_features: [B, C, H, W].
-        teacher_features: [B, C, H, W]; gets no gradient.
-        target: int64 [B, H, W], used for its void pixels only; None counts every pixel.
+        student_features: Student features [B, C, H, W].
+        teacher_features: Teacher features [B, C, H, W]; they get no gradient.
+        target: Labels int64 [B, H, W], used only to exclude void pixels; None counts every pixel.
         ignore_index: Label of void pixels.
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not match.
     """
     student_features, teacher_features = checked_pair(student_features, teacher_features, target)
     valid = valid_mask(student_features, target, ignore_index)[:, None]
-    # Masked before it is squared: at void pixels a square may overflow, and has no gradient then.
+    # Masked before squaring: at void pixels a square may overflow, and then has no gradient.
     difference = torch.where(valid, student_features - teacher_features, 0)
     return 0.5 * mean_over_valid(difference.square().mean(dim=1), target, ignore_index)
 
@@ -41,14 +41,14 @@ class HintLoss(FeatureLoss):
 
     Args:
         student_layer: Name of the student's module whose output is compared, as in `named_modules()`.
-        teacher_layer: The same of the teacher.
-        weight: Of this loss in the sum.
+        teacher_layer: Name of the teacher's module whose output is compared.
+        weight: Weight of this loss in the total.
     """
 
     def build_projector(self, student_channels: int, teacher_channels: int) -> None:
-        """Learn which of the student's channels are which of the teacher's; never exported."""
+        """Build a 1 x 1 convolution from the student's channels to the teacher's; it is never exported."""
         self.projector = nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
 
     def compare(self, student_features: Tensor, teacher_features: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss on one grid; shapes as of `hint_loss`."""
+        """Compute the loss on one grid; see `hint_loss` for the shapes."""
         return hint_loss(student_features, teacher_features, target)

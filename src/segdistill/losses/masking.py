@@ -1,6 +1,6 @@
-"""What the losses share: shapes that are checked, half precision that is widened, means over valid pixels.
+"""Helpers shared by the losses: shape checks, conversion of half precision, means over valid pixels.
 
-Void pixels (255) count in no loss. Pixels that nobody labelled (254) count in distillation losses alone.
+Void pixels (255) count in no loss. Unlabelled pixels (254) count only in distillation losses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from segdistill.config.data import UNLABELLED
 def checked_pair(
     student: Tensor, teacher: Tensor, target: Tensor | None, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Both in float32 or better, the teacher's without gradient."""
+    """Check shapes and temperature; return both tensors in float32 or better, the teacher's without gradient."""
     if student.shape != teacher.shape:
         shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         raise ValueError(f"student and teacher must have one shape, got {shapes}")
@@ -25,7 +25,7 @@ def checked_pair(
 
 
 def require_grid(student: Tensor, teacher: Tensor, target: Tensor | None) -> None:
-    """Student and teacher may differ in their channels, and in nothing else."""
+    """Check that student, teacher and target differ in nothing but their channels."""
     grid = student[:, 0].shape
     if teacher[:, 0].shape != grid:
         raise ValueError(f"student and teacher must have one grid, got {tuple(grid)} and {tuple(teacher[:, 0].shape)}")
@@ -34,35 +34,35 @@ def require_grid(student: Tensor, teacher: Tensor, target: Tensor | None) -> Non
 
 
 def valid_mask(logits: Tensor, target: Tensor | None, ignore_index: int) -> Tensor:
-    """Marks, bool [B, H, W], the pixels that count."""
+    """Return a mask, bool [B, H, W], of the pixels that count."""
     if target is None:
         return torch.ones_like(logits[:, 0], dtype=torch.bool)
     return target != ignore_index
 
 
 def full_precision(logits: Tensor) -> Tensor:
-    """Return half precision as float32, anything else as it is."""
+    """Convert half precision to float32, and leave anything else as it is."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def with_teachers_classes(target: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Labels [B, H, W] in which pixels that nobody labelled have the teacher's class."""
+    """Return labels [B, H, W] in which unlabelled pixels (254) have the teacher's class."""
     return torch.where(target == UNLABELLED, teacher_logits.argmax(dim=1), target)
 
 
 def mean_over_classes(values: Tensor, target: Tensor, valid: Tensor, class_balance: float) -> Tensor:
-    """Mean of some pixels' values in which rare classes count more.
+    """Compute a mean over valid pixels in which rare classes count more.
 
-    sum_i w_i v_i / sum_i w_i, w_i = n_c^-b for the n_c counted pixels of the class c of pixel i.
+    sum_i w_i v_i / sum_i w_i, w_i = n_c^-b for the n_c valid pixels of the class c of pixel i.
 
     Args:
-        values: [B, H, W].
-        target: int64 [B, H, W].
-        valid: bool [B, H, W], the pixels that count; each has a label.
-        class_balance: b from 0, a plain mean, to 1, where every class present counts as much.
+        values: Value of each pixel, [B, H, W].
+        target: Labels int64 [B, H, W].
+        valid: Pixels that count, bool [B, H, W]; each has a label.
+        class_balance: Exponent b, from 0, a plain mean, to 1, where all classes present count equally.
 
     Returns:
-        Scalar; 0, with a gradient of 0, where no pixel counts.
+        Scalar; 0, with a gradient of 0, if no pixel counts.
 
     Example:
         >>> values, target = torch.tensor([[[1.0, 1.0, 1.0, 5.0]]]), torch.tensor([[[0, 0, 0, 1]]])
@@ -76,7 +76,7 @@ def mean_over_classes(values: Tensor, target: Tensor, valid: Tensor, class_balan
 
 
 def mean_over_valid(values: Tensor, target: Tensor | None, ignore_index: int) -> Tensor:
-    """Mean of [B, H, W] over the pixels that are not void; 0, with a gradient of 0, where all are."""
+    """Compute the mean of values [B, H, W] over the pixels that are not void; 0, with a gradient of 0, if all are."""
     if target is None:
         return values.mean()
     valid = target != ignore_index

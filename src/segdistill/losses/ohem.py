@@ -1,4 +1,4 @@
-"""Cross-entropy over the pixels that the network is least sure of."""
+"""Cross-entropy over the pixels that the network is least certain of."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from segdistill.losses.cross_entropy import pixel_cross_entropy
 def ohem_cross_entropy(
     logits: Tensor, target: Tensor, *, threshold: float, min_kept: float, ignore_index: int = 255
 ) -> Tensor:
-    """Cross-entropy over hard pixels: those with p_t below `threshold`, and never fewer than the hardest `min_kept`.
+    """Compute cross-entropy over hard pixels: those with p_t below `threshold`, but at least the hardest `min_kept`.
 
     Online hard example mining, Shrivastava et al., 2016 (arXiv:1604.03540), per pixel.
 
     Args:
-        logits: [B, C, H, W].
-        target: int64 [B, H, W].
-        threshold: Of the probability of the label, from 0 to 1; 1 keeps every pixel.
-        min_kept: Share of the batch's valid pixels that is kept at least.
+        logits: Class logits [B, C, H, W].
+        target: Labels int64 [B, H, W].
+        threshold: Probability of the label, from 0 to 1, below which a pixel is hard; 1 keeps every pixel.
+        min_kept: Minimum share of the batch's valid pixels that is kept.
         ignore_index: Label of void pixels.
 
     Returns:
-        Scalar, in nats; 0 where there is no valid pixel.
+        Scalar, in nats; 0 if there is no valid pixel.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])[None, :, None]
@@ -47,10 +47,10 @@ class OhemCrossEntropyLoss(nn.Module):
 
     Args:
         threshold: Probability of the label below which a pixel is hard.
-        min_kept: Share of the valid pixels that is kept at least.
+        min_kept: Minimum share of the valid pixels that is kept.
 
     Raises:
-        ConfigError: If a value is out of its range.
+        ConfigError: If a value is out of range.
     """
 
     def __init__(self, threshold: float = 0.7, min_kept: float = 0.0625) -> None:

@@ -20,27 +20,27 @@ def pixelwise_kl(
     only_correct: bool = False,
     ignore_index: int = 255,
 ) -> Tensor:
-    """KL divergence from the teacher's to the student's class distribution, at every pixel.
+    """Compute the KL divergence from the teacher's to the student's class distribution, averaged over pixels.
 
     T^2 / |V| * sum_{i in V} sum_c p_ic log(p_ic / q_ic), p = softmax(teacher / T), q = softmax(student / T): Hinton
     et al., 2015 (arXiv:1503.02531), applied per pixel as in Liu et al., 2019 (arXiv:1903.04197), equation 2.
-    T^2 keeps the gradient's size independent of T.
+    T^2 keeps the scale of the gradient independent of T.
 
     Args:
-        student_logits: [B, C, H, W].
-        teacher_logits: [B, C, H, W]; gets no gradient.
-        target: Labels: which pixels are void, and whose class the options below look at; None counts every pixel.
-        temperature: T > 0.
-        class_balance: 0 counts every pixel alike, 1 every class present: `mean_over_classes`. Where nobody labelled a
-            pixel, its class is the teacher's.
-        only_correct: Leave out pixels where the teacher's class is not the label.
+        student_logits: Student logits [B, C, H, W].
+        teacher_logits: Teacher logits [B, C, H, W]; they get no gradient.
+        target: Labels int64 [B, H, W], used to exclude void pixels and for the options below; None counts every pixel.
+        temperature: Temperature T > 0 of the softmax.
+        class_balance: Exponent from 0, where all pixels count equally, to 1, where all classes present do; see
+            `mean_over_classes`. Unlabelled pixels (254) have the teacher's class.
+        only_correct: Whether to leave out pixels where the teacher's class is not the label.
         ignore_index: Label of void pixels.
 
     Returns:
         Scalar, in nats times T^2.
 
     Raises:
-        ValueError: If the shapes do not fit, the temperature is not above 0, or an option needs labels.
+        ValueError: If the shapes do not match, the temperature is not above 0, or an option needs labels.
     """
     divergence = pixel_kl(student_logits, teacher_logits, target, temperature)
     if not class_balance and not only_correct:
@@ -54,7 +54,7 @@ def pixelwise_kl(
 
 
 def pixel_kl(student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None, temperature: float) -> Tensor:
-    """KL(p || q) at every pixel, [B, H, W], without T^2."""
+    """Compute KL(p || q) at every pixel, [B, H, W], without the factor T^2."""
     student_logits, teacher_logits = checked_pair(student_logits, teacher_logits, target, temperature)
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
@@ -65,13 +65,13 @@ class PixelwiseKL(LogitLoss):
     """`pixelwise_kl` as a distillation loss.
 
     Args:
-        weight: Of this loss in the sum.
-        temperature: T > 0.
-        class_balance: From 0, every pixel counts alike, to 1, every class present does.
-        only_correct: Leave out pixels where the teacher's class is not the label.
+        weight: Weight of this loss in the total.
+        temperature: Temperature T > 0 of the softmax.
+        class_balance: Exponent from 0, where all pixels count equally, to 1, where all classes present do.
+        only_correct: Whether to leave out pixels where the teacher's class is not the label.
 
     Raises:
-        ConfigError: If a value is out of its range.
+        ConfigError: If a value is out of range.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class PixelwiseKL(LogitLoss):
         self.class_balance, self.only_correct = class_balance, only_correct
 
     def compare(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss on one grid; shapes as of `pixelwise_kl`."""
+        """Compute the loss on one grid; see `pixelwise_kl` for the shapes."""
         return pixelwise_kl(
             student_logits,
             teacher_logits,

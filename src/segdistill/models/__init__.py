@@ -1,4 +1,4 @@
-"""Networks: `forward(image) -> logits`, both at the image's size."""
+"""Segmentation networks: `forward(image) -> logits`, both at the image's size."""
 
 from segdistill.models.adapters import SegmentationModelAdapter
 from segdistill.models.backbones import Backbone

@@ -1,4 +1,4 @@
-"""Any other segmentation network as teacher or student: of torchvision, segmentation-models-pytorch, transformers."""
+"""Adapter for segmentation networks of torchvision, segmentation-models-pytorch, transformers and other packages."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from segdistill.utils.errors import UserError, first_line
 from segdistill.utils.interpolate import padding_to_cells, resized
 
 ENCODERS = ("backbone", "encoder", "segformer")
-"""What networks call the part that was trained before: torchvision, segmentation-models-pytorch, transformers."""
+"""Attribute names of the pretrained part in torchvision, segmentation-models-pytorch and transformers."""
 NO_PRETRAINED = {"pretrained": False, "weights": None, "weights_backbone": None, "encoder_weights": None}
-"""What timm, torchvision and segmentation-models-pytorch call the weights that others are about to replace."""
+"""Values that turn off pretrained weights in timm, torchvision and segmentation-models-pytorch."""
 
 
 def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a network's options that spare the weights which a checkpoint is about to replace."""
+    """Return values for those options that would load pretrained weights, which a checkpoint is about to replace."""
     return {key: off for key, off in NO_PRETRAINED.items() if key in options}
 
 
 class SegmentationModelAdapter(nn.Module):
-    """A network that was written elsewhere, in the form that teachers and students have here.
+    """Adapter through which a network of another package can serve as teacher or student.
 
-    It normalises the image, takes the logits out of whatever the network returns (a tensor, torchvision's dictionary
-    with `out`, transformers' object with `.logits`) and resizes them to the image.
+    It normalises the image, extracts the logits from the network's output (a tensor, torchvision's dictionary with
+    `out`, transformers' object with `.logits`) and resizes them to the image.
 
     Args:
-        num_classes: C.
-        factory: Dotted path of a class or function that builds the network; `segdistill.config.locate` says which may.
-        classes_argument: What the factory calls the number of classes.
-        mean: Of the images that the network was trained on, in [0, 1]; one number a channel.
-        std: Of the same.
-        multiple_of: Pads the image at the right and bottom, with its mean, for networks that take no other sizes.
-        options: Everything else that the factory takes.
+        num_classes: Number of classes C.
+        factory: Dotted path of a class or function that builds the network and that `segdistill.config.locate` allows.
+        classes_argument: Name of the factory's argument for the number of classes.
+        mean: Mean of the images that the network was trained on, in [0, 1], one number per channel.
+        std: Standard deviation of the same images, one number per channel.
+        multiple_of: Multiple to which the image is padded at the right and bottom with `mean`, for networks that take
+            no other sizes.
+        options: Further arguments of the factory.
 
     Raises:
-        UserError: If there is no such factory, it may not be called, or it refuses its options.
+        UserError: If the factory does not exist, may not be called, or rejects its options.
     """
 
     mean: Tensor
@@ -63,42 +64,42 @@ class SegmentationModelAdapter(nn.Module):
         if multiple_of < 1:
             raise UserError(f"multiple_of={multiple_of}: must be at least 1")
         self.factory, self.options = factory, {classes_argument: num_classes, **options}
-        self._located = locate("factory", factory, "network")  # a pickle of it is trusted, and holds this by reference
+        self._located = locate("factory", factory, "network")  # a pickle of it is trusted, and stores this by reference
         self.network = _built(self._located, factory, self.options)
         self.multiple_of = multiple_of
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1), persistent=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SegmentationModelAdapter:
-        """An ordinary copy; only a pickle has the network built anew."""
+        """Copy as usual; only unpickling rebuilds the network."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__ = copy.deepcopy(self.__dict__, memo)
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        """How to build the network anew, and its weights: transformers hangs functions into it that no pickle takes."""
+        """Return weights instead of the network, to which transformers attaches functions that cannot be pickled."""
         modules = {name: module for name, module in self._modules.items() if name != "network"}
         return {**self.__dict__, "_modules": modules, "weights": self.network.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Builds the network anew, without fetching the weights that are about to be replaced."""
+        """Rebuild the network without fetching pretrained weights, and load the saved ones."""
         weights = state.pop("weights")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         options = {key: NO_PRETRAINED.get(key, value) for key, value in self.options.items()}
         self.network = _built(self._located, self.factory, options).train(self.training)
         missing = self.network.load_state_dict(weights, strict=False, assign=True).missing_keys
-        if missing:  # what is left over belongs to heads that only pretrained networks have
+        if missing:  # leftover weights belong to heads that only pretrained networks have
             raise RuntimeError(f"{self.factory}: built anew, it has no weights for {missing[0]}")
 
     @property
     def backbone(self) -> nn.Module | None:
-        """The pretrained part, which gets the backbone's learning rate; None where it is not known."""
+        """Pretrained part, which gets the backbone's learning rate; None if it is not known."""
         found: nn.Module | None = next((getattr(self.network, n) for n in ENCODERS if hasattr(self.network, n)), None)
         return found
 
     def forward(self, image: Tensor) -> Tensor:
-        """Returns logits [B, C, H, W] of float32 [B, 3, H, W] in [0, 1]."""
+        """Compute logits [B, C, H, W] of images float32 [B, 3, H, W] in [0, 1]."""
         height, width = image.shape[-2:]
         normalised = (image - self.mean) / self.std
         if self.multiple_of > 1:
@@ -106,7 +107,7 @@ class SegmentationModelAdapter(nn.Module):
         return resized(_logits(self.network(normalised)), normalised.shape[-2:])[..., :height, :width]
 
     def lowres_logits(self, image: Tensor) -> Tensor:
-        """Return logits [B, C, h, w] as the network gives them; those of an image that is padded, at its size."""
+        """Compute the network's own logits [B, C, h, w]; for images that need padding, logits at the image's size."""
         if any(side % self.multiple_of for side in image.shape[-2:]):
             whole: Tensor = self(image)
             return whole
@@ -118,7 +119,7 @@ def _built(located: Callable[..., Any], factory: str, options: Mapping[str, Any]
         network: nn.Module = located(**options)
     except UserError:
         raise
-    except Exception as error:  # each package has its own ways to refuse an option
+    except Exception as error:  # each package rejects options in its own way
         raise UserError(f"factory={factory}: cannot be built: {first_line(error)}") from error
     return network
 
@@ -133,12 +134,12 @@ def _logits(output: Any) -> Tensor:
 
 
 def segformer(num_classes: int, pretrained: str | None = None, **options: Any) -> nn.Module:
-    """Builds transformers' SegFormer (Xie et al., 2021, arXiv:2105.15203); its logits have a quarter of the size.
+    """Build transformers' SegFormer (Xie et al., 2021, arXiv:2105.15203); its logits have a quarter of the size.
 
     Args:
-        num_classes: Of its head; where the weights have another number, the classifier starts anew.
-        pretrained: Name or folder of weights; without one it starts from random ones.
-        options: Keys of `SegformerConfig`.
+        num_classes: Number of classes of the head; if the weights have another number, the classifier starts anew.
+        pretrained: Name or folder of weights; None starts from random ones.
+        options: Fields of `SegformerConfig`.
 
     Raises:
         UserError: If transformers is not installed.
@@ -147,7 +148,7 @@ def segformer(num_classes: int, pretrained: str | None = None, **options: Any) -
         from transformers import SegformerConfig, SegformerForSemanticSegmentation
     except ImportError as error:
         raise UserError("SegFormer needs transformers: pip install transformers") from error
-    config = SegformerConfig(num_labels=num_classes, **options)  # also beside weights, which then have to fit it
+    config = SegformerConfig(num_labels=num_classes, **options)  # pretrained weights, if any, have to fit it
     if not pretrained:
         network: nn.Module = SegformerForSemanticSegmentation(config)
     else:

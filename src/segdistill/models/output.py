@@ -17,34 +17,34 @@ PROBE_SIZE = (75, 98)
 
 @runtime_checkable
 class HasLowresLogits(Protocol):
-    """A network that can give its logits before they are resized to the image."""
+    """A network that can return its logits before they are resized to the image."""
 
     def lowres_logits(self, image: Tensor) -> Tensor:
-        """Returns logits [B, C, h, w] of float32 [B, 3, H, W]."""
+        """Compute logits [B, C, h, w] of images float32 [B, 3, H, W]."""
 
 
 def lowres_logits(network: nn.Module, image: Tensor) -> Tensor:
-    """Returns logits [B, C, h, w]: at the network's own stride where it can tell, otherwise at the image's size.
+    """Compute logits [B, C, h, w] at the network's own stride if it supports that, otherwise at the image's size.
 
     Args:
-        network: `forward(image) -> logits [B, C, H, W]`.
-        image: float32 [B, 3, H, W].
+        network: Network with `forward(image) -> logits [B, C, H, W]`.
+        image: Images float32 [B, 3, H, W].
     """
     logits: Tensor = network.lowres_logits(image) if isinstance(network, HasLowresLogits) else network(image)
     return logits
 
 
 def cell_multiple(*networks: nn.Module) -> int:
-    """Return what the sides of an image have to be multiples of to be whole cells for all of some networks.
+    """Return the number that the sides of an image have to be divisible by to be whole cells for all networks.
 
-    A network tells its own as `multiple_of`; one that does not stretches its logits, and is right at any size.
+    A network states its own as `multiple_of`; one without it stretches its logits, and is right at any size.
     """
     return math.lcm(*(int(getattr(network, "multiple_of", 1)) for network in networks))
 
 
 @contextmanager
 def evaluated(network: nn.Module) -> Iterator[None]:
-    """Puts a network into eval mode, and each of its modules back into its own mode afterwards."""
+    """Put a network into eval mode, and restore the mode of each of its modules afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -56,21 +56,21 @@ def evaluated(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def validate_output_shape(network: nn.Module, num_classes: int, name: str) -> None:
-    """Tries a network on a small picture whose sides are no powers of two.
+    """Check a network's logits for a small image whose sides are not powers of two.
 
     Args:
-        network: Left as it is.
-        num_classes: C, of the data.
-        name: Of the network, for the error.
+        network: Network to run; left unchanged.
+        num_classes: Number of classes C of the data.
+        name: Name of the network for error messages.
 
     Raises:
-        UserError: If its logits are not [1, C, H, W].
+        UserError: If the network fails, or its logits are not [1, C, H, W].
     """
     size = f"{PROBE_SIZE[0]} x {PROBE_SIZE[1]}"
     with evaluated(network):
         try:
             logits = network(torch.zeros(1, 3, *PROBE_SIZE))
-        except Exception as error:  # a network may refuse a size in any way
+        except Exception as error:  # a network may reject a size in any way
             raise UserError(
                 f"{name}: fails on a picture of {size} ({first_line(error)}); networks that take multiples "
                 "of 32 alone need `multiple_of: 32` of segdistill.models.SegmentationModelAdapter"

@@ -1,4 +1,4 @@
-"""The trained RoadScenes teacher that comes with the package, in float16."""
+"""The trained RoadScenes teacher that is part of the package, in float16."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import nn
 from segdistill.utils.errors import UserError
 
 WEIGHTS = Path(__file__).parent / "weights" / "roadscenes_deeplabv3plus.safetensors"
-"""Its metadata hold classes, network and recipe; a JSON file beside it holds its scores."""
+"""File of weights; its metadata has classes, network and recipe, and a JSON file beside it has its scores."""
 
 
 def packaged_test_miou() -> float:
-    """Return the packaged teacher's mean IoU on RoadScenes' test split, a fraction of 1."""
+    """Return the packaged teacher's mean IoU on the RoadScenes test split, as a fraction of 1."""
     return float(json.loads(WEIGHTS.with_suffix(".json").read_text())["test_miou"])
 
 
@@ -24,14 +24,14 @@ def load_packaged(network: nn.Module, class_names: Sequence[str]) -> dict[str, s
     """Load the packaged weights into a network.
 
     Args:
-        network: A `DeepLabV3Plus` on EfficientNet-Lite0, as the default teacher is.
-        class_names: What it is to predict.
+        network: A `DeepLabV3Plus` on EfficientNet-Lite0, like the default teacher.
+        class_names: Names of the classes that the network predicts.
 
     Returns:
-        The file's metadata: `recipe` and others.
+        Metadata of the file: `recipe` and others.
 
     Raises:
-        UserError: If the classes or the network are others.
+        UserError: If the classes or the network differ from those of the file.
     """
     with safe_open(WEIGHTS, framework="pt") as file:
         metadata: dict[str, str] = file.metadata()

@@ -1,6 +1,6 @@
-"""A teacher's logits of many pictures, computed once: float16 [C, h, w] each, at the teacher's own stride.
+"""A teacher's logits of many images, computed once: float16 [C, h, w] each, at the teacher's own stride.
 
-They cover the image and what it takes to whole cells: `whole_cells` of its size.
+They cover the image padded to whole cells: `whole_cells` of its size.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MANIFEST = "manifest.json"
 
 @torch.no_grad()
 def logits_shape(network: nn.Module, size: Sequence[int], multiple: int) -> tuple[int, ...]:
-    """Return [C, h, w] of a network's native logits of an image [H, W] padded to `multiple`."""
+    """Return the shape [C, h, w] of a network's own logits of an image [H, W] padded to `multiple`."""
     device = next(network.parameters()).device
     with evaluated(network):
         return tuple(lowres_logits(network, torch.zeros(1, 3, *whole_cells(size, multiple), device=device)).shape[1:])
 
 
 def weights_digest(network: nn.Module) -> str:
-    """Returns a fingerprint of a network's weights and statistics."""
+    """Compute a fingerprint of a network's weights and statistics."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
@@ -45,7 +45,7 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def predict_logits(teacher: FrozenTeacher, images: Iterable[Tensor], multiple: int) -> Iterator[NDArray[np.float16]]:
-    """Yield the logits of each image of the batches float32 [B, 3, H, W]; what float16 cannot hold is clamped."""
+    """Yield the logits of each image of the batches float32 [B, 3, H, W], clamped to the range of float16."""
     for image in images:
         logits, _ = teacher(pad_to_cells(image, multiple))
         yield from logits.float().clamp(-LARGEST, LARGEST).half().cpu().numpy()
@@ -53,12 +53,12 @@ def predict_logits(teacher: FrozenTeacher, images: Iterable[Tensor], multiple: i
 
 @dataclass(frozen=True)
 class DiskLogitStore:
-    """One `.npy` a picture, each written whole, so that an interrupted computation goes on where it was.
+    """One `.npy` file per image, each written atomically, so that an interrupted computation can be resumed.
 
     Attributes:
-        folder: Holds the files and a manifest of what they were made from.
-        count: Pictures.
-        shape: [C, h, w] of each.
+        folder: Folder of the files and of a manifest of what they were made from.
+        count: Number of images.
+        shape: Shape [C, h, w] of each image's logits.
     """
 
     folder: Path
@@ -67,10 +67,10 @@ class DiskLogitStore:
 
     @classmethod
     def of(cls, cache_dir: Path, made_from: Mapping[str, Any], count: int, shape: tuple[int, ...]) -> DiskLogitStore:
-        """Returns the place for the logits of one teacher on one data set.
+        """Return the store for the logits of one teacher on one data set.
 
         Raises:
-            UserError: If what lies there was made from something else.
+            UserError: If the folder holds logits that were made from something else.
         """
         canonical = json.dumps(made_from, sort_keys=True)
         logits = cls(cache_dir / "logits" / hashlib.sha256(canonical.encode()).hexdigest()[:16], count, shape)
@@ -84,15 +84,15 @@ class DiskLogitStore:
 
     @property
     def lock(self) -> Path:
-        """Held while logits are computed."""
+        """Lock file that is held while logits are computed."""
         return self.folder.with_suffix(".lock")
 
     def missing(self) -> list[int]:
-        """Returns the pictures whose logits are not there, or not whole."""
+        """Return the indices of images whose logits are missing or incomplete."""
         return [index for index in range(self.count) if not self._is_whole(index)]
 
     def keep(self, index: int, logits: NDArray[np.float16]) -> None:
-        """Writes the logits of one picture."""
+        """Write the logits of one image."""
         with atomic_write(self._path(index)) as temporary, temporary.open("wb") as file:
             np.save(file, logits)
 
@@ -105,6 +105,6 @@ class DiskLogitStore:
     def _is_whole(self, index: int) -> bool:
         try:
             logits = np.load(self._path(index), mmap_mode="r")
-        except (OSError, ValueError, EOFError):  # not there; cut short; empty
+        except (OSError, ValueError, EOFError):  # missing, truncated or empty
             return False
         return bool(logits.shape == self.shape and logits.dtype == np.float16)

@@ -1,1 +1,1 @@
-"""What a run leaves for its reader: results.json and the table."""
+"""Reports for the readers of a run: results.json, tables, figures and pages."""

@@ -13,7 +13,7 @@ from segdistill.utils.console import as_markdown
 
 
 def main() -> None:
-    """Parse the command line; write the page, or print the table."""
+    """Parse the command line, and write the page or print the table."""
     parser = argparse.ArgumentParser(prog="segdistill report", description=__doc__)
     parser.add_argument("run", type=Path, help="a run directory, or with --markdown its results.json")
     parser.add_argument("--markdown", action="store_true", help="print the table, and write nothing")

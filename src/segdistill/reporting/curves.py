@@ -1,4 +1,4 @@
-"""The curves of a training, from what Lightning's CSV logger left."""
+"""Training curves, read from the files of Lightning's CSV logger."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from segdistill.reporting.figures import Curve
 
 SCORES = ("val/miou", "test/miou")
-MAX_POINTS = 400  # of a curve; more than a page can show
+MAX_POINTS = 400  # per curve; more than a page can show
 Points = dict[str, dict[float, float]]
 
 
 def read_curves(run_dir: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    """Read training losses, and scores in %, by step.
+    """Read training losses and scores (in %) as curves over the steps.
 
-    A run that was resumed has one file for each start. Where a later one begins, the earlier one's curves end: those
-    steps were lost with the interruption, and trained again.
+    A run that was resumed has one file for each start. Where a later file begins, the curves of the earlier ones end:
+    those steps were lost with the interruption, and trained again.
 
     Args:
-        run_dir: Holds `csv/version_<n>/metrics.csv`.
+        run_dir: Run directory with `csv/version_<n>/metrics.csv`.
     """
     curves: Points = {}
     for path in sorted((run_dir / "csv").glob("version_*/metrics.csv"), key=_version):
@@ -49,7 +49,7 @@ def _points(path: Path) -> Points:
 
 
 def _drawn(record: dict[str, str]) -> Iterator[tuple[str, float]]:
-    """What is drawn of a record; nothing of one that a kill has cut off in the middle of its line."""
+    """Yield the values of a record to draw; none for a record that was cut off in the middle of its line."""
     if None in record.values():
         return
     for name, value in record.items():

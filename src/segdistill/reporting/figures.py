@@ -1,4 +1,4 @@
-"""The figures of a report, small enough to be read on a phone."""
+"""Figures of a report, small enough to be read on a phone."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from segdistill.reporting.results import Row
 SIZE = (5.6, 4.0)  # inches; 400 pixels wide on a phone, where its letters are as tall as the page's
 COLOURS = {"teacher": "#b5541c", "student": "#1f5fa8"}
 OTHER_COLOUR = "#555555"
-LARGEST_SIDE, MOST_NUMBERED = 16, 32  # inches of a confusion matrix; classes whose shares are written into it
+LARGEST_SIDE, MOST_NUMBERED = 16, 32  # side of a confusion matrix in inches; number of classes whose shares it shows
 MARKERS = "osD^vP*X"
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def speed_accuracy(rows: Sequence[Row]) -> Figure:
-    """Latency across, mean IoU up, a mark for each model and engine; times that hold decoding are left out.
+    """Plot mean IoU over latency, with one mark per model and engine; times that include decoding are left out.
 
     Args:
-        rows: Of one split; at least one.
+        rows: Rows of one split, at least one.
     """
     figure, axes = _figure()
     label = split_label(rows[0].split, rows[0].selected_on, "mean IoU")
@@ -51,10 +51,10 @@ def speed_accuracy(rows: Sequence[Row]) -> Figure:
 
 
 def per_class_iou(rows: Sequence[Row]) -> Figure:
-    """Horizontal bars: the IoU of every class, one bar for each network, in PyTorch if that was measured.
+    """Plot the IoU of every class as horizontal bars, one per network, measured in PyTorch if available.
 
     Args:
-        rows: Of one split; at least one.
+        rows: Rows of one split, at least one.
     """
     figure, axes = _figure()
     by_model = {row.model: row for row in rows[::-1]} | {row.model: row for row in rows if row.engine == "pytorch"}
@@ -80,7 +80,7 @@ def per_class_iou(rows: Sequence[Row]) -> Figure:
 
 
 def training_curves(losses: Mapping[str, Curve], scores: Mapping[str, Curve]) -> Figure:
-    """Losses by step above, validation scores by step below."""
+    """Plot losses over the steps above, and validation scores below."""
     figure = Figure(figsize=(SIZE[0], 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, curves, unit in ((upper, losses, "loss"), (lower, scores, "mean IoU, %")):
@@ -96,12 +96,12 @@ def training_curves(losses: Mapping[str, Curve], scores: Mapping[str, Curve]) ->
 
 
 def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
-    """Shares of each true class, in %, as one network sees them: rows are the truth.
+    """Plot the shares of each true class, in %, that one network predicts as each class; rows are the truth.
 
     Args:
-        confusion: [C, C] pixels.
-        names: C classes.
-        title: Which network, and on which split.
+        confusion: Pixel counts, [C, C].
+        names: Names of the C classes.
+        title: Title that names the network and the split.
     """
     side = min(LARGEST_SIDE, max(4.4, 0.46 * len(names) + 1.8))
     figure = Figure(figsize=(side, side), layout="constrained")

@@ -1,4 +1,4 @@
-"""What a reader must be told beside the figures: the split they are of, what collapsed, what failed."""
+"""Notes for the reader of a report: the split, collapsed predictions, failures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from itertools import islice
 
 from segdistill.reporting.results import SELECTION_SPLIT, FailedRow, Row
 
-MAX_NAMED = 12  # classes in one sentence
+MAX_NAMED = 12  # classes named in one sentence
 
 
 def split_label(split: str, selected_on: bool, what: str = "") -> str:
-    """Return the split's name, `what` of it, and whether checkpoints were selected on it.
+    """Join the split's name, `what` is reported, and a note if checkpoints were selected on that split.
 
     Example:
         >>> split_label("val", True, "mean IoU")
@@ -21,7 +21,7 @@ def split_label(split: str, selected_on: bool, what: str = "") -> str:
 
 
 def optimism(split: str) -> str:
-    """Return the warning that goes with scores of the split that checkpoints were selected on."""
+    """Return the warning for scores of the split on which checkpoints were selected."""
     return (
         f"the scores are optimistic: the checkpoint was chosen on {split}, the split that is reported; "
         "add a test split (data.splits.test)"
@@ -29,12 +29,12 @@ def optimism(split: str) -> str:
 
 
 def selected_on(split: str) -> bool:
-    """Return whether the best checkpoint is the one that scores best on this split."""
+    """Return whether the best checkpoint is selected on this split."""
     return split == SELECTION_SPLIT
 
 
 def prediction_finding(collapsed_to: str | None, never_predicted: Sequence[str]) -> str | None:
-    """Return what is wrong with a network's predictions, after its name; None where every true class is predicted.
+    """Describe what is wrong with a network's predictions, without its name; None if every true class is predicted.
 
     Example:
         >>> prediction_finding(None, ["signal", "lane"])
@@ -64,7 +64,7 @@ def run_warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def scored_classes(rows: Sequence[Row]) -> str:
-    """Return over how many of the classes mean IoU goes, by row where that differs; empty without rows."""
+    """Describe how many classes the mean IoU averages over, by row if that differs; empty without rows."""
     groups: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.classes_scored, len(row.class_iou)), []).append(row)
@@ -74,12 +74,12 @@ def scored_classes(rows: Sequence[Row]) -> str:
 
 
 def count_of(scored: int, total: int) -> str:
-    """Return "5 classes", or "4 of 5 classes" where some neither occur nor are predicted."""
+    """Return "5 classes", or "4 of 5 classes" if some neither occur nor are predicted."""
     return f"{total} classes" if scored == total else f"{scored} of {total} classes"
 
 
 def failures(failed: Iterable[FailedRow]) -> list[str]:
-    """Return one line for each error, naming the rows that share it."""
+    """Return one line per error, naming the rows that share it."""
     rows_by_error: dict[str, list[str]] = {}
     for failure in failed:
         rows_by_error.setdefault(failure.error, []).append(f"{failure.model} {failure.engine}")
@@ -87,7 +87,7 @@ def failures(failed: Iterable[FailedRow]) -> list[str]:
 
 
 def _named(chosen: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Name the chosen of all rows: a model by itself where all its engines are meant."""
+    """Name the chosen ones of all rows; a model is named without engines if all of its engines are chosen."""
     engines = {row.model: [other.engine for other in chosen if other.model == row.model] for row in chosen}
     totals = {model: sum(row.model == model for row in rows) for model in engines}
     names = [model if len(own) == totals[model] else f"{model} ({', '.join(own)})" for model, own in engines.items()]

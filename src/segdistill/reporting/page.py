@@ -32,13 +32,13 @@ DPI = 160
 
 @dataclass(frozen=True)
 class Line:
-    """A row of results beside the one it is compared with.
+    """A row of results, compared with the baseline row.
 
     Attributes:
-        row: The row.
-        classes: Over how many its mean IoU goes.
-        faster: How many times.
-        points: Of mean IoU that it is ahead; None where one of the two is unknown.
+        row: Row of results.
+        classes: Number of classes that its mean IoU averages over, as text.
+        faster: Median latency of the baseline divided by that of the row.
+        points: Mean IoU minus that of the baseline, in percentage points; None if either is unknown.
     """
 
     row: Row
@@ -48,10 +48,10 @@ class Line:
 
 
 def write_report(run_dir: Path) -> Path:
-    """Writes `report.html` and `figures/*.png` from what a run has left; returns the page.
+    """Write `report.html` and `figures/*.png` from the files of a run, and return the path of the page.
 
     Args:
-        run_dir: Holds `results.json`, of which every row may have failed; what else there is, is shown as well.
+        run_dir: Run directory with `results.json`, of which every row may have failed; other files are optional.
     """
     rows, failed = read_results(run_dir / "results.json"), read_failures(run_dir / "results.json")
     split = next(iter([row.split for row in rows] + [row.split for row in failed]), "test")
@@ -115,25 +115,25 @@ def _figures(run_dir: Path, rows: Sequence[Row], split: str) -> dict[str, Figure
 
 
 def _on(split: str, name: str) -> str:
-    """What a curve is called: Lightning logs as test/miou what may have been scored on another split."""
+    """Return the name of a curve; Lightning logs as test/miou what may have been scored on another split."""
     return f"{name}, on {split}" if name == "test/miou" and split != "test" else name
 
 
 def environment() -> Environment:
-    """Returns what renders the pages: values are escaped, a missing one is an error."""
+    """Return the environment that renders the pages: values are escaped, a missing one is an error."""
     return Environment(loader=PackageLoader("segdistill.reporting"), autoescape=True, undefined=StrictUndefined)
 
 
 def drawn(figure: Figure) -> Markup:
-    """Returns a figure as an element of a page; its letters are drawn, so that no font is needed."""
+    """Return a figure as an element of a page; its text is drawn as shapes, so that no font is needed."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
-    return Markup(svg[svg.index("<svg") :])  # drawn by matplotlib, which escapes what it is given
+    return Markup(svg[svg.index("<svg") :])  # matplotlib escapes what it is given
 
 
 def _pictures(run_dir: Path) -> Iterator[tuple[str, str]]:
-    """Name and data URL of the pictures where teacher and student differ most, or of any."""
+    """Yield name and data URL of the images on which teacher and student differ most, or of any."""
     folder = run_dir / "predictions"
     for path in islice(sorted((folder / "differing").glob("*.png")) or sorted(folder.glob("*.png")), PICTURES):
         shown = Image.fromarray(read_rgb(path))
@@ -144,7 +144,7 @@ def _pictures(run_dir: Path) -> Iterator[tuple[str, str]]:
 
 
 def _quantization(run_dir: Path) -> dict[str, Mapping[str, object]]:
-    """How each INT8 file came to be, by model, as the file itself says."""
+    """Return how each INT8 file was quantized, by model, as recorded in the file itself."""
     found = {}
     for path in sorted((run_dir / "onnx").glob("*.int8.onnx")):
         metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
@@ -153,7 +153,7 @@ def _quantization(run_dir: Path) -> dict[str, Mapping[str, object]]:
 
 
 def _overrides(run_dir: Path) -> list[str] | None:
-    """What was given on the command line; None where Hydra left no note of it."""
+    """Return the overrides given on the command line; None if Hydra did not record them."""
     path = run_dir / ".hydra" / "overrides.yaml"
     return [str(override) for override in OmegaConf.load(path)] if path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""results.json: one row for each (model, engine)."""
+"""results.json: one row per model and engine."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from numpy.typing import NDArray
 from segdistill.utils.io import write_json
 
 SELECTION_SPLIT = "val"
-"""The split whose mean IoU chooses the best checkpoint."""
+"""Split whose mean IoU selects the best checkpoint."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One engine's figures. Accuracies are fractions of 1, None where nothing could be counted.
+    """Results of one model in one engine. Accuracies are fractions of 1, None if nothing could be counted.
 
     Attributes:
-        model: "teacher" or "student".
-        engine: "pytorch", "onnxruntime-int8", ...; with "+decode" the clock begins at the picture's file.
-        split: The split it was scored and timed on.
-        selected_on: Whether checkpoints were selected on that very split, so that its scores are optimistic.
-        images: How many pictures.
-        overall_acc: Share of right pixels.
+        model: Role of the network, "teacher" or "student".
+        engine: "pytorch", "onnxruntime-int8", ...; with "+decode" the times include decoding the image file.
+        split: Split on which it was scored and timed.
+        selected_on: Whether checkpoints were selected on that split, so that its scores are optimistic.
+        images: Number of images.
+        overall_acc: Share of correctly classified pixels.
         mean_acc: Mean recall over the classes that occur.
         freqw_acc: IoU weighted by each class's share of true pixels.
         miou: Mean IoU over the classes that occur.
         classes_scored: Number of classes that `miou` averages over: those that occur in truth or prediction.
-        class_iou: Name -> IoU.
-        never_predicted: Classes that occur in the truth and in no predicted mask.
-        collapsed_to: The class that every predicted pixel has; None where at least two classes are predicted.
-        params: Parameters of the network.
-        gmacs: Billions of multiply-accumulates for one picture.
+        class_iou: Class name -> IoU.
+        never_predicted: Classes that occur in the truth but in no predicted mask.
+        collapsed_to: Class of every predicted pixel; None if at least two classes are predicted.
+        params: Number of parameters of the network.
+        gmacs: Billions of multiply-accumulates per image.
         file_mb: Size of the file that was run, in 10^6 bytes.
-        latency_ms_p50: Median over the pictures, at batch 1.
-        latency_ms_p95: 95th percentile.
-        total_ms: Sum over the pictures.
-        images_per_s: Pictures over that sum.
-        batch_size: Of the batches below; None where none was timed.
-        batch_ms_p50: Median of a whole batch.
-        batch_images_per_s: At that median.
-        agreement: Share of all pixels with the class that PyTorch gives them, fp32; None where that failed.
-        threads: Cores it could use.
-        device: The processor's name.
-        input_size: [H, W].
+        latency_ms_p50: Median latency per image in ms, at batch size 1.
+        latency_ms_p95: 95th percentile of the same latencies.
+        total_ms: Sum of the latencies of all images, in ms.
+        images_per_s: Images per second over that sum.
+        batch_size: Size of the batches below; None if none was timed.
+        batch_ms_p50: Median latency of a whole batch, in ms.
+        batch_images_per_s: Images per second at that median.
+        agreement: Share of all pixels with the same class as in PyTorch, fp32; None if PyTorch missed any.
+        threads: Number of cores that it could use.
+        device: Name of the processor.
+        input_size: Size [H, W] of the images.
     """
 
     model: str
@@ -80,19 +80,19 @@ class Row:
 
     @property
     def decodes(self) -> bool:
-        """Whether the clock began at the picture's file."""
+        """Whether the times include decoding the image file."""
         return "+" in self.engine
 
 
 @dataclass(frozen=True)
 class FailedRow:
-    """A model in an engine that could not be exported, run or timed; the training and its test stand.
+    """A model in an engine that could not be exported, run or timed; the training and its test are unaffected.
 
     Attributes:
-        model: "teacher" or "student".
-        engine: As of a `Row`.
-        split: The split it would have been scored on.
-        error: One line: what failed, and why.
+        model: Role of the network, "teacher" or "student".
+        engine: Name of the engine, as in `Row`.
+        split: Split on which it would have been scored.
+        error: One line that says what failed and why.
     """
 
     model: str
@@ -102,7 +102,7 @@ class FailedRow:
 
 
 def write_results(path: Path, rows: Sequence[Row], failed: Sequence[FailedRow] = ()) -> None:
-    """Write results.json: measured rows first, then those that failed, which hold an `error`."""
+    """Write results.json: measured rows first, then the failed ones, which have an `error`."""
     write_json(path, [*map(asdict, rows), *map(asdict, failed)])
 
 
@@ -112,12 +112,12 @@ def read_results(path: Path) -> list[Row]:
 
 
 def read_failures(path: Path) -> list[FailedRow]:
-    """Read the rows of results.json that failed."""
+    """Read the failed rows of results.json."""
     return [FailedRow(**row) for row in json.loads(path.read_text()) if "error" in row]
 
 
 def read_confusions(run_dir: Path) -> dict[str, NDArray[np.int64]]:
-    """Returns the confusion matrix [C, C] of each network in PyTorch, rows are the truth; empty without a timing."""
+    """Read the confusion matrix [C, C] of each network in PyTorch, rows are the truth; empty if nothing was timed."""
     path, engine = run_dir / "confusion.json", " pytorch"
     matrices = json.loads(path.read_text()) if path.is_file() else {}
     return {name.removesuffix(engine): np.array(m) for name, m in matrices.items() if name.endswith(engine)}
@@ -127,5 +127,5 @@ YARDSTICK = "onnxruntime-fp32"
 
 
 def baseline_row(rows: Sequence[Row]) -> Row:
-    """Returns the row that others are compared with: the teacher's float32 file, or what comes nearest to it."""
+    """Return the row that others are compared with: the teacher's float32 file, or the row closest to it."""
     return min(rows, key=lambda row: (row.model != "teacher", row.engine != YARDSTICK, row.engine != "pytorch"))

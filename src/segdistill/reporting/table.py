@@ -1,4 +1,4 @@
-"""The table of a run's results, for terminal and log."""
+"""Table of a run's results, for terminal and log."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SCORES = ("overall", "mean", "freqw", "mIoU", "agree", "MB", "p50", "p95", "fast
 
 
 def results_table(rows: Sequence[Row], failed: Sequence[FailedRow] = ()) -> Table:
-    """Return the rows as a table that fits into 100 columns; what a reader must know stands below it.
+    """Build a table of the rows that fits into 100 columns, with notes and warnings below it.
 
     Args:
-        rows: Measured ones; may be empty.
-        failed: Each gets a row of its own, its error a line below the table.
+        rows: Measured rows; may be empty.
+        failed: Failed rows; each gets a row of its own, and its error a line below the table.
     """
     table = compact_table(_title(rows))
     caption(table, _legend(rows), [*run_warnings(rows), *failures(failed)])
@@ -41,7 +41,7 @@ def results_table(rows: Sequence[Row], failed: Sequence[FailedRow] = ()) -> Tabl
 
 
 def _brief(value: float) -> str:
-    """A number in at most five columns, up to 99 999."""
+    """Format a number in at most five characters, up to 99 999."""
     return f"{value:.1f}" if value < 999.95 else f"{value:.0f}"
 
 

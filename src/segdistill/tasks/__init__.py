@@ -1,4 +1,4 @@
-"""LightningModules: what a step computes, what is logged, which optimizer."""
+"""LightningModules: training and evaluation steps, logging, and optimizers."""
 
 from segdistill.tasks.distillation import DistillationTask
 from segdistill.tasks.segmentation import SegmentationTask

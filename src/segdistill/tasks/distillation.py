@@ -1,4 +1,4 @@
-"""DistillationTask: a frozen teacher beside the student that is trained."""
+"""DistillationTask: train a student with a frozen teacher."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from segdistill.utils.interpolate import pad_mask, pad_to_cells
 
 
 class DistillationTask(SegmentationTask):
-    """Trains a student on labels and on its teacher's logits.
+    """LightningModule that trains a student on labels and on its teacher's logits.
 
-    Checkpoints and optimizer hold the student, and the projector of a feature loss, but never the teacher.
+    Checkpoints and optimizer contain the student and the projectors of feature losses, but never the teacher.
 
     Args:
-        student: As `network` of SegmentationTask.
-        teacher: Never trained, never saved.
-        distillation: Weighs the supervised loss against the distillation terms.
-        kwargs: Passed on to SegmentationTask.
+        student: Student network; see `network` of SegmentationTask.
+        teacher: Frozen teacher, which is neither trained nor saved.
+        distillation: Weighted sum of the supervised loss and the distillation losses.
+        kwargs: Further arguments of SegmentationTask.
     """
 
     def __init__(
@@ -40,40 +40,40 @@ class DistillationTask(SegmentationTask):
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """Teacher and student."""
+        """Teacher and student, by role."""
         return {"teacher": self.teacher.network, **super().networks}
 
     def on_fit_start(self) -> None:
-        """Puts the teacher where the student is; Lightning moves only what it may train."""
+        """Move the teacher to the student's device; Lightning moves only registered modules."""
         self.teacher.to(self.device, self.memory_format)
 
     def on_test_start(self) -> None:
-        """The same once more: a test may follow without a fit."""
+        """Move the teacher here as well, because a test may run without a fit."""
         self.teacher.to(self.device, self.memory_format)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts a batch for both networks."""
+        """Update the metrics of both networks."""
         super().test_step(batch, batch_idx)
         logits = self.teacher.network(self.to_memory_format(batch["image"]))
         self.teacher_metrics.update(logits, batch["mask"])
 
     def on_test_epoch_end(self) -> None:
-        """Logs `test/miou` and its companions, and `test/teacher_miou` and its own."""
+        """Log `test/miou` and related metrics of the student, and those of the teacher as `test/teacher_*`."""
         super().on_test_epoch_end()
         self.log_scores("test/teacher_", self.teacher_metrics)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Follows the training, for alpha's schedule."""
+        """Update the training progress, which alpha's schedule follows, and log alpha."""
         self.progress = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         self.log("train/alpha", self.distillation.alpha(self.progress))
 
     def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the supervised loss, every distillation loss, and their weighted sum.
+        """Compute the supervised loss, every distillation loss, and their weighted sum.
 
-        Images are padded to whole cells, and their masks with void, so that the logits of both networks cover the same.
+        Images are padded to whole cells, and masks with void, so that the logits of both networks cover the same area.
 
         Args:
-            batch: Where it has `teacher_logits`, the teacher is not run.
+            batch: Batch of images and masks; if it has `teacher_logits`, the teacher is not run.
         """
         image = self.to_memory_format(pad_to_cells(batch["image"], self.cell_multiple))
         target = pad_mask(batch["mask"], self.cell_multiple)

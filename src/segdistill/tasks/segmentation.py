@@ -1,4 +1,4 @@
-"""SegmentationTask: trains a teacher, or a student without one."""
+"""SegmentationTask: train a network on labels, either a teacher or a student without one."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
 
 
 class SegmentationTask(pl.LightningModule):
-    """Trains `network` on labels.
+    """LightningModule that trains a network on labels.
 
     Args:
-        network: `forward(image float32 [B, 3, H, W] in [0, 1]) -> logits [B, C, H, W]`.
-        class_names: C names; kept in every checkpoint.
-        loss: (logits, target int64 [B, H, W]) -> scalar.
-        optimizer: Parameter groups -> optimizer, for example a partial of `torch.optim.AdamW`.
-        schedule: Warm-up, decay, and the backbone's share of the learning rate.
-        role: What the network is to the run: names its rows and files.
-        channels_last: Memory format of network and images.
-        network_config: What `network` was built from, a mapping with a `_target_`; kept in every checkpoint, so that
-            `load_from_checkpoint` builds it again.
+        network: Network with `forward(image float32 [B, 3, H, W] in [0, 1]) -> logits [B, C, H, W]`.
+        class_names: Names of the C classes; saved in every checkpoint.
+        loss: Supervised loss, `(logits, target int64 [B, H, W]) -> scalar`.
+        optimizer: Function from parameter groups to an optimizer, for example a partial of `torch.optim.AdamW`.
+        schedule: Warm-up, decay, and learning-rate scale of the backbone.
+        role: Role of the network in the run; names its result rows and files.
+        channels_last: Whether network and images use the channels-last memory format.
+        network_config: Mapping with a `_target_` from which `network` was built; saved in every checkpoint, so that
+            `load_from_checkpoint` can build it again.
 
     Example:
         >>> task = SegmentationTask.load_from_checkpoint("runs/x/checkpoints/best.ckpt")  # doctest: +SKIP
@@ -79,17 +79,17 @@ class SegmentationTask(pl.LightningModule):
         self.val_loss = MeanMetric()  # nan_strategy="disable" would drop the weights as well
         self.val_metrics = SegmentationMetrics(len(class_names))
         self.test_metrics = SegmentationMetrics(len(class_names))
-        self.confusions: dict[str, Tensor] = {}  # of the last validation and test, by the prefix of their names
+        self.confusions: dict[str, Tensor] = {}  # of the last validation and test, by metric prefix
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Path | str, **_: Any) -> SegmentationTask:  # type: ignore[override]
-        """Build the network of a checkpoint with its weights, on the CPU, in eval mode; its teacher is not needed.
+        """Rebuild a task and its network from a checkpoint, on the CPU and in eval mode; the teacher is not needed.
 
         Args:
-            checkpoint_path: A `best.ckpt` or `last.ckpt` that a run left; no code in it is run.
+            checkpoint_path: Path of a run's `best.ckpt` or `last.ckpt`; no code in it is executed.
 
         Raises:
-            UserError: If it cannot be read, or does not tell its network.
+            UserError: If the file cannot be read, or does not contain the configuration of its network.
         """
         path = Path(checkpoint_path)
         known = load_checkpoint(path).get("hyper_parameters", {})
@@ -104,62 +104,61 @@ class SegmentationTask(pl.LightningModule):
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks that a run exports, times and draws, by role."""
+        """Networks that the run exports, times and visualises, by role."""
         return {self.role: self.network}
 
     def forward(self, image: Tensor) -> Tensor:
-        """Returns the network's logits [B, C, H, W]."""
+        """Compute the network's logits [B, C, H, W]."""
         logits: Tensor = self.network(self.to_memory_format(image))
         return logits
 
     def to_memory_format(self, image: Tensor) -> Tensor:
-        """Returns the image in the networks' memory format."""
+        """Convert images to the memory format of the network."""
         return image.contiguous(memory_format=self.memory_format)
 
     def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the named losses of one training step; `loss` is the one that is minimised."""
+        """Compute the named losses of one training step; `loss` is the one to minimise."""
         supervised = self.supervised_loss(self(batch["image"]), batch["mask"])
         return {"loss": supervised, "loss_supervised": supervised}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Take one step, and log every loss."""
+        """Log every loss of a batch, and return the one to minimise."""
         terms = self.compute_losses(batch)
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         return terms["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts a batch, and the supervised loss on it."""
+        """Update the metrics and the mean of the supervised loss."""
         logits, target = self(batch["image"]), batch["mask"]
         self.val_metrics.update(logits, target)
-        counted = (
-            target != IGNORE_INDEX
-        ).sum()  # the loss is a mean over these; so weighed, no batch size changes its mean
+        # The loss is a mean over these pixels; weighted by their number, its mean does not depend on the batch size.
+        counted = (target != IGNORE_INDEX).sum()
         self.val_loss.update(self.supervised_loss(logits, target), counted)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs `val/loss`, the mean over all pixels that are not void, `val/miou` and its companions."""
+        """Log `val/loss`, the mean over all pixels that are not void, and `val/miou` and related metrics."""
         self.log("val/loss", self.val_loss.compute(), sync_dist=True)
         self.val_loss.reset()
         self.log_scores("val/", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts a batch."""
+        """Update the metrics."""
         self.test_metrics.update(self(batch["image"]), batch["mask"])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return class ids uint8 [B, H, W]."""
+        """Predict class ids, uint8 [B, H, W]."""
         classes: Tensor = self(batch["image"]).argmax(dim=1)
         return classes.to(torch.uint8)
 
     def on_test_epoch_end(self) -> None:
-        """Logs `test/miou` and its companions."""
+        """Log `test/miou` and related metrics."""
         self.log_scores("test/", self.test_metrics)
 
     def log_scores(self, prefix: str, metrics: SegmentationMetrics) -> None:
-        """Logs everything that was counted under names that begin with `prefix`, and starts counting anew.
+        """Log all metrics under names that begin with `prefix`, and reset them.
 
-        What it was computed from stays in `confusions`, for callbacks that run afterwards.
+        The confusion matrix stays in `confusions` for callbacks that run afterwards.
         """
         values = metrics.compute()
         metrics.reset()
@@ -171,13 +170,13 @@ class SegmentationTask(pl.LightningModule):
             self.log(f"{prefix}{name}", value.float(), prog_bar=name == "miou", sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what is checked where the checkpoint is used: the classes, and whose state the optimizer's is."""
+        """Save what is checked when the checkpoint is used: the class names and the class of the optimizer."""
         checkpoint["class_names"] = self.class_names
         if self.trainer.optimizers:
             checkpoint["optimizer"] = optimizer_name(self.trainer.optimizers[0])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Two learning rates, linear warm-up, polynomial decay, stepped every batch."""
+        """Build an optimizer with two learning rates, and a per-step schedule: linear warm-up, polynomial decay."""
         optimizer = self.optimizer_factory(_parameter_groups(self, getattr(self.network, "backbone", None)))
         for group in optimizer.param_groups:
             group["lr"] *= self.schedule.backbone_lr_scale if group["part"] == "backbone" else 1.0
@@ -188,7 +187,7 @@ class SegmentationTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"}}
 
     def on_train_start(self) -> None:
-        """Let the configured optimizer and schedule win over those of a resumed checkpoint, which restored its own."""
+        """Replace optimizer settings and schedule restored from a resumed checkpoint by the configured ones."""
         schedule = self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(schedule, LambdaLR)
         schedule.base_lrs = [settings["lr"] for settings in self._settings]
@@ -205,15 +204,15 @@ def optimizer_name(optimizer: Optimizer) -> str:
 
 
 def warmup_then_polynomial(step: int, *, steps: int, warmup: float, power: float) -> float:
-    """Return the learning rate's factor at a step: linear warm-up, then (1 - progress)^power.
+    """Compute the learning-rate factor at a step: linear warm-up, then (1 - progress)^power.
 
-    torch's LinearLR and PolynomialLR change the rate step by step: resumed with a longer budget, they would go on from
-    the old one's end.
+    torch's LinearLR and PolynomialLR update the rate step by step: resumed with a longer budget, they would continue
+    from the end of the old schedule.
 
     Args:
-        step: From 0.
-        steps: Of the whole training.
-        warmup: Share of them that warms up.
+        step: Index of the step, from 0.
+        steps: Number of steps of the whole training.
+        warmup: Share of the steps used for warm-up.
         power: Exponent of the polynomial decay.
 
     Returns:
@@ -227,7 +226,7 @@ def warmup_then_polynomial(step: int, *, steps: int, warmup: float, power: float
 
 
 def _parameter_groups(task: nn.Module, backbone: nn.Module | None) -> list[dict[str, Any]]:
-    """Backbone and everything else apart; no weight decay on biases and normalisation."""
+    """Group parameters by backbone and rest; biases and normalisation parameters get no weight decay."""
     pretrained = {id(parameter) for parameter in backbone.parameters()} if backbone is not None else set()
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for parameter in task.parameters():

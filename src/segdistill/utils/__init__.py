@@ -1,1 +1,1 @@
-"""What every room may use: errors, files, the console, the machine, images."""
+"""Shared utilities: errors, files, the console, hardware, images."""

@@ -1,4 +1,4 @@
-"""A fingerprint of the package's own code, for caches of what that code made."""
+"""Fingerprint of the package's own code, for caches of results that the code computed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-"""Of this package and of `roadscenes`, which is installed beside it."""
+"""Folder that holds this package and `roadscenes`, which is installed beside it."""
 DIGITS = 8
 
 
 @cache
 def code_digest(*places: str) -> str:
-    """Return a fingerprint of some files and folders of code; comments and docstrings do not change it.
+    """Compute a fingerprint of files and folders of code; comments and docstrings do not change it.
 
     Args:
-        places: Relative to the folder that holds the packages: "segdistill/data".
+        places: Paths relative to the folder that holds the packages, such as "segdistill/data".
     """
     digest = hashlib.sha256()
     for place in places:
@@ -28,7 +28,7 @@ def code_digest(*places: str) -> str:
 
 
 def essence(source: str) -> str:
-    """Return Python code without its comments, docstrings and layout."""
+    """Dump the syntax tree of Python code, without comments, docstrings and layout."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

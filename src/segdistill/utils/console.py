@@ -1,4 +1,4 @@
-"""The terminal, or what stands in for it, and tables for it."""
+"""The terminal, also when its output is piped, and tables for it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ PIPED_WIDTH = 100
 
 
 def compact_table(title: str, caption: str | None = None) -> Table:
-    """Returns an empty table that spends no columns on borders."""
+    """Return an empty table that spends no columns on borders."""
     return Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def caption(table: Table, legend: Sequence[str], warnings: Sequence[str]) -> None:
-    """Put lines below a table; nothing in them is taken for markup, and warnings stand out."""
+    """Put lines below a table; they are not parsed as markup, and warnings are highlighted."""
     lines = [*map(Text, legend), *(Text(f"warning: {line}", "bold yellow not dim") for line in warnings)]
     table.caption, table.caption_justify = Text("\n").join(lines), "left"
 
 
 def as_text(table: Table) -> str:
-    """Returns a table as the terminal shows it, without colours: for what goes into a log, too."""
+    """Render a table as the terminal shows it, but without colours, so that it can also be logged."""
     buffer = io.StringIO()
     Console(file=buffer, width=terminal().width).print(table)
     return buffer.getvalue()
 
 
 def as_markdown(table: Table) -> str:
-    """Return a table as Markdown: its title above it, what stands below it below it."""
+    """Render a table as Markdown, with its title above it and its caption below."""
     columns = [[str(cell).replace("|", r"\|") for cell in (column.header, *column.cells)] for column in table.columns]
     heading, *rows = zip(*columns, strict=True)
     rule = ["---" if column.justify == "left" else "---:" for column in table.columns]
@@ -42,5 +42,5 @@ def as_markdown(table: Table) -> str:
 
 
 def terminal() -> Console:
-    """Returns a console as wide as the terminal; 100 columns where the output is piped."""
+    """Return a console as wide as the terminal, or 100 columns wide if the output is piped."""
     return Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)

@@ -1,4 +1,4 @@
-"""What this machine offers, and how to make it keep its memory."""
+"""Available cores and memory, processor features, and reuse of freed memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def cpu_count() -> int:
-    """Returns the number of cores this process may use; a container or a quota may leave fewer than the machine has."""
+    """Return the number of cores this process may use; a container or a quota may allow fewer than the machine has."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([affinity, *map(math.ceil, _cpu_quotas())])
 
 
 def _cpu_quotas() -> Iterator[float]:
-    """Yields the quota, in cores, of every control group that this process is in, the groups above its own included.
+    """Yield the CPU quota, in cores, of every control group of this process, including parent groups.
 
-    A container may see its own group at the root instead of at the path that `/proc/self/cgroup` tells.
+    A container may see its own group at the root instead of at the path given in `/proc/self/cgroup`.
     """
     lines = OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.is_file() else []
     for controllers, path in (line.split(":", 2)[1:] for line in lines):
@@ -40,7 +40,7 @@ def _cpu_quotas() -> Iterator[float]:
 
 
 def _cpu_quota(group: Path) -> tuple[int, int]:
-    """Returns microseconds of processor time in a period, and the period; a quota of 0 or less limits nothing."""
+    """Return the CPU time per period and the period, in microseconds; a quota of 0 or less means no limit."""
     names = ("cpu.max",) if (group / "cpu.max").is_file() else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
     try:
         words = " ".join((group / name).read_text() for name in names).split()
@@ -50,7 +50,7 @@ def _cpu_quota(group: Path) -> tuple[int, int]:
 
 
 def cpu_name() -> str:
-    """Returns the processor's name as the system tells it."""
+    """Return the name of the processor as reported by the system."""
     for line in _cpu_info().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -58,19 +58,19 @@ def cpu_name() -> str:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Tells whether the processor has bf16 dot products; emulated ones are slower than float32."""
+    """Return whether the processor has bf16 dot products; emulated ones are slower than float32."""
     flags = _cpu_info()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _cpu_info() -> str:
-    """What Linux says of its processors; empty elsewhere."""
+    """Return the contents of /proc/cpuinfo on Linux; empty elsewhere."""
     info = Path("/proc/cpuinfo")
     return info.read_text() if info.is_file() else ""
 
 
 def available_memory() -> int:
-    """Returns the bytes this process may still take: a container may own less than the machine."""
+    """Return the bytes of memory this process may still take; a container may allow less than the machine has."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.is_file():
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -79,18 +79,18 @@ def available_memory() -> int:
     limit, used, details = (CGROUP / name for name in ("memory.max", "memory.current", "memory.stat"))
     if all(path.is_file() for path in (limit, used, details)) and (most := limit.read_text().strip()).isdigit():
         parts = dict(line.split() for line in details.read_text().splitlines())
-        files = int(parts["active_file"]) + int(parts["inactive_file"])  # given up when memory is wanted
+        files = int(parts["active_file"]) + int(parts["inactive_file"])  # freed by the kernel when memory is needed
         return min(available, max(0, int(most) - int(used.read_text()) + files))
     return available
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc reuse large blocks instead of handing them back to the system; elsewhere it does nothing.
+    """Make glibc reuse large blocks instead of returning them to the system; does nothing elsewhere.
 
-    On a CPU every training step allocates the same gigabytes of activations again. Handed back, they come in new
-    pages each time, which the kernel has to clear: about a third of a step.
+    On a CPU, every training step allocates the same gigabytes of activations again. Returned blocks come back as new
+    pages, which the kernel has to clear every time: about a third of a step.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        if libc.mallopt(M_MMAP_THRESHOLD, LARGEST):  # an old glibc refuses, and is better left alone then
+        if libc.mallopt(M_MMAP_THRESHOLD, LARGEST):  # an old glibc refuses; then it is better left alone
             libc.mallopt(M_TRIM_THRESHOLD, LARGEST)

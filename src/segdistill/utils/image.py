@@ -1,4 +1,4 @@
-"""Image files as arrays, upright and in 8 bits. Needs numpy and Pillow alone."""
+"""Read image files as upright 8-bit arrays; needs only numpy and Pillow."""
 
 from __future__ import annotations
 
@@ -16,28 +16,31 @@ from segdistill.utils.errors import UserError, first_line
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 SINGLE_CHANNEL_MODES = ("L", "P", "1")
 DEPTHS = (8, 10, 12, 14, 16)
-"""Bits a channel that cameras give; where a file does not tell, the first that holds its largest value is taken."""
+"""Bit depths per channel that cameras use.
+
+If a file does not state its own, the first that holds its largest value is taken.
+"""
 
 LOW_BYTES = {"RGB;16B": ("RGB;16L", [0, 1, 2]), "RGBA;16B": ("RGBA;16L", [0, 1, 2]), "LA;16B": ("RGBA", [1, 1, 1])}
-"""Pillow keeps the high byte of 16-bit colour: its raw mode -> one whose given channels are the low bytes."""
+"""Raw mode of 16-bit colour, of which Pillow keeps the high byte -> raw mode whose given channels are the low bytes."""
 
 PNG_SIGNATURE_BYTES = 8
 TIFF_BITS_PER_SAMPLE = 258
 
 
 class ImageError(UserError):
-    """A file that cannot be decoded, or whose values have no place in 8 bits."""
+    """A file that cannot be decoded, or whose values do not fit into 8 bits."""
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Returns uint8 [H, W, 3] RGB of an image in any mode: grey, with a palette, transparent, CMYK, 16 bits.
+    """Read an image of any mode (grey, palette, transparent, CMYK, 16 bits) as RGB, uint8 [H, W, 3].
 
-    The image is turned the way its EXIF orientation says. Values of more than 8 bits lose their low bits: a 12-bit
-    image is divided by 16, whatever its largest value, so that dark images stay dark. Its depth is what the file tells
-    (PNG's sBIT, TIFF's BitsPerSample), or else the first of `DEPTHS` that holds its largest value.
+    The EXIF orientation is applied. Values of more than 8 bits lose their low bits: a 12-bit image is divided by 16,
+    whatever its largest value, so that dark images stay dark. The depth is the one stated in the file (PNG's sBIT,
+    TIFF's BitsPerSample), or else the first of `DEPTHS` that holds the largest value.
 
     Raises:
-        ImageError: Where the file cannot be decoded, or holds floating-point or negative values, or more than 16 bits.
+        ImageError: If the file cannot be decoded, or holds floating-point or negative values, or more than 16 bits.
     """
     with _opened(path) as image:
         raw_mode = image.tile[0].args if image.tile else None
@@ -52,10 +55,10 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_ids(path: Path) -> NDArray[np.uint8]:
-    """Returns the values of a mask as they are stored, uint8 [H, W], turned the way its EXIF orientation says.
+    """Read the values of a mask as they are stored, uint8 [H, W], with the EXIF orientation applied.
 
     Raises:
-        ImageError: Where the file cannot be decoded, or has more than one channel or more than 8 bits.
+        ImageError: If the file cannot be decoded, or has more than one channel or more than 8 bits.
     """
     with _opened(path) as image:
         if image.mode not in SINGLE_CHANNEL_MODES:
@@ -66,20 +69,20 @@ def read_ids(path: Path) -> NDArray[np.uint8]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """Yields an image whose header is read; whatever Pillow raises within the block names the file."""
+    """Yield an image whose header has been read; errors that Pillow raises within the block name the file."""
     try:
         with Image.open(path) as image:
             yield image
     except ImageError:
         raise
-    except Exception as error:  # of damaged files some of Pillow's decoders raise struct.error, IndexError and others
+    except Exception as error:  # for damaged files, Pillow also raises struct.error, IndexError and others
         raise ImageError(f"{path}: cannot be read as an image ({first_line(error)})") from error
 
 
 def _turn_upright(image: ImageFile.ImageFile) -> None:
-    """Decodes an image and applies its EXIF orientation."""
+    """Decode an image and apply its EXIF orientation."""
     image.load()
-    with suppress(Exception):  # EXIF that cannot be read turns an image in no viewer, and harms no pixel
+    with suppress(Exception):  # image viewers ignore unreadable EXIF data as well, and the pixels are intact
         ImageOps.exif_transpose(image, in_place=True)
 
 
@@ -92,7 +95,7 @@ def _grey_levels(path: Path, image: ImageFile.ImageFile) -> NDArray[np.uint16]:
 
 
 def _colour_levels(path: Path, upright: ImageFile.ImageFile, raw_mode: str) -> NDArray[np.uint16]:
-    """Returns uint16 [H, W, 3] of an image of which Pillow kept the high bytes alone."""
+    """Return all 16 bits, uint16 [H, W, 3], of an image of which Pillow keeps only the high bytes."""
     low_mode, channels = LOW_BYTES[raw_mode]
     with Image.open(path) as image:
         image.tile = [tile._replace(args=low_mode) for tile in image.tile]
@@ -107,43 +110,43 @@ def _eight_bits(levels: NDArray[np.uint16], path: Path, image: ImageFile.ImageFi
 
 
 def _depth(levels: NDArray[np.uint16], path: Path, image: ImageFile.ImageFile) -> int:
-    """Returns the number of bits that the values of an image may take."""
+    """Return the bit depth of an image's values."""
     largest = int(levels.max())
     if image.format == "TIFF" and (bits := getattr(image, "tag_v2", {}).get(TIFF_BITS_PER_SAMPLE, (16,))[0]) < 16:
         return max(8, int(bits))
     significant = _png_significant_bits(path) if image.format == "PNG" else None
     if significant is None:
         return next(depth for depth in DEPTHS if largest < 1 << depth)
-    # PNG wants fewer bits scaled up to all 16, which leaves the low ones of dark values zero; not every writer does so.
+    # PNG requires fewer bits to be scaled to all 16, so that dark values have zeros as low bits; not every writer does.
     unscaled = largest < 1 << significant and bool(np.any(levels & ((1 << (16 - significant)) - 1)))
     return significant if unscaled else 16
 
 
 def _png_significant_bits(path: Path) -> int | None:
-    """Returns the colours' bits in a PNG's sBIT chunk, which Pillow skips; None where there is none, or below 8."""
+    """Return the bit depth in a PNG's sBIT chunk, which Pillow skips; None if it is missing or not from 8 to 16."""
     with path.open("rb") as file:
         file.seek(PNG_SIGNATURE_BYTES)
         while header := file.read(8):
             length, kind = struct.unpack(">I4s", header)
             if kind == b"sBIT":
                 bits = file.read(length)
-                most = max(bits[:3] if length >= 3 else bits[:1])  # one for each channel, alpha last
+                most = max(bits[:3] if length >= 3 else bits[:1])  # one byte per channel, alpha last
                 return most if 8 <= most <= 16 else None
             if kind == b"IDAT":
                 break
-            file.seek(length + 4, 1)  # its checksum, too
+            file.seek(length + 4, 1)  # skips the checksum as well
     return None
 
 
 def resized_rgb(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resizes uint8 [H, W, 3] to [*size, 3], bilinearly and antialiased."""
+    """Resize uint8 [H, W, 3] to [*size, 3], bilinearly with antialiasing."""
     if picture.shape[:2] == size:
         return picture
     return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def resized_ids(ids: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resizes class ids uint8 [H, W] to `size`, each pixel to the one at its place."""
+    """Resize class ids uint8 [H, W] to `size` by nearest neighbour."""
     if ids.shape == size:
         return ids
     return np.asarray(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))

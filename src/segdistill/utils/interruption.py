@@ -1,7 +1,7 @@
-"""SIGTERM, as schedulers and containers send it: the run ends in order, says how to go on, and with code 143.
+"""Handle SIGTERM, as sent by schedulers and containers: the run cleans up, says how to resume, and exits with code 143.
 
-The exception is raised where the main thread is, as Ctrl-C's is, so that whatever has to be put away at the end of a
-block is: other processes, half files, locks, loggers.
+The exception is raised in the main thread, like that of Ctrl-C, so that everything that a block has to release at its
+end is released: other processes, partial files, locks, loggers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from threading import current_thread, main_thread
 from types import FrameType
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-"""The shell's codes for Ctrl-C and SIGTERM."""
+"""Exit codes of the shell for Ctrl-C and SIGTERM."""
 
 
 AGAIN_S = 10
-"""After which an exception is raised once more: imports and finalizers may swallow one that comes from a signal."""
+"""Seconds after which the exception is raised again: imports and finalizers may swallow one raised by a signal."""
 
 
 class Terminated(SystemExit):
-    """Raised where SIGTERM arrives; unhandled, it ends the process with code 143."""
+    """Raised on SIGTERM; if unhandled, it ends the process with code 143."""
 
     def __init__(self) -> None:
         super().__init__(TERMINATED)
@@ -38,9 +38,10 @@ def _end_at_once(signum: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Makes SIGTERM end the process in one line while the block runs: nothing has to be put away there.
+    """Make SIGTERM end the process at once, with a one-line message, while the block runs.
 
-    An exception would not be safe: one that interrupts an import leaves half a module behind, and may be swallowed.
+    For blocks with nothing to clean up. An exception would not be safe there: one that interrupts an import leaves half
+    a module behind, and may be swallowed.
     """
     before = signal.signal(signal.SIGTERM, _end_at_once)
     try:
@@ -51,7 +52,7 @@ def ending_at_once() -> Iterator[None]:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Makes SIGTERM raise `Terminated` while the block runs, unless somebody else answers it, as job schedulers do."""
+    """Make SIGTERM raise `Terminated` while the block runs, unless another handler is set, as by job schedulers."""
     answered = signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, _end_at_once)
     if answered or current_thread() is not main_thread():
         yield
@@ -59,7 +60,7 @@ def ending_in_order() -> Iterator[None]:
     owner = os.getpid()
 
     def end(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # forked, with this handler but none of what there is to put away
+        if os.getpid() != owner:  # a forked process inherits this handler, but has nothing to clean up
             os._exit(TERMINATED)
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
         raise Terminated
@@ -75,7 +76,7 @@ def ending_in_order() -> Iterator[None]:
 
 @contextmanager
 def in_one_piece() -> Iterator[None]:
-    """Lets SIGTERM wait for the end of the block: of a process that is half started nobody would know."""
+    """Delay SIGTERM until the end of the block, so that no half-started process is left behind unnoticed."""
     handler = signal.getsignal(signal.SIGTERM)
     if handler is None or current_thread() is not main_thread():
         yield
@@ -91,21 +92,21 @@ def in_one_piece() -> Iterator[None]:
 
 
 def as_exit(error: SystemExit | KeyboardInterrupt) -> SystemExit:
-    """Returns what ends the process with the shell's code; within a fit Lightning has made an exit of its own of it."""
+    """Convert an interruption to an exit with the shell's code; in a fit, Lightning turns Ctrl-C into its own exit."""
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
         return SystemExit(INTERRUPTED)
     return Terminated()
 
 
 def way_on(run_dir: Path, sweep_dir: Path | None = None) -> str:
-    """Returns how an interrupted run goes on, and what it repeats.
+    """Return a message that says how to resume an interrupted run, and what it repeats.
 
-    A training goes on after its last whole epoch: a checkpoint within an epoch would show the pictures of another
-    shuffle, some of them twice and some not at all.
+    A training resumes after its last complete epoch: a checkpoint within an epoch would continue with the images of
+    another shuffle, some of them twice and some not at all.
 
     Args:
-        run_dir: Of the run.
-        sweep_dir: Of the sweep that it is a job of.
+        run_dir: Directory of the run.
+        sweep_dir: Directory of the sweep, if the run is one of its jobs.
     """
     whole = (run_dir / "checkpoints" / "last.ckpt").is_file()
     repeated = "after the last whole epoch" if whole else "from the first epoch, because none was finished"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""A full disk, a quota that is used up, a file that is larger than a process may write."""
+"""Errors for a full disk, an exhausted quota, and a file that is larger than a process may write."""
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path for a file or folder that takes its final name only if the block succeeds."""
+    """Yield a temporary path for a file or folder, which gets its final name only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     host = platform.node().replace(".", "-")
     _remove_leftovers(path, host)
@@ -34,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path, host: str) -> None:
-    """Remove temporary files of processes that were killed; another machine's may be alive."""
+    """Remove temporary files of killed processes on this host; those of other hosts may still be in use."""
     for left in path.parent.glob(f".{glob.escape(host)}.*.{glob.escape(path.name)}"):
         number = left.name.removeprefix(f".{host}.").partition(".")[0]
         if number.isdigit() and (int(number) == os.getpid() or not _is_alive(int(number))):
@@ -42,7 +42,7 @@ def _remove_leftovers(path: Path, host: str) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    if os.name != "posix":  # elsewhere the signal 0 is none of no effect
+    if os.name != "posix":  # on other systems, signal 0 would have an effect
         return True
     try:
         os.kill(process, 0)
@@ -60,7 +60,7 @@ def _remove(path: Path) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Returns the object that a JSON file holds; an empty one where there is none, or it cannot be read."""
+    """Read the object in a JSON file; empty if the file is missing, unreadable or holds something else."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -69,13 +69,13 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes `content` as indented JSON; NaN is not JSON and raises ValueError."""
+    """Write `content` as indented JSON; NaN is not valid JSON and raises ValueError."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def full_disk(error: BaseException | None) -> OSError | None:
-    """Return the error of a full disk that `error` is or was raised from; None where there is none."""
+    """Return the full-disk error that `error` is or was raised from; None if there is none."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             return error

@@ -1,6 +1,7 @@
-"""Functions in processes of their own, which take turns.
+"""Functions in processes of their own, which run one at a time.
 
-What shares a process with something timed slows it down: idle threads spin, and memory is laid out by the other one.
+Anything that shares a process with timed code slows it down: idle threads spin, and other code determines the memory
+layout.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ Serve = Callable[[Any], Any]
 
 
 class SubprocessError(RuntimeError):
-    """A worker that failed, died or hangs; its message begins with the worker's name.
+    """A worker process failed, died or hangs; the message begins with the worker's name.
 
     Attributes:
-        reason: What happened, without the name.
+        reason: Description of the failure, without the name.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -31,13 +32,13 @@ class SubprocessError(RuntimeError):
 
 
 class SubprocessWorker:
-    """The caller's end of a process that answers requests; a context manager.
+    """Client of a process that answers requests; a context manager.
 
     Args:
-        name: For its errors.
-        build: Called once in the process with `args`; returns the function that answers. Importable, not a closure.
-        args: Picklable.
-        timeout_s: Seconds without an answer after which the process counts as hung and is killed; None waits forever.
+        name: Name of the worker in error messages.
+        build: Importable function (not a closure), called once in the process with `args`; returns the request handler.
+        args: Picklable arguments of `build`.
+        timeout_s: Seconds without an answer after which the process is considered hung and killed; None waits forever.
     """
 
     def __init__(self, name: str, build: Callable[..., Serve], *args: Any, timeout_s: float | None = None) -> None:
@@ -57,7 +58,7 @@ class SubprocessWorker:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._connection.close()  # the process ends when nobody asks any more
+            self._connection.close()  # the process ends when its connection closes
             self._process.join(STOP_TIMEOUT_S)
         self._kill()
 
@@ -67,18 +68,18 @@ class SubprocessWorker:
         self._connection.close()
 
     def wait_until_ready(self) -> None:
-        """Returns when the function is built.
+        """Wait until the function is built.
 
         Raises:
-            SubprocessError: If that fails.
+            SubprocessError: If building it fails.
         """
         self._receive()
 
     def call(self, request: Any) -> Any:
-        """Returns the answer to a request.
+        """Send a request and return its answer.
 
         Raises:
-            SubprocessError: If the function fails, or its process dies or hangs; it is not to be asked again.
+            SubprocessError: If the function fails, or its process dies or hangs; the worker cannot be used afterwards.
         """
         with self._alive():
             self._connection.send(request)
@@ -98,7 +99,7 @@ class SubprocessWorker:
     def _alive(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, OSError):  # its end of the connection is gone
+        except (EOFError, OSError):  # the other end of the connection is gone
             self._process.join(STOP_TIMEOUT_S)
             code = self._process.exitcode
             ended = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"
@@ -106,7 +107,7 @@ class SubprocessWorker:
 
 
 def _serve(connection: Connection, build: Callable[..., Serve], args: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the caller
     try:
         serve = build(*args)
         connection.send("ready")

@@ -1,1 +1,1 @@
-"""What the jobs of a sweep come to."""
+"""Results of the jobs of a sweep."""

@@ -16,7 +16,7 @@ from segdistill.utils.errors import UserError
 
 
 def main() -> None:
-    """Parse the command line."""
+    """Parse the command line, and write or print the summary."""
     parser = argparse.ArgumentParser(prog="segdistill report-sweep", description=__doc__)
     parser.add_argument("sweep", type=Path, help="the directory of a multirun, or a file of --rows")
     parser.add_argument("--baseline", metavar="KEY=VALUE,...", type=_settings, help="compare with this setting")

@@ -1,4 +1,4 @@
-"""What a setting gains over a baseline, paired over seeds; by default the same student without a teacher."""
+"""Gain of a setting over a baseline, paired over seeds; the default is the same student without a teacher."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from segdistill.reporting.sweep.jobs import REPETITION, TEACHER_SCORE, ConfigGro
 METHOD, UNDISTILLED = "distill", "none"
 INIT, OWN_WEIGHTS = "student.init", "pretrained"
 LEVEL = 0.05
-SAME_TEACHER_DIGITS = 4  # of its score: two processors round a few pixels differently
+SAME_TEACHER_DIGITS = 4  # decimals of its score: two processors round a few pixels differently
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A setting against the baseline; shares of 1.
+    """A setting compared with the baseline; shares are fractions of 1.
 
     Attributes:
-        seeds: Those that both were run with.
-        mean: Of the differences of mean IoU, seed by seed.
-        interval: Where the true mean lies with 95 % confidence (paired t-test); None of one seed.
-        p: Of the paired t-test, adjusted for all comparisons of the sweep by Holm, 1979; None of one seed.
-        gap_closed: The mean as a share of what the teacher is ahead of the baseline with the same seeds; None where it
-            is not ahead.
+        seeds: Number of seeds that both were run with.
+        mean: Mean of the per-seed differences in mean IoU.
+        interval: 95 % confidence interval of the true mean difference (paired t-test); None for one seed.
+        p: p-value of the paired t-test, adjusted for all comparisons of the sweep (Holm, 1979); None for one seed.
+        gap_closed: `mean` as a share of the teacher's lead over the baseline with the same seeds; None if the teacher
+            has no lead.
     """
 
     seeds: int
@@ -38,14 +38,14 @@ class PairedComparison:
 
     @property
     def probability(self) -> str:
-        """`p` as tables show it."""
+        """`p` as shown in tables."""
         if self.p is None:
             return "-"
         return f"{self.p:.3f}" if self.p >= 0.001 else "<0.001"
 
     @property
     def verdict(self) -> str:
-        """What may be said of it."""
+        """Conclusion that the p-value allows."""
         if self.p is None:
             return "one seed: unknown"
         if self.p >= LEVEL:
@@ -55,12 +55,12 @@ class PairedComparison:
 
 @dataclass(frozen=True)
 class BaselineStudy:
-    """A sweep that holds a baseline.
+    """Comparisons of the settings of a sweep with its baseline.
 
     Attributes:
-        baseline: The setting that the others are compared with.
-        teachers: The mean IoU of each one that was tested, fractions of 1.
-        gains: By the name of each other setting's first job.
+        baseline: Setting that the others are compared with.
+        teachers: Mean IoU of each teacher that was tested, fractions of 1.
+        gains: Comparison of each other setting, by the name of its first job.
     """
 
     baseline: ConfigGroup
@@ -69,27 +69,27 @@ class BaselineStudy:
 
     @property
     def teacher(self) -> float | None:
-        """Mean IoU of the teachers; None where no job has tested one."""
+        """Mean IoU over all teachers; None if no job has tested one."""
         return statistics.fmean(self.teachers) if self.teachers else None
 
     @property
     def coverage(self) -> str:
-        """What the intervals cover, and what they do not."""
+        """Statement of what the intervals cover, and what they do not."""
         distinct = len({round(score, SAME_TEACHER_DIGITS) for score in self.teachers})
         whose = f"the {distinct} teachers of these jobs" if distinct > 1 else "one teacher"
         return f"the intervals cover seeds of the student, for {whose}; another teacher may change the verdict"
 
     def of(self, setting: ConfigGroup) -> PairedComparison | None:
-        """Returns a setting's gain; None of the baseline, and of one that shares no seed with it."""
+        """Return the comparison of a setting; None for the baseline, and for a setting that shares no seed with it."""
         return self.gains.get(setting.jobs[0].name)
 
 
 def refusal(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> str | None:
-    """Return why the settings of a sweep are not compared with each other; None where nothing is against it.
+    """Return why the settings of a sweep are not compared with each other; None if they can be.
 
     Args:
-        jobs: Of the sweep.
-        chosen: Swept key -> value of the baseline; None takes the setting without a teacher.
+        jobs: Jobs of the sweep.
+        chosen: Swept key -> value of the baseline; None selects the setting without a teacher.
     """
     if len(jobs.score_labels) > 1:
         return f"nothing is compared: some jobs report {' and some '.join(jobs.score_labels)}"
@@ -102,11 +102,11 @@ def refusal(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> str | None:
 
 
 def study(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> BaselineStudy | None:
-    """Compare every setting with the baseline; None if there is none, or a `refusal`.
+    """Compare every setting with the baseline; None if there is no baseline, or if there is a `refusal`.
 
     Args:
-        jobs: Of the sweep.
-        chosen: Swept key -> value of the baseline; None takes the setting without a teacher.
+        jobs: Jobs of the sweep.
+        chosen: Swept key -> value of the baseline; None selects the setting without a teacher.
     """
     settings = jobs.by_setting()
     baselines = _baselines(settings, chosen)
@@ -120,7 +120,7 @@ def study(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> BaselineStudy 
 
 
 def gain_record(gain: PairedComparison | None) -> dict[str, Any]:
-    """Return a gain as a row of a summary; Nones where there is none."""
+    """Return a comparison as fields of a summary's row, all None if there is none."""
     low, high = gain.interval if gain and gain.interval else (None, None)
     return {
         "gain": gain.mean if gain else None,
@@ -133,7 +133,7 @@ def gain_record(gain: PairedComparison | None) -> dict[str, Any]:
 
 
 def _baselines(settings: Sequence[ConfigGroup], chosen: Mapping[str, str] | None) -> list[ConfigGroup]:
-    """The settings that may be the baseline; of several without a teacher, those that begin without it, too."""
+    """Return the possible baselines: settings without a teacher, if possible those that also start without one."""
     if chosen is not None:
         return [setting for setting in settings if chosen.items() <= setting.values.items()]
     undistilled = [setting for setting in settings if setting.values.get(METHOD) == UNDISTILLED]
@@ -158,11 +158,11 @@ def _gain(setting: ConfigGroup, baseline: ConfigGroup, teacher: float | None) ->
 
 
 def _paired(mine: Sequence[float], theirs: Sequence[float]) -> tuple[tuple[float, float] | None, float | None]:
-    """The interval of the mean difference, and the probability of one as large without any effect."""
+    """Compute the confidence interval of the mean difference, and the p-value of the paired t-test."""
     if len(mine) < 2:
         return None, None
     differences = {a - b for a, b in zip(mine, theirs, strict=True)}
-    if len(differences) == 1:  # scipy divides by their deviation
+    if len(differences) == 1:  # scipy would divide by their deviation of 0
         (difference,) = differences
         return (difference, difference), float(difference == 0)
     test = ttest_rel(mine, theirs)

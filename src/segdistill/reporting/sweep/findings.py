@@ -1,4 +1,4 @@
-"""What a reader must be told beside the scores of a sweep."""
+"""Notes for the reader of a sweep's scores."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def sweep_warnings(jobs: Jobs, baseline: Mapping[str, str] | None = None) -> lis
 
 
 def score_label(jobs: Jobs) -> str:
-    """Return what the scores of all jobs are called."""
+    """Return the label of the scores of all jobs."""
     return " or ".join(jobs.score_labels) or "mean IoU"
 
 
 def scored_classes(jobs: Jobs) -> str:
-    """Return over how many classes the means go; empty where no job notes it."""
+    """Describe how many classes the means average over; empty if no job records it."""
     counts = sorted({job.classes for job in jobs.jobs if job.score is not None and job.classes[1]})
     if not counts:
         return ""

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, read back from their directories."""
+"""Jobs of a sweep, read from their directories."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ STATUS = "job.json"
 SCORE, TEACHER_SCORE = "test/miou", "test/teacher_miou"
 CLASS_SCORE, CLASSES_PREDICTED = "test/iou_", "test/classes_predicted"
 REPETITION = "seed"
-"""The key whose values repeat a setting instead of making another."""
+"""Key whose values repeat a setting instead of making another one."""
 UNSHAPING = ("resume", "cache_dir")
 """Keys of a configuration that may differ between two runs of the same job."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job.
+    """One job of a sweep.
 
     Attributes:
-        name: Of its directory, within the sweep's.
-        settings: What its command line set: key -> value, as text.
-        tested: What the test logged, fractions of 1: test/miou, test/teacher_miou and others; empty without a test.
-        error: Why it failed.
-        split: The split it was tested on.
-        selected_on: Whether its checkpoint was selected on that very split.
+        name: Name of its directory within the sweep's.
+        settings: Overrides of its command line, key -> value, as text.
+        tested: Logged test metrics, fractions of 1: test/miou, test/teacher_miou and others; empty without a test.
+        error: Reason for its failure; None if it did not fail.
+        split: Split on which it was tested.
+        selected_on: Whether its checkpoint was selected on that split.
     """
 
     name: str
@@ -41,33 +41,33 @@ class Job:
 
     @property
     def score(self) -> float | None:
-        """The mean IoU of what was trained; None while there is none."""
+        """Mean IoU of the trained network; None while there is none."""
         return self.tested.get(SCORE)
 
     @property
     def score_label(self) -> str:
-        """What the score is called: "test mean IoU", or "val mean IoU (selected on)"."""
+        """Label of the score: "test mean IoU", or "val mean IoU (selected on)"."""
         return split_label(self.split, self.selected_on, "mean IoU")
 
     @property
     def classes(self) -> tuple[int, int]:
-        """Over how many classes the mean goes, and how many there are; zeros where that is not noted."""
+        """Number of classes that the mean averages over, and number of all classes; zeros if they are not recorded."""
         scores = [value for name, value in self.tested.items() if name.startswith(CLASS_SCORE)]
         return sum(value is not None for value in scores), len(scores)
 
     @property
     def collapsed(self) -> bool:
-        """Whether a single class is predicted where others occur."""
+        """Whether a single class is predicted although others occur."""
         return self.tested.get(CLASSES_PREDICTED) == 1 and self.classes[0] > 1
 
 
 @dataclass(frozen=True)
 class ConfigGroup:
-    """The jobs that differ in nothing but their seed, and were tested on the same split.
+    """Jobs that differ only in their seed, and were tested on the same split.
 
     Attributes:
         values: Swept key -> value.
-        jobs: Those with a score.
+        jobs: Jobs with a score.
     """
 
     values: dict[str, str]
@@ -75,32 +75,32 @@ class ConfigGroup:
 
     @property
     def scores(self) -> list[float]:
-        """One a seed."""
+        """Scores, one per seed."""
         return [job.score for job in self.jobs if job.score is not None]
 
     @property
     def mean(self) -> float:
-        """Of the scores."""
+        """Mean of the scores."""
         return statistics.fmean(self.scores)
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of the scores, of a sample; None of a single one."""
+        """Sample standard deviation of the scores; None for a single score."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     @property
     def score_label(self) -> str:
-        """What the scores are called; they are of one split."""
+        """Label of the scores, which are all of one split."""
         return self.jobs[0].score_label
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """What a sweep's directory holds.
+    """Contents of a sweep's directory.
 
     Attributes:
-        jobs: In the order they were started.
-        skipped: Directories that are no job of a sweep, and why.
+        jobs: Jobs in the order in which they were started.
+        skipped: Directories that are not jobs of a sweep, and why.
     """
 
     jobs: list[Job]
@@ -108,21 +108,21 @@ class Jobs:
 
     @property
     def swept(self) -> list[str]:
-        """The keys that differ between jobs, seeds aside."""
+        """Keys that differ between jobs, except seeds."""
         keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key != REPETITION)
         return [key for key in keys if len({job.settings.get(key) for job in self.jobs}) > 1]
 
     @property
     def score_labels(self) -> list[str]:
-        """What the scores are called; more than one where jobs were tested on different splits."""
+        """Labels of the scores; more than one if jobs were tested on different splits."""
         return sorted({job.score_label for job in self.jobs if job.score is not None})
 
     def described(self, job: Job) -> str:
-        """Returns what sets a job apart from the others, in one line."""
+        """Return in one line what distinguishes a job from the others."""
         return ", ".join(f"{key}={job.settings[key]}" for key in [*self.swept, REPETITION] if key in job.settings)
 
     def by_setting(self) -> list[ConfigGroup]:
-        """Returns the settings that have a score, best mean first; those of one split together."""
+        """Return the settings that have a score, best mean first, grouped by split."""
         groups: dict[tuple[str, tuple[str, ...]], list[Job]] = {}
         for job in self.jobs:
             if job.score is not None:
@@ -135,7 +135,7 @@ class Jobs:
 
 
 def read_jobs(sweep_dir: Path) -> Jobs:
-    """Reads every job's directory; one that cannot be read is skipped and named."""
+    """Read every job's directory; directories that cannot be read are skipped and recorded."""
     jobs, skipped = [], {}
     folders = [path for path in sweep_dir.iterdir() if path.is_dir() and not path.name.startswith(".")]
     for folder in sorted(folders, key=_order):
@@ -147,7 +147,7 @@ def read_jobs(sweep_dir: Path) -> Jobs:
 
 
 def _order(folder: Path) -> list[tuple[float, str]]:
-    """Sort numbers within names by their values."""
+    """Return a sort key that orders numbers within names by value."""
     parts = re.split(r"(\d+\.?\d*)", folder.name)
     return [(float(part), "") if part[:1].isdigit() else (-1.0, part) for part in parts]
 

@@ -1,4 +1,4 @@
-"""A sweep as one CSV file, a row a job: what is kept of it once its directory is gone."""
+"""A sweep as one CSV file with a row per job, which remains when the sweep's directory is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segdistill.utils.io import atomic_write
 
 NAME, SPLIT, SELECTED_ON = "job", "split", "selected_on"
 SCORES = "test/"
-"""What the columns of scores begin with; a column that is none of these is a setting."""
+"""Prefix of the columns of scores; a column that is neither a score nor one of the above is a setting."""
 
 
 def write_rows(jobs: Jobs, path: Path) -> None:
@@ -29,10 +29,10 @@ def write_rows(jobs: Jobs, path: Path) -> None:
 
 
 def read_rows(path: Path) -> Jobs:
-    """Read what `write_rows` wrote.
+    """Read a file that `write_rows` wrote.
 
     Raises:
-        UserError: If the file is another one.
+        UserError: If the file cannot be read as rows of a sweep.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""A sweep's summary, written at the end of a multirun."""
+"""Summary of a sweep, written at the end of a multirun."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 
 def summarise(sweep_dir: Path, baseline: Mapping[str, str] | None = None) -> Jobs:
-    """Writes `summary.{csv,json,html}` and `summary.png` into a sweep's directory, and prints the table.
+    """Write `summary.{csv,json,html}` and `summary.png` into a sweep's directory, and print the table.
 
     Args:
-        sweep_dir: Of a multirun; it may still go on.
-        baseline: Swept key -> value of the setting to compare with; None takes the one without a teacher.
+        sweep_dir: Directory of a multirun, which may still be running.
+        baseline: Swept key -> value of the setting to compare with; None selects the one without a teacher.
 
     Raises:
         UserError: If there is no such folder.
@@ -77,14 +77,14 @@ def summarise(sweep_dir: Path, baseline: Mapping[str, str] | None = None) -> Job
 
 
 def sweep_figure(settings: Sequence[ConfigGroup], swept: Sequence[str], teacher: float | None = None) -> Figure | None:
-    """Marks with bars of one standard deviation for one swept key, a heat map for two, nothing for others.
+    """Plot means with bars of one standard deviation for one swept key, a heat map for two, nothing for others.
 
-    Settings that were tested on different splits are not drawn beside each other.
+    Nothing is plotted if settings were tested on different splits.
 
     Args:
-        settings: What is drawn.
-        swept: The keys that differ between them.
-        teacher: Its mean IoU, a fraction of 1, for a line beside the marks.
+        settings: Settings to plot.
+        swept: Keys that differ between the settings.
+        teacher: Mean IoU of the teacher, a fraction of 1, for a line beside the marks.
     """
     labels = {setting.score_label for setting in settings}
     if len(labels) != 1 or len(swept) not in (1, 2):

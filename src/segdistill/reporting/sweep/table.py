@@ -1,4 +1,4 @@
-"""The table of a sweep."""
+"""Table of a sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segdistill.utils.console import caption, compact_table
 
 
 def sweep_table(jobs: Jobs, compared: BaselineStudy | None, warnings: Sequence[str]) -> Table:
-    """Return the settings as a table; what a reader must know stands below it."""
+    """Build a table of the settings, with notes and warnings below it."""
     mixed = len(jobs.score_labels) > 1
     table = compact_table(f"{score_label(jobs)} in %, best first" + (" in each split" if mixed else ""))
     caption(table, _legend(jobs, compared), warnings)
