@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from torch import Tensor, nn
 
 from segdistill.models import Backbone, DeepLabV3, DeepLabV3Plus, backbones
-from segdistill.models.deeplab import ASPP_RATES
+from segdistill.models.heads import ASPP_RATES
 from segdistill.utils.errors import UserError
 from segdistill.utils.interpolate import enlarged
 

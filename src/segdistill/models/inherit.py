@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from segdistill.models.class_remap import ClassRemap
-from segdistill.models.deeplab import DeepLabV3, DeepLabV3Plus, SubpixelClassifier
+from segdistill.models.deeplab import DeepLabV3, DeepLabV3Plus
+from segdistill.models.heads import SubpixelClassifier
 from segdistill.models.output import evaluated
 from segdistill.utils.errors import UserError
 
