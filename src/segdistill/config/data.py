@@ -44,10 +44,10 @@ class DataConfig:
 class RoadScenesConfig(DataConfig):
     """The embedded procedural dashcam scenes."""
 
-    seed: int = 0
-    train: int = 480
-    val: int = 143
-    test: int = 143
+    seed: int = MISSING
+    train: int = MISSING
+    val: int = MISSING
+    test: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,11 +73,11 @@ class FolderConfig(DataConfig):
     """Any folder of images beside a folder of masks, paired by stem."""
 
     root: str = MISSING
-    splits: dict[str, SplitFolders] = field(default_factory=dict)
-    classes: dict[str, Any] = field(default_factory=dict)  # name -> the mask value, or list of values, it owns
-    void: list[int] = field(default_factory=lambda: [255])  # mask values that are ignored
+    splits: dict[str, SplitFolders] = MISSING
+    classes: dict[str, Any] = MISSING  # name -> the mask value, or list of values, it owns
+    void: list[int] = MISSING  # mask values that are ignored
     palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
-    allow_duplicates: bool = False  # accept an image that occurs in two splits
+    allow_duplicates: bool = False  # accept an image that occurs in two splits; scores on it say nothing about new ones
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ a field of one dataclass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +39,21 @@ PACKAGED_NETWORK = {
 class Config:
     """A whole run."""
 
-    stage: str = "student"
-    seed: int = 0
-    resume: str | None = None  # a run directory, or one of its checkpoints
-    cache_dir: str = "cache"
-    trusted_packages: list[str] = field(default_factory=list)  # whose functions and classes may be called, too
+    stage: str = MISSING
+    seed: int = MISSING
+    resume: str | None = MISSING  # a run directory, or one of its checkpoints
+    cache_dir: str = MISSING
+    trusted_packages: list[str] = MISSING  # whose functions and classes may be called, too
     data: DataConfig = MISSING
     teacher: TeacherConfig = MISSING
     student: StudentConfig = MISSING
     distill: DistillConfig = MISSING
-    loss: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
     schedule: ScheduleConfig = MISSING
     trainer: TrainerConfig = MISSING
-    logger: dict[str, Any] = field(default_factory=dict)
-    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = MISSING
+    callbacks: dict[str, Any] = MISSING
 
     def __post_init__(self) -> None:
         for key, spec in (("loss", self.loss), ("teacher.training.loss", self.teacher.training.loss)):

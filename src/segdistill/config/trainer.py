@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from omegaconf import MISSING
+
 from segdistill.config.ranges import require
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -28,9 +30,9 @@ UNSHAPING = (
 class TrainerConfig:
     """The machine that trains."""
 
-    accelerator: str = "auto"
-    precision: str = "auto"  # bf16-mixed where the hardware has it
-    channels_last: bool = True
+    accelerator: str = MISSING
+    precision: str = MISSING  # bf16-mixed where the hardware has it
+    channels_last: bool = MISSING
     devices: int = 1  # processes on this machine, each with batches of its own; on a CPU they share its cores
     num_nodes: int = 1  # machines; more than one are started by torchrun or Slurm
     profiler: str | None = None

@@ -38,7 +38,7 @@ class SegmentationTask(pl.LightningModule):
         class_names: C names; kept in every checkpoint.
         loss: (logits, target int64 [B, H, W]) -> scalar.
         optimizer: Parameter groups -> optimizer, for example a partial of `torch.optim.AdamW`.
-        schedule: Warm-up, decay, and the backbone's share of the learning rate.
+        schedule: Warm-up, decay, and the backbone's share of the learning rate; None decays one rate linearly.
         role: What the network is to the run: names its rows and files.
         channels_last: Memory format of network and images.
         network_config: What `network` was built from, a mapping with a `_target_`; kept in every checkpoint, so that
@@ -66,7 +66,7 @@ class SegmentationTask(pl.LightningModule):
         self.network = network.to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
         self.supervised_loss, self.optimizer_factory = loss, optimizer
-        self.schedule = schedule or ScheduleConfig()
+        self.schedule = schedule or ScheduleConfig(warmup=0.0, power=1.0, backbone_lr_scale=1.0)
         self.save_hyperparameters(
             {
                 "network_config": None if network_config is None else dict(network_config),
