@@ -30,6 +30,7 @@ class SubprocessError(RuntimeError):
         self.reason = reason
 
 
+# ProcessPoolExecutor tells neither signal, exit code nor a failed start's error, and waits for a call that hangs.
 class SubprocessWorker:
     """The caller's end of a process that answers requests; a context manager.
 
