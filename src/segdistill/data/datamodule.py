@@ -143,6 +143,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Go on with the epoch after the saved ones."""
         self.first_epoch = state_dict["first_epoch"]
 
+    # No setup(stage): datasets only refer to the checked source, so every loader can be had without a trainer.
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented; the last partial batch is left out unless it is the only one."""
         fit = self.fit
