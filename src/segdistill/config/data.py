@@ -1,4 +1,4 @@
-"""Where the data lies, and what its classes are."""
+"""Data sources: where the data lies, and what its classes are."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from omegaconf import MISSING
 from segdistill.config.ranges import require, require_size
 
 IGNORE_INDEX = 255
-"""The class id of pixels that count in no loss and no score."""
+"""Class id of void pixels, which no loss and no score counts."""
 
 UNLABELLED = 254
-"""The class id of pixels that nobody labelled: only a teacher has something to say of them."""
+"""Class id of unlabelled pixels, from which the distillation losses alone learn."""
 
 MAX_CLASSES = 254
 
 
 @dataclass
 class DataConfig:
-    """What every data source has in common."""
+    """Fields that every data source has."""
 
     input_size: list[int] = MISSING  # [H, W] that every picture is resized to; scores and timings refer to it
     eval_batch_size: int = 8
@@ -62,7 +62,7 @@ class RoadScenesConfig(DataConfig):
 
 @dataclass
 class SplitFolders:
-    """Where a split's images and masks lie, relative to `data.root`."""
+    """Folders of a split's images and masks, relative to `data.root`."""
 
     images: str = MISSING
     masks: str = MISSING
@@ -70,7 +70,7 @@ class SplitFolders:
 
 @dataclass
 class FolderConfig(DataConfig):
-    """Any folder of images beside a folder of masks, paired by stem."""
+    """A folder of images and a folder of masks for each split, paired by stem."""
 
     root: str = MISSING
     splits: dict[str, SplitFolders] = MISSING

@@ -18,7 +18,7 @@ TEACHER_SOURCES = ("auto", "train", "checkpoint", "pretrained", "packaged")
 
 @dataclass
 class FitConfig:
-    """One network's training: its budget and its augmentation."""
+    """Budget and augmentation of one network's training."""
 
     max_epochs: int = MISSING
     batch_size: int = MISSING
@@ -44,7 +44,7 @@ class FitConfig:
 
 @dataclass
 class ScheduleConfig:
-    """Linear warm-up, then polynomial decay to zero, of the learning rate of every parameter group."""
+    """Learning-rate schedule of every parameter group: linear warm-up, then polynomial decay to zero."""
 
     warmup: float = MISSING  # share of all steps
     power: float = MISSING
@@ -58,7 +58,7 @@ class ScheduleConfig:
 
 @dataclass
 class TrainingConfig:
-    """How a network learns: its loss against the labels, optimizer and schedule."""
+    """Supervised loss, optimizer and schedule of a network."""
 
     loss: dict[str, Any] = MISSING
     optimizer: dict[str, Any] = MISSING
@@ -67,7 +67,7 @@ class TrainingConfig:
 
 @dataclass
 class ModelConfig:
-    """A network, and how long it is trained."""
+    """A network, and the budget of its training."""
 
     network: dict[str, Any] = MISSING
     fit: FitConfig = MISSING
@@ -78,7 +78,7 @@ class ModelConfig:
 
 @dataclass
 class StudentConfig(ModelConfig):
-    """The network that is trained to ship."""
+    """The network that is trained and exported."""
 
     init: str = MISSING  # what it begins with: auto is the teacher where it is distilled and the two fit, else its own
 
@@ -89,7 +89,7 @@ class StudentConfig(ModelConfig):
 
 @dataclass
 class TeacherConfig(ModelConfig):
-    """The network to learn from."""
+    """The network that the student learns from."""
 
     training: TrainingConfig = MISSING
     source: str = MISSING  # auto: packaged where that one fits, else train; a checkpoint that is given comes first

@@ -1,4 +1,4 @@
-"""The typed schema of conf/: what may be set, in which range, checked before torch is imported.
+"""Typed schema of conf/: which keys may be set, and in which range; checked before torch is imported.
 
 Networks, losses, optimizers, loggers and callbacks are Hydra `_target_`s and stay dictionaries here; every other key is
 a field of one dataclass.
@@ -32,12 +32,12 @@ PACKAGED_NETWORK = {
     "backbone": "efficientnet_lite0",
     "output_stride": 16,
 }
-"""The network that `teacher.source=packaged` has weights of, for RoadScenes."""
+"""The network whose weights for RoadScenes `teacher.source=packaged` loads."""
 
 
 @dataclass
 class Config:
-    """A whole run."""
+    """The configuration of a run."""
 
     stage: str = MISSING
     seed: int = MISSING
@@ -82,7 +82,7 @@ class Config:
 
     @property
     def unused(self) -> list[str]:
-        """The networks that this run does not build."""
+        """Names of the networks that this run does not build."""
         if self.stage == "teacher":
             return ["student"]
         return [] if self.needs_teacher else ["teacher"]
@@ -103,7 +103,7 @@ class Config:
         return self.stage == "student" and (bool(self.distill.losses) or self.student.init == "teacher")
 
     def _trained(self) -> dict[str, ModelConfig]:
-        """Return the networks that this run trains, or may have to."""
+        """Return the networks that this run trains or may train."""
         if self.stage == "teacher":
             return {"teacher": self.teacher}
         trained = self.needs_teacher and self.teacher_source == "train"
