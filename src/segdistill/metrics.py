@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 
 class SegmentationMetrics(Metric):
@@ -48,13 +49,13 @@ class SegmentationMetrics(Metric):
         """
         if preds.ndim == target.ndim + 1:
             preds = preds.argmax(dim=1)
-        valid = target != self.ignore_index
-        cells = self.num_classes * target[valid].long() + preds[valid].long()
-        highest = int(torch.maximum(target[valid], preds[valid]).max()) if cells.numel() else 0
-        if highest >= self.num_classes:
+        ids = torch.where(target == self.ignore_index, 0, torch.maximum(target, preds))
+        highest = int(ids.max()) if ids.numel() else 0
+        if highest >= self.num_classes:  # torchmetrics counts a prediction beyond the classes in another one's cell
             raise ValueError(f"class id {highest} is neither below num_classes={self.num_classes} nor void")
-        counts = torch.bincount(cells, minlength=self.num_classes**2)
-        self.confusion += counts.view(self.num_classes, self.num_classes)
+        self.confusion += multiclass_confusion_matrix(
+            preds, target, self.num_classes, ignore_index=self.ignore_index, validate_args=False
+        )
 
     def compute(self) -> dict[str, Tensor]:
         """Return the `scores` of everything counted so far, and the confusion matrix itself as `confusion`."""

@@ -12,12 +12,11 @@ from unittest.mock import Mock
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.settings import fit_config, schedule_config, trainer_config
 from torch import Tensor, nn
 
 from segdistill.callbacks import EpochLog
 from segdistill.config.data import FolderConfig
-from segdistill.config.model import FitConfig, ScheduleConfig
-from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.trainer import build_trainer
@@ -50,13 +49,13 @@ def task_of(network: nn.Module) -> SegmentationTask:
         class_names=NAMES,
         loss=CrossEntropyLoss(),
         optimizer=partial(torch.optim.AdamW, lr=1e-4),
-        schedule=ScheduleConfig(),
+        schedule=schedule_config(),
         role="student",
     )
 
 
 def data_of(config: FolderConfig, cache_dir: Path) -> SegmentationDataModule:
-    fit = FitConfig(max_epochs=3, batch_size=2, crop=[16, 20])
+    fit = fit_config(max_epochs=3, batch_size=2, crop=[16, 20])
     return SegmentationDataModule(open_folder(config, cache_dir), fit, input_size=(24, 36), num_workers=0)
 
 
@@ -93,7 +92,7 @@ def test_a_training_that_collapses_says_so_during_and_after_it(
     folder_config: FolderConfig, cache_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     task, data = task_of(Stubborn()), data_of(folder_config, cache_dir)
-    fit, machine = FitConfig(max_epochs=3, batch_size=2, crop=[16, 20]), TrainerConfig("cpu", "32-true")
+    fit, machine = fit_config(max_epochs=3, batch_size=2, crop=[16, 20]), trainer_config()
     trainer = build_trainer(task, fit, machine, tmp_path, loggers=[])
     trainer.fit(task, data)
     (tested,) = trainer.test(task, data, verbose=False)
@@ -112,7 +111,7 @@ def test_the_log_says_that_the_reported_split_chose_the_checkpoint(
     splits = {name: folders for name, folders in folder_config.splits.items() if name != "test"}
     for config in (folder_config, replace(folder_config, splits=splits)):
         task, data = task_of(nn.Conv2d(3, len(NAMES), 1)), data_of(config, cache_dir)
-        trainer = build_trainer(task, FitConfig(1, 2, [16, 20]), TrainerConfig("cpu", "32-true"), tmp_path, loggers=[])
+        trainer = build_trainer(task, fit_config(1, 2, crop=[16, 20]), trainer_config(), tmp_path, loggers=[])
         trainer.test(task, data, verbose=False)
     optimistic = [line for line in warnings_of(caplog) if "optimistic" in line]
     assert optimistic == [

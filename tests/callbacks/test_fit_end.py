@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.settings import fit_config, schedule_config
 from torch import Tensor, nn
 
 from segdistill.callbacks import Latency, OnnxExport, Predictions, Quantize
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.config.data import FolderConfig
-from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL
@@ -76,7 +76,7 @@ def fit(folder_config: FolderConfig, tmp_path: Path) -> Fit:
     def run(*callbacks: pl.Callback, student: nn.Module | None = None) -> pl.Trainer:
         data = SegmentationDataModule(
             open_folder(folder_config, tmp_path / "cache"),
-            FitConfig(max_epochs=1, batch_size=2, crop=[24, 36]),
+            fit_config(max_epochs=1, batch_size=2, crop=[24, 36]),
             input_size=[24, 36],
             num_workers=0,
         )
@@ -87,7 +87,7 @@ def fit(folder_config: FolderConfig, tmp_path: Path) -> Fit:
             DistillationLoss(FocalLoss(), losses),
             class_names=CLASSES,
             optimizer=partial(torch.optim.AdamW, lr=1e-3),
-            schedule=ScheduleConfig(),
+            schedule=schedule_config(),
         )
         trainer = pl.Trainer(
             accelerator="cpu",

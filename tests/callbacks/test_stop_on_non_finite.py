@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.settings import fit_config, schedule_config, trainer_config
 from torch import Tensor, nn
 
 from segdistill.callbacks.stop_on_non_finite import batch_images
 from segdistill.config.data import FolderConfig
-from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import Batch, SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
@@ -22,8 +22,8 @@ from segdistill.engine.trainer import build_trainer
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import UserError
 
-FIT = FitConfig(max_epochs=2, batch_size=2, crop=[24, 36], scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
-ONE, TWO = (TrainerConfig(accelerator="cpu", precision="32-true", devices=count) for count in (1, 2))
+FIT = fit_config(max_epochs=2, batch_size=2, crop=[24, 36], scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
+ONE, TWO = (trainer_config(devices=count) for count in (1, 2))
 
 
 class Breaking(SegmentationTask):
@@ -74,7 +74,7 @@ def parts(folder: FolderConfig, cache_dir: Path, workers: int = 0) -> tuple[Brea
         class_names=list(folder.classes),
         loss=lambda logits, target: nn.functional.cross_entropy(logits, target, ignore_index=255),
         optimizer=partial(torch.optim.SGD, lr=1e-2),
-        schedule=ScheduleConfig(warmup=0.0),
+        schedule=schedule_config(warmup=0.0),
         role="student",
     )
     source = open_folder(folder, cache_dir)

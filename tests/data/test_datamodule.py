@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.settings import fit_config
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segdistill.config.data import FolderConfig
-from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import Batch, SegmentationDataModule, default_workers, quiet_when_abandoned
 from segdistill.data.sampling import SeededSampler
 from segdistill.data.sources.base import DatasetIndex
@@ -34,7 +34,7 @@ def data_module(
     workers: int = 0,
     seed: int = 0,
 ) -> SegmentationDataModule:
-    fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=CROP)
+    fit = fit_config(max_epochs=1, batch_size=batch_size, crop=CROP)
     return SegmentationDataModule(source, fit, input_size=input_size, eval_batch_size=2, num_workers=workers, seed=seed)
 
 
@@ -94,7 +94,7 @@ def test_a_partial_training_batch_is_left_out_unless_it_is_the_only_one(
 
 
 def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source: DatasetIndex) -> None:
-    as_it_is = FitConfig(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
+    as_it_is = fit_config(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
     loader = SegmentationDataModule(source, as_it_is, input_size=INPUT_SIZE, num_workers=0).train_dataloader()
     truth = [source.read("train", index)[1].tolist() for index in range(5)]
     orders = []
@@ -162,7 +162,7 @@ def test_a_report_picture_is_the_eval_batch_in_bytes(source: DatasetIndex, input
 
 
 def test_loader_processes_are_chosen_within_bounds_and_may_be_set(source: DatasetIndex) -> None:
-    fit = FitConfig(max_epochs=1, crop=CROP)
+    fit = fit_config(max_epochs=1, crop=CROP)
     chosen = SegmentationDataModule(source, fit, input_size=INPUT_SIZE)
     assert chosen.num_workers == default_workers()
     assert 1 <= default_workers() <= 8

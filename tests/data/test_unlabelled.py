@@ -11,10 +11,10 @@ import pytest
 import torch
 from helpers.composed import parsed
 from helpers.references import random_logits, random_target
+from helpers.settings import fit_config
 from PIL import Image
 
 from segdistill.config.data import IGNORE_INDEX, UNLABELLED, FolderConfig
-from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.opening import open_source
 from segdistill.losses import (
@@ -74,7 +74,7 @@ def test_a_folder_of_images_comes_on_top(folder_config: FolderConfig, cache_dir:
 
 def test_batches_tell_what_nobody_labelled_from_what_is_no_image(folder_config: FolderConfig, cache_dir: Path) -> None:
     source = open_source(replace(folder_config, unlabelled=4), cache_dir)
-    fit = FitConfig(1, 5, [40, 60], scale=[1.0, 1.0], class_crop=1.0)  # larger than the images
+    fit = fit_config(1, 5, crop=[40, 60], scale=[1.0, 1.0], class_crop=1.0)  # larger than the images
     (batch,) = SegmentationDataModule(source, fit, input_size=[24, 36], num_workers=0).train_dataloader()
     for index, mask in zip(batch["index"].tolist(), batch["mask"], strict=True):
         assert (mask == IGNORE_INDEX).sum() >= 40 * 60 - 24 * 36

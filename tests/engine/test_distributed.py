@@ -12,10 +12,9 @@ from threading import Event
 import pytest
 import torch
 from helpers.networks import Tiny
+from helpers.settings import fit_config, schedule_config, trainer_config
 
 from segdistill.config.data import FolderConfig
-from segdistill.config.model import FitConfig, ScheduleConfig
-from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine import distributed as processes
@@ -25,8 +24,8 @@ from segdistill.losses import FocalLoss
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import UserError
 
-TWO = TrainerConfig(accelerator="cpu", precision="32-true", devices=2)
-FIT = FitConfig(max_epochs=2, batch_size=1, crop=[24, 32])
+TWO = trainer_config(devices=2)
+FIT = fit_config(max_epochs=2, batch_size=1, crop=[24, 32])
 
 
 def parts(folder: FolderConfig, cache_dir: Path) -> tuple[SegmentationTask, SegmentationDataModule]:
@@ -38,7 +37,7 @@ def parts(folder: FolderConfig, cache_dir: Path) -> tuple[SegmentationTask, Segm
         class_names=list(folder.classes),
         loss=FocalLoss(),
         optimizer=partial(torch.optim.AdamW, lr=1e-2),
-        schedule=ScheduleConfig(),
+        schedule=schedule_config(),
         role="student",
     )
     source = open_folder(folder, cache_dir)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.settings import fit_config, schedule_config
 from torch import Tensor, nn
 
 from segdistill.config.data import FolderConfig
-from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine import logit_cache
@@ -61,7 +61,7 @@ class Counting(FrozenTeacher):
 
 @pytest.fixture
 def data(folder_config: FolderConfig, cache_dir: Path) -> SegmentationDataModule:
-    fit = FitConfig(max_epochs=1, batch_size=2, crop=[16, 20])
+    fit = fit_config(max_epochs=1, batch_size=2, crop=[16, 20])
     return SegmentationDataModule(
         open_folder(folder_config, cache_dir), fit, input_size=(24, 36), eval_batch_size=2, num_workers=0
     )
@@ -192,7 +192,7 @@ def test_training_batches_bring_the_logits_of_what_they_show(data: SegmentationD
 def test_known_logits_give_the_loss_of_the_live_teacher_without_running_it() -> None:
     frozen, student = teacher(), Strided()
     loss = DistillationLoss(cross_entropy, {"kl": PixelwiseKL(temperature=2.0)})
-    options: dict[str, Any] = {"class_names": ["a", "b", "c"], "optimizer": None, "schedule": ScheduleConfig()}
+    options: dict[str, Any] = {"class_names": ["a", "b", "c"], "optimizer": None, "schedule": schedule_config()}
     task = DistillationTask(student, frozen, loss, **options).eval()
     image, target = torch.rand(2, 3, 16, 20), torch.randint(0, CLASSES, (2, 16, 20))
     live = task.compute_losses({"image": image, "mask": target})

@@ -12,12 +12,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.networks import Tiny
+from helpers.settings import fit_config, trainer_config
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
 from segdistill.config.data import FolderConfig
-from segdistill.config.model import FitConfig, ScheduleConfig
-from segdistill.config.trainer import TrainerConfig
+from segdistill.config.model import ScheduleConfig
 from segdistill.data.datamodule import Batch, SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.engine.resume import resume_checkpoint
@@ -27,7 +27,7 @@ from segdistill.tasks import SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory
 from segdistill.utils.errors import ConfigError
 
-CPU = TrainerConfig(accelerator="cpu", precision="32-true")
+CPU = trainer_config()
 ADAMW = "torch.optim.adamw.AdamW"
 USUAL = partial(torch.optim.AdamW, lr=1e-2)
 STEPS = 5  # of an epoch
@@ -66,7 +66,7 @@ def fit(folder_config: FolderConfig, cache_dir: Path) -> Fit:
             schedule=schedule or ScheduleConfig(warmup=0.0, power=1.0, backbone_lr_scale=0.1),
             role="student",
         )
-        settings = FitConfig(max_epochs=epochs, batch_size=1, crop=[16, 20])
+        settings = fit_config(max_epochs=epochs, batch_size=1, crop=[16, 20])
         data = SegmentationDataModule(source, settings, input_size=(24, 36), num_workers=0, seed=7)
         loggers = [CSVLogger(folder, name="csv")]
         trainer = build_trainer(task, settings, CPU, folder, loggers=loggers, seed=7)
@@ -177,7 +177,7 @@ def run_with(folder: Path, **changes: object) -> Path:
 
 def test_a_finished_run_may_be_resumed_to_be_measured_anew(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run")
-    assert resume_checkpoint(str(run), FitConfig(3, crop=[16, 16]), ADAMW) == run / "checkpoints" / "last.ckpt"
+    assert resume_checkpoint(str(run), fit_config(3, crop=[16, 16]), ADAMW) == run / "checkpoints" / "last.ckpt"
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_a_checkpoint_that_cannot_go_on_is_refused_in_one_line(
 ) -> None:
     run = run_with(tmp_path / "run", **changes)
     with pytest.raises(ConfigError, match=complaint) as caught:
-        resume_checkpoint(str(run), FitConfig(3, crop=[16, 16]), ADAMW)
+        resume_checkpoint(str(run), fit_config(3, crop=[16, 16]), ADAMW)
     assert str(caught.value).startswith(f"resume={run / 'checkpoints' / 'last.ckpt'}: ")
 
 
 def test_a_folder_that_is_no_run_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no run directory"):
-        resume_checkpoint(str(tmp_path), FitConfig(3, crop=[16, 16]), ADAMW)
+        resume_checkpoint(str(tmp_path), fit_config(3, crop=[16, 16]), ADAMW)
 
 
 def test_averaged_weights_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
@@ -208,5 +208,5 @@ def test_averaged_weights_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
     state: dict[str, object] = {"state_dict": {}, "optimizer_states": [], "loops": {}, "averaging_state": {}}
     torch.save(state | {"epoch": 0, "optimizer": ADAMW}, path)
     with pytest.raises(ConfigError, match=r"was trained with fit\.ema_decay"):
-        resume_checkpoint(str(path), FitConfig(3, crop=[16, 16]), ADAMW)
-    assert resume_checkpoint(str(path), FitConfig(3, crop=[16, 16], ema_decay=0.9), ADAMW) == path
+        resume_checkpoint(str(path), fit_config(3, crop=[16, 16]), ADAMW)
+    assert resume_checkpoint(str(path), fit_config(3, crop=[16, 16], ema_decay=0.9), ADAMW) == path

@@ -14,11 +14,11 @@ from unittest.mock import Mock
 
 import pytest
 from helpers.runs import CROPS, NO_REPORT, ROOT, TINY
+from helpers.settings import trainer_config
 from helpers.sweep_jobs import job
 from omegaconf import DictConfig, OmegaConf
 from scipy.stats import ttest_rel
 
-from segdistill.config.trainer import TrainerConfig
 from segdistill.engine import pipeline as run
 from segdistill.engine import sweep
 from segdistill.reporting.sweep.comparison import study
@@ -335,6 +335,6 @@ def test_a_full_disk_is_told_in_one_line_that_says_how_to_go_on(
             file.write("x" * 100_000)
 
     monkeypatch.setattr(run, "filter_warnings", full)  # what a run begins with
-    config = Mock(trainer=TrainerConfig(), trusted_packages=[])
+    config = Mock(trainer=trainer_config("auto", "auto"), trusted_packages=[])
     with pytest.raises(UserError, match=r"the disk is full; make room and go on: python train.py resume="):
         run.run(config, tmp_path)

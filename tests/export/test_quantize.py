@@ -11,13 +11,13 @@ import onnx
 import pytest
 import torch
 from helpers.emulation import layer_weights
+from helpers.settings import fit_config
 from numpy.typing import NDArray
 from onnx import TensorProto
 from PIL import Image
 from torch import Tensor, nn
 
 from segdistill.callbacks.quantize import Quantize, validation_miou
-from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import label_lut, label_set
 from segdistill.data.sources.base import DatasetIndex, Sample
@@ -200,7 +200,7 @@ def validation_data(shown: NDArray[np.uint8], truth: NDArray[np.uint8], folder: 
         values=label_lut(classes, [255]),
         fingerprint="",
     )
-    fit = FitConfig(max_epochs=1, crop=[16, 16])
+    fit = fit_config(max_epochs=1, crop=[16, 16])
     return SegmentationDataModule(source, fit, input_size=truth.shape, num_workers=0)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 from helpers.foreign_networks import Returning
+from helpers.settings import schedule_config
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from torchvision.models import segmentation
 
 from segdistill.config.locate import trusting
-from segdistill.config.model import ScheduleConfig
 from segdistill.engine.networks import build_network
 from segdistill.losses import cross_entropy
 from segdistill.models import SegmentationModelAdapter
@@ -134,7 +134,7 @@ def test_the_encoder_has_the_backbones_learning_rate() -> None:
         class_names=[str(index) for index in range(CLASSES)],
         loss=cross_entropy,
         optimizer=lambda groups: torch.optim.SGD(groups, lr=1.0),
-        schedule=ScheduleConfig(backbone_lr_scale=0.1),
+        schedule=schedule_config(backbone_lr_scale=0.1),
         role="student",
     )
     task._trainer = SimpleNamespace(estimated_stepping_batches=10)  # type: ignore[assignment]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.settings import schedule_config
 from torch import Tensor, nn
 
-from segdistill.config.model import ScheduleConfig
 from segdistill.losses import DistillationLoss, HintLoss, cross_entropy
 from segdistill.models import FrozenTeacher
 from segdistill.models.feature_hooks import capture_features, feature_channels
@@ -57,7 +57,7 @@ def distillation_task() -> DistillationTask:
         loss,
         class_names=NAMES,
         optimizer=partial(torch.optim.SGD, lr=0.1),
-        schedule=ScheduleConfig(),
+        schedule=schedule_config(),
     )
 
 

@@ -12,9 +12,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.batches import batches
+from helpers.settings import schedule_config
 from torch import Tensor, nn
 
-from segdistill.config.model import ScheduleConfig
 from segdistill.losses import DistillationLoss, PixelwiseKL, cross_entropy
 from segdistill.models import FrozenTeacher
 from segdistill.models.frozen_teacher import TeacherCache, load_network
@@ -45,7 +45,7 @@ def distillation_task() -> DistillationTask:
         DistillationLoss(cross_entropy, {"kl": PixelwiseKL(temperature=2.0)}),
         class_names=NAMES,
         optimizer=partial(torch.optim.AdamW, lr=0.1),
-        schedule=ScheduleConfig(),
+        schedule=schedule_config(),
     )
 
 

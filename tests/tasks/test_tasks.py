@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from helpers.batches import batches
 from helpers.networks import Tiny
+from helpers.settings import fit_config, schedule_config, trainer_config
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from segdistill.config.model import FitConfig, ScheduleConfig
 from segdistill.config.trainer import CHOSEN, TrainerConfig
 from segdistill.engine import trainer as fitting
 from segdistill.engine.trainer import best_checkpoint, build_trainer, choose_precision
@@ -39,7 +39,7 @@ def distillation_task(kind: type[DistillationTask] = DistillationTask) -> Distil
         loss,
         class_names=["off", "on"],
         optimizer=partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1),
-        schedule=ScheduleConfig(),
+        schedule=schedule_config(),
     )
 
 
@@ -83,9 +83,9 @@ def test_backbone_learns_slower_and_only_weights_of_convolutions_decay() -> None
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.Trainer, DistillationTask, dict[str, Tensor]]:
     task = distillation_task()
     teacher_before = {name: value.clone() for name, value in task.teacher.network.state_dict().items()}
-    fit = FitConfig(max_epochs=3, crop=[16, 20])
+    fit = fit_config(max_epochs=3, crop=[16, 20])
     folder = tmp_path_factory.mktemp("fit")
-    trainer = build_trainer(task, fit, TrainerConfig(accelerator="cpu", precision="32-true"), folder, loggers=[])
+    trainer = build_trainer(task, fit, trainer_config(), folder, loggers=[])
     trainer.fit(task, loader(), loader())
     return trainer, task, teacher_before
 
@@ -133,8 +133,8 @@ class Worsening(DistillationTask):
 
 def test_last_is_the_last_epoch_and_best_the_best_which_is_what_the_fit_ends_with(tmp_path: Path) -> None:
     task = distillation_task(kind=Worsening)
-    machine = TrainerConfig(accelerator="cpu", precision="32-true")
-    trainer = build_trainer(task, FitConfig(max_epochs=3, crop=[16, 20]), machine, tmp_path, loggers=[])
+    machine = trainer_config()
+    trainer = build_trainer(task, fit_config(max_epochs=3, crop=[16, 20]), machine, tmp_path, loggers=[])
     trainer.fit(task, loader(), loader())
     saved = {
         name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
@@ -148,10 +148,10 @@ def test_last_is_the_last_epoch_and_best_the_best_which_is_what_the_fit_ends_wit
 
 
 def test_a_resumed_fit_keeps_a_better_checkpoint_of_before(tmp_path: Path) -> None:
-    machine = TrainerConfig(accelerator="cpu", precision="32-true")
+    machine = trainer_config()
     for epochs in (2, 4):
         task = distillation_task(kind=Worsening)
-        trainer = build_trainer(task, FitConfig(max_epochs=epochs, crop=[16, 20]), machine, tmp_path, loggers=[])
+        trainer = build_trainer(task, fit_config(max_epochs=epochs, crop=[16, 20]), machine, tmp_path, loggers=[])
         last = tmp_path / "checkpoints" / "last.ckpt"
         trainer.fit(task, loader(), loader(), ckpt_path=last if last.is_file() else None, weights_only=True)
     assert torch.load(last, weights_only=True)["epoch"] == 3
@@ -173,7 +173,7 @@ def averaged_fit(folder: Path, *epochs: int) -> tuple[Tensor, list[Tensor]]:
     last, weights = folder / "checkpoints" / "last.ckpt", Weights()
     for part in epochs:
         task = distillation_task()
-        fit, machine = FitConfig(part, 2, [16, 20], ema_decay=0.8), TrainerConfig("cpu", "32-true")
+        fit, machine = fit_config(part, 2, crop=[16, 20], ema_decay=0.8), trainer_config()
         trainer = build_trainer(task, fit, machine, folder, loggers=[], callbacks=[weights])
         trainer.fit(task, loader(), loader(), ckpt_path=last if last.is_file() else None, weights_only=True)
         task.load_state_dict(torch.load(last, weights_only=True)["state_dict"])
@@ -198,7 +198,7 @@ def test_ema_goes_on_where_an_interrupted_fit_left_it(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
     whole, _ = averaged_fit(tmp_path / "whole", 2)
-    task, fit, machine = distillation_task(), FitConfig(2, 2, [16, 20], ema_decay=0.8), TrainerConfig("cpu", "32-true")
+    task, fit, machine = distillation_task(), fit_config(2, 2, crop=[16, 20], ema_decay=0.8), trainer_config()
     trainer = build_trainer(task, fit, machine, tmp_path / "parts", loggers=[], callbacks=[Stop()])
     with pytest.raises(SystemExit):
         trainer.fit(task, loader(), loader())
@@ -223,8 +223,8 @@ def test_a_crop_of_no_whole_cells_gives_the_losses_of_the_same_crop_in_void() ->
 
 
 def test_every_epoch_is_kept_also_where_it_is_not_validated(tmp_path: Path) -> None:
-    machine = TrainerConfig("cpu", "32-true", check_val_every_n_epoch=3)
-    trainer = build_trainer(distillation_task(), FitConfig(5, 2, [16, 20]), machine, tmp_path, loggers=[])
+    machine = trainer_config(check_val_every_n_epoch=3)
+    trainer = build_trainer(distillation_task(), fit_config(5, 2, crop=[16, 20]), machine, tmp_path, loggers=[])
     trainer.fit(trained := distillation_task(), loader(), loader())
     saved = [torch.load(tmp_path / "checkpoints" / f"{n}.ckpt", weights_only=True) for n in ("best", "last")]
     assert [checkpoint["epoch"] for checkpoint in saved] == [2, 4]
@@ -240,7 +240,7 @@ def test_precision_follows_the_processor_unless_it_is_set(
 ) -> None:
     monkeypatch.setattr(fitting, "cpu_multiplies_bf16", lambda: cpu_bf16)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_precision(TrainerConfig(precision=setting)) == expected
+    assert choose_precision(trainer_config("auto", setting)) == expected
 
 
 @pytest.mark.parametrize(("gpu_bf16", "expected"), [(True, "bf16-mixed"), (False, "16-mixed")])
@@ -249,21 +249,21 @@ def test_precision_follows_the_gpu_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: gpu_bf16)
-    assert choose_precision(TrainerConfig()) == expected
+    assert choose_precision(trainer_config("auto", "auto")) == expected
 
 
 def test_a_single_picture_trains(tmp_path: Path) -> None:
     task = distillation_task()
     single = batches(torch.rand(1, 3, 17, 19), torch.full((1, 17, 19), 255), 1)
-    machine = TrainerConfig(accelerator="cpu", precision="32-true")
-    trainer = build_trainer(task, FitConfig(max_epochs=1, crop=[17, 19]), machine, tmp_path, loggers=[])
+    machine = trainer_config()
+    trainer = build_trainer(task, fit_config(max_epochs=1, crop=[17, 19]), machine, tmp_path, loggers=[])
     trainer.fit(task, single, single)
     assert all(bool(torch.isfinite(parameter).all()) for parameter in task.parameters())
 
 
 def test_the_test_scores_the_teacher_beside_the_student(tmp_path: Path) -> None:
     task = distillation_task()
-    trainer = build_trainer(task, FitConfig(1, 2, [16, 16]), TrainerConfig("cpu", "32-true"), tmp_path, loggers=[])
+    trainer = build_trainer(task, fit_config(1, 2, crop=[16, 16]), trainer_config(), tmp_path, loggers=[])
     (scores,) = trainer.test(task, loader(), verbose=False)
     for prefix, network in (("test/", task.network), ("test/teacher_", task.teacher.network)):
         metrics = SegmentationMetrics(2)
@@ -334,7 +334,7 @@ def test_every_argument_of_the_trainer_is_open_or_has_its_owner() -> None:
 
 
 def test_arguments_reach_the_trainer_and_those_that_are_not_set_stay_lightnings(tmp_path: Path) -> None:
-    given = TrainerConfig("cpu", "32-true", gradient_clip_val=0.5, accumulate_grad_batches=3, limit_val_batches=0.5)
-    trainer = build_trainer(distillation_task(), FitConfig(1, 2, [16, 16]), given, tmp_path, loggers=[])
+    given = trainer_config(gradient_clip_val=0.5, accumulate_grad_batches=3, limit_val_batches=0.5)
+    trainer = build_trainer(distillation_task(), fit_config(1, 2, crop=[16, 16]), given, tmp_path, loggers=[])
     assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches, trainer.limit_val_batches) == (0.5, 3, 0.5)
     assert (trainer.limit_train_batches, trainer.max_steps, trainer.check_val_every_n_epoch) == (1.0, -1, 1)

@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from segdistill.config.data import RoadScenesConfig
-from segdistill.config.model import FitConfig, ScheduleConfig
+from segdistill.config.model import FitConfig
 from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import Batch, SegmentationDataModule
 from segdistill.data.sources.roadscenes import open_scenes
@@ -100,7 +100,7 @@ def _task_step(task: SegmentationTask, batch: Batch) -> Step:
     replace_depthwise_convs(task)
     task.train()
     optimizer = task.optimizer_factory([{"params": task.parameters()}])
-    bf16 = choose_precision(TrainerConfig(accelerator="cpu")) == "bf16-mixed"
+    bf16 = choose_precision(TrainerConfig(accelerator="cpu", precision="auto", channels_last=True)) == "bf16-mixed"
 
     def step() -> None:
         optimizer.zero_grad()
@@ -125,7 +125,6 @@ def _options() -> dict[str, Any]:
     return {
         "class_names": [f"class {index}" for index in range(NUM_CLASSES)],
         "optimizer": partial(torch.optim.AdamW, lr=1e-3, fused=True),
-        "schedule": ScheduleConfig(),
     }
 
 
@@ -161,8 +160,8 @@ def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]
 
 def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
     """Build a loader with a worker for each core; return a function that measures its seconds per training batch."""
-    source = open_scenes(RoadScenesConfig(list(size), train=LOADED, val=1, test=1), cache_dir)
-    fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=list(size))
+    source = open_scenes(RoadScenesConfig(list(size), seed=0, train=LOADED, val=1, test=1), cache_dir)
+    fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=list(size), scale=[0.5, 2.0])
     data = SegmentationDataModule(source, fit, input_size=size, num_workers=cpu_count())
     loader = data.train_dataloader()
     batches = chain.from_iterable(loader for _ in count())

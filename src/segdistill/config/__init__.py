@@ -1,1 +1,1 @@
-"""The configuration: its schema, its checks, and what its names may call."""
+"""The configuration: schema, checks, and the callables that it may name."""

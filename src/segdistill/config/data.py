@@ -1,4 +1,4 @@
-"""Where the data lies, and what its classes are."""
+"""Data sources: where the data lies, and what its classes are."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from omegaconf import MISSING
 from segdistill.config.ranges import require, require_size
 
 IGNORE_INDEX = 255
-"""The class id of pixels that count in no loss and no score."""
+"""Class id of void pixels, which no loss and no score counts."""
 
 UNLABELLED = 254
-"""The class id of pixels that nobody labelled: only a teacher has something to say of them."""
+"""Class id of unlabelled pixels, from which the distillation losses alone learn."""
 
 MAX_CLASSES = 254
 
 
 @dataclass
 class DataConfig:
-    """What every data source has in common."""
+    """Fields that every data source has."""
 
     input_size: list[int] = MISSING  # [H, W] that every picture is resized to; scores and timings refer to it
     eval_batch_size: int = 8
@@ -44,10 +44,10 @@ class DataConfig:
 class RoadScenesConfig(DataConfig):
     """The embedded procedural dashcam scenes."""
 
-    seed: int = 0
-    train: int = 480
-    val: int = 143
-    test: int = 143
+    seed: int = MISSING
+    train: int = MISSING
+    val: int = MISSING
+    test: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +62,7 @@ class RoadScenesConfig(DataConfig):
 
 @dataclass
 class SplitFolders:
-    """Where a split's images and masks lie, relative to `data.root`."""
+    """Folders of a split's images and masks, relative to `data.root`."""
 
     images: str = MISSING
     masks: str = MISSING
@@ -70,14 +70,14 @@ class SplitFolders:
 
 @dataclass
 class FolderConfig(DataConfig):
-    """Any folder of images beside a folder of masks, paired by stem."""
+    """A folder of images and a folder of masks for each split, paired by stem."""
 
     root: str = MISSING
-    splits: dict[str, SplitFolders] = field(default_factory=dict)
-    classes: dict[str, Any] = field(default_factory=dict)  # name -> the mask value, or list of values, it owns
-    void: list[int] = field(default_factory=lambda: [255])  # mask values that are ignored
+    splits: dict[str, SplitFolders] = MISSING
+    classes: dict[str, Any] = MISSING  # name -> the mask value, or list of values, it owns
+    void: list[int] = MISSING  # mask values that are ignored
     palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
-    allow_duplicates: bool = False  # accept an image that occurs in two splits
+    allow_duplicates: bool = False  # accept an image that occurs in two splits; scores on it say nothing about new ones
 
     def __post_init__(self) -> None:
         super().__post_init__()

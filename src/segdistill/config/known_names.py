@@ -1,4 +1,4 @@
-"""Which names a package has, read from its source: a misspelt one is told before torch is imported."""
+"""Names of a package, read from its source, so that a misspelt one is reported before torch is imported."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ NEEDS = {
     "segdistill.models.adapters.segformer": "transformers",
     "pytorch_lightning.loggers.TensorBoardLogger": "tensorboard",
 }
-"""What works only with a package that requirements.txt does not install."""
+"""Paths that need a package that requirements.txt does not install."""
 DISTRIBUTIONS = {"segmentation_models_pytorch": "segmentation-models-pytorch"}
-"""What `pip install` calls a package, where that is another name."""
+"""Package -> its name for `pip install`, where the two differ."""
 DYNAMIC = re.compile(r"\bglobals\(\)|\bsys\.modules\b")
 TIMM_BACKBONES = ("segdistill.models.DeepLabV3", "segdistill.models.DeepLabV3Plus")
 """Networks whose `backbone` is a model of timm."""
 
 
 def objection(path: str) -> str | None:
-    """Returns why a dotted path cannot be imported; None where it can be, or where the source does not tell."""
+    """Return why a dotted path cannot be imported; None if it can be, or if the source does not tell."""
     package, *rest = path.split(".")
     needed = next((name for name in (package, NEEDS.get(path)) if name and not is_installed(name)), None)
     if needed is not None:
@@ -38,7 +38,7 @@ def objection(path: str) -> str | None:
 
 
 def backbone_objection(options: Mapping[str, Any]) -> str | None:
-    """Returns why timm has no such backbone; None where it has it, or where its source does not tell."""
+    """Return why a backbone cannot be built; None if timm has it, or if timm's source does not tell."""
     name, folder = options.get("backbone"), _root("timm")
     if options.get("_target_") not in TIMM_BACKBONES or not isinstance(name, str) or folder is None:
         return None
@@ -52,7 +52,7 @@ def backbone_objection(options: Mapping[str, Any]) -> str | None:
 
 
 def is_installed(package: str) -> bool:
-    """Tells whether a package could be imported, without importing it."""
+    """Tell whether a package could be imported, without importing it."""
     try:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
@@ -65,7 +65,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _root(package: str) -> Path | None:
-    """The source of a package or module of the top level."""
+    """Return the source file of a top-level package or module."""
     if not is_installed(package):
         return None
     spec = importlib.util.find_spec(package)
@@ -74,7 +74,7 @@ def _root(package: str) -> Path | None:
 
 
 def _descend(file: Path | None, parts: list[str]) -> tuple[Path | None, list[str]]:
-    """Follows a path through packages and modules; returns the last one's source and what is left of the path."""
+    """Follow a path through packages and modules; return the last one's source and the rest of the path."""
     while file is not None and file.name == "__init__.py" and parts:
         inner = next(
             (p for p in (file.parent / parts[0] / "__init__.py", file.parent / f"{parts[0]}.py") if p.is_file()), None
@@ -87,7 +87,7 @@ def _descend(file: Path | None, parts: list[str]) -> tuple[Path | None, list[str
 
 @cache
 def _names(file: Path) -> frozenset[str] | None:
-    """The names a module defines or imports; None where its source does not tell all of them."""
+    """Return the names that a module defines or imports; None if its source does not tell all of them."""
     source = file.read_text(encoding="utf-8")
     if DYNAMIC.search(source):
         return None
@@ -108,7 +108,7 @@ def _names(file: Path) -> frozenset[str] | None:
 
 
 def _starred(file: Path, statement: ast.ImportFrom) -> frozenset[str] | None:
-    """What `from module import *` brings, and a bit more: names that `__all__` leaves out are kept."""
+    """Return the names that `from module import *` brings, and those that `__all__` leaves out."""
     parts = statement.module.split(".") if statement.module else []
     if statement.level == 0:
         inner, rest = _descend(_root(parts[0]), parts[1:])
@@ -121,7 +121,7 @@ def _starred(file: Path, statement: ast.ImportFrom) -> frozenset[str] | None:
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run when a module is imported, without those inside functions and classes."""
+    """Yield the statements that run when a module is imported, without those inside functions and classes."""
     for statement in body:
         if isinstance(statement, ast.For):
             yield ast.Expr(statement.target)

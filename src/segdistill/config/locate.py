@@ -1,4 +1,4 @@
-"""What a configuration may call: one door for every dotted path, by the part that it plays.
+"""Checks and imports of every dotted path in a configuration, by its role.
 
 A configuration may come from somewhere else, with a run directory. Its names are checked when it is parsed, before
 torch is imported, and what they turn out to be is checked again before anything is called.
@@ -22,13 +22,13 @@ from segdistill.utils.errors import ConfigError, first_line
 Role = Literal["network", "loss", "optimizer", "logger", "callback"]
 TARGET, FACTORY = "_target_", "factory"
 ADAPTERS = ("segdistill.models.SegmentationModelAdapter", "segdistill.models.adapters.SegmentationModelAdapter")
-"""Networks whose `factory` is a dotted path, too."""
+"""Networks whose `factory` is a dotted path as well."""
 PUBLIC_PATH = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What may play a part without being listed in `trusted_packages`.
+    """What may take a role without being listed in `trusted_packages`.
 
     Attributes:
         base: Dotted path of the class that every class inherits from.
@@ -77,13 +77,13 @@ ROLES: dict[str, Role] = {
     "logger": "logger",
     "callbacks": "callback",
 }
-"""Key of the configuration -> the part that everything under it plays."""
+"""Key of the configuration -> role of every path under it."""
 _trusted: ContextVar[tuple[str, ...]] = ContextVar("trusted_packages", default=())
 
 
 @contextmanager
 def trusting(packages: Sequence[str]) -> Iterator[None]:
-    """Lets `locate` accept callables that are defined in these packages, too, while the block runs."""
+    """Let `locate` accept callables that these packages define, while the block runs."""
     token = _trusted.set(tuple(packages))
     try:
         yield
@@ -96,9 +96,9 @@ class Target:
     """A dotted path in a configuration.
 
     Attributes:
-        key: Where it stands, as in `student.network._target_`.
-        path: What is to be called.
-        options: The mapping that it stands in.
+        key: Its place in the configuration, such as `student.network._target_`.
+        path: The class or function to call.
+        options: The mapping that contains it.
     """
 
     key: str
@@ -107,7 +107,7 @@ class Target:
 
     @property
     def role(self) -> Role:
-        """The part that it plays, which its key tells.
+        """The role of the path, which its key determines.
 
         Raises:
             ConfigError: If nothing is called there.
@@ -119,11 +119,11 @@ class Target:
 
 
 def targets(node: Any, key: str = "") -> Iterator[Target]:
-    """Yields every dotted path of a configuration, at any depth.
+    """Yield every dotted path of a configuration, at any depth.
 
     Args:
         node: Dictionaries, lists and plain values, without interpolations.
-        key: Of the node.
+        key: Key of the node.
     """
     if isinstance(node, Mapping):
         if TARGET in node:
@@ -138,10 +138,10 @@ def targets(node: Any, key: str = "") -> Iterator[Target]:
 
 
 def check_name(key: str, path: Any, role: Role, trusted: Sequence[str]) -> None:
-    """Checks a dotted path without importing anything.
+    """Check a dotted path without importing anything.
 
     Raises:
-        ConfigError: If it leads out of the namespaces of its role and of the trusted packages.
+        ConfigError: If it is outside of the namespaces of its role and of the trusted packages.
     """
     if not isinstance(path, str) or not PUBLIC_PATH.fullmatch(path):
         raise ConfigError(key, path, "must be the dotted path of a class or function, as in package.module.Name")
@@ -156,15 +156,15 @@ def check_name(key: str, path: Any, role: Role, trusted: Sequence[str]) -> None:
 
 
 def check_targets(settings: Mapping[str, Any], trusted: Sequence[str], unused: Sequence[str] = ()) -> None:
-    """Checks every dotted path of a configuration as far as that goes without importing it.
+    """Check every dotted path of a configuration as far as possible without importing it.
 
     Args:
         settings: The whole configuration, without interpolations.
-        trusted: Packages whose names are not looked up: they may make them up, or register models, when imported.
-        unused: Top-level keys of what this run does not build; what is missing there is not missed.
+        trusted: Packages whose names are not looked up: they may define them, or register models, when imported.
+        unused: Top-level keys of networks that this run does not build; a path under them need not exist.
 
     Raises:
-        ConfigError: If a path may not be called, or is not there.
+        ConfigError: If a path may not be called, or does not exist.
     """
     for target in targets(settings):
         check_name(target.key, target.path, target.role, trusted)
@@ -184,15 +184,15 @@ def check_targets(settings: Mapping[str, Any], trusted: Sequence[str], unused: S
 
 
 def locate(key: str, path: str, role: Role) -> Callable[..., Any]:
-    """Imports what a dotted path names.
+    """Import the object that a dotted path names.
 
     Args:
-        key: Of the configuration, for errors.
-        path: Checked by `check_name`.
-        role: What it has to be.
+        key: Key in the configuration, for errors.
+        path: Dotted path, checked by `check_name`.
+        role: Its role, which decides what it may be.
 
     Raises:
-        ConfigError: If it is not there, or is not what the role demands.
+        ConfigError: If it does not exist, or is not what the role requires.
     """
     trusted, rule = _trusted.get(), RULES[role]
     check_name(key, path, role, trusted)
@@ -212,12 +212,12 @@ def locate(key: str, path: str, role: Role) -> Callable[..., Any]:
 
 
 def build(key: str, spec: Mapping[str, Any], **options: Any) -> Any:
-    """Builds what a mapping with a `_target_` describes, after every dotted path in it was located.
+    """Locate every dotted path in a mapping with a `_target_`, then instantiate it.
 
     Args:
-        key: Of the mapping in the configuration, which tells its role.
-        spec: As `hydra.utils.instantiate` takes it.
-        options: Added to it.
+        key: Key of the mapping in the configuration, which determines its role.
+        spec: Mapping in the form that `hydra.utils.instantiate` takes.
+        options: Further arguments of the call.
 
     Raises:
         ConfigError: If a path in it may not be called.

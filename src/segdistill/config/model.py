@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ TEACHER_SOURCES = ("auto", "train", "checkpoint", "pretrained", "packaged")
 
 @dataclass
 class FitConfig:
-    """One network's training: its budget and its augmentation."""
+    """Budget and augmentation of one network's training."""
 
     max_epochs: int = MISSING
-    batch_size: int = 8
+    batch_size: int = MISSING
     crop: list[int] = MISSING  # [H, W]
-    scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random resize before the crop
+    scale: list[float] = MISSING  # random resize before the crop
     hflip: float = 0.5  # probability
     jitter: float = 0.3  # brightness, contrast and saturation change by up to this share
     class_crop: float = 0.0  # probability that a crop shows a class drawn uniformly from those of its image
@@ -44,11 +44,11 @@ class FitConfig:
 
 @dataclass
 class ScheduleConfig:
-    """Linear warm-up, then polynomial decay to zero, of the learning rate of every parameter group."""
+    """Learning-rate schedule of every parameter group: linear warm-up, then polynomial decay to zero."""
 
-    warmup: float = 0.05  # share of all steps
-    power: float = 0.9
-    backbone_lr_scale: float = 0.1  # the backbone's learning rate, as a share of the head's
+    warmup: float = MISSING  # share of all steps
+    power: float = MISSING
+    backbone_lr_scale: float = MISSING  # the backbone's learning rate, as a share of the head's
 
     def __post_init__(self) -> None:
         require(0 <= self.warmup < 1, "warmup", self.warmup, "must be a share of all steps, from 0 to below 1")
@@ -58,18 +58,18 @@ class ScheduleConfig:
 
 @dataclass
 class TrainingConfig:
-    """How a network learns: its loss against the labels, optimizer and schedule."""
+    """Supervised loss, optimizer and schedule of a network."""
 
-    loss: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
     schedule: ScheduleConfig = MISSING
 
 
 @dataclass
 class ModelConfig:
-    """A network, and how long it is trained."""
+    """A network, and the budget of its training."""
 
-    network: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = MISSING
     fit: FitConfig = MISSING
 
     def __post_init__(self) -> None:
@@ -78,9 +78,9 @@ class ModelConfig:
 
 @dataclass
 class StudentConfig(ModelConfig):
-    """The network that is trained to ship."""
+    """The network that is trained and exported."""
 
-    init: str = "auto"  # what it begins with: auto is the teacher where it is distilled and the two fit, else its own
+    init: str = MISSING  # what it begins with: auto is the teacher where it is distilled and the two fit, else its own
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,14 +89,14 @@ class StudentConfig(ModelConfig):
 
 @dataclass
 class TeacherConfig(ModelConfig):
-    """The network to learn from."""
+    """The network that the student learns from."""
 
     training: TrainingConfig = MISSING
-    source: str = "auto"  # auto: packaged where that one fits, else train; a checkpoint that is given comes first
-    checkpoint: str | None = None
-    seed: int = 0  # of its training; students of any seed share one teacher
-    num_classes: int | None = None  # null: as many as the data has; more need a class_map
-    class_map: dict[str, list[int]] = field(default_factory=dict)  # the data's class -> the teacher's ids it merges
+    source: str = MISSING  # auto: packaged where that one fits, else train; a checkpoint that is given comes first
+    checkpoint: str | None = MISSING
+    seed: int = MISSING  # of its training; students of any seed share one teacher
+    num_classes: int | None = MISSING  # null: as many as the data has; more need a class_map
+    class_map: dict[str, list[int]] = MISSING  # the data's class -> the teacher's ids it merges
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,10 +121,10 @@ class TeacherConfig(ModelConfig):
 class DistillConfig:
     """total = (1 - alpha) * supervised + alpha * distillation; without losses alpha is not used."""
 
-    temperature: float = 2.0
-    alpha: float = 0.5
+    temperature: float = MISSING
+    alpha: float = MISSING
     alpha_schedule: str = "constant"  # linear: from 0 to alpha over the training; cosine: from alpha to 0
-    losses: dict[str, Any] = field(default_factory=dict)  # name -> a `_target_` with its weight and options
+    losses: dict[str, Any] = MISSING  # name -> a `_target_` with its weight and options
     teacher_cache: str = "auto"  # memory, disk: the teacher's logits of every training image are computed once
 
     def __post_init__(self) -> None:

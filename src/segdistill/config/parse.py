@@ -1,4 +1,4 @@
-"""From a composed configuration to the checked dataclasses."""
+"""Parsing: from a composed configuration to the checked dataclasses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segdistill.utils.errors import ConfigError
 
 
 def register() -> None:
-    """Makes the schema known to Hydra: `schema` for the root, `data/schema_*` for the data sources."""
+    """Register the schema with Hydra: `schema` for the root, `data/schema_*` for the data sources."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(group="data", name="schema_roadscenes", node=RoadScenesConfig)
@@ -24,7 +24,7 @@ def register() -> None:
 
 
 def parse(cfg: DictConfig) -> Config:
-    """Turns a composed configuration into the checked dataclasses.
+    """Convert a composed configuration to the checked dataclasses.
 
     Raises:
         ConfigError: If a value is missing or out of its range, or a name may not be called or is not there.
@@ -44,7 +44,7 @@ def parse(cfg: DictConfig) -> Config:
 
 
 def _check(node: DictConfig, path: str) -> None:
-    """Builds the dataclasses from the leaves up, so that an error can name the full path of its key."""
+    """Build the dataclasses from the leaves up, so that an error names the full path of its key."""
     for key, child in node.items():
         if isinstance(child, DictConfig):
             _check(child, f"{path}.{key!s}".lstrip("."))

@@ -1,4 +1,4 @@
-"""How a value of the configuration is checked."""
+"""Range checks of single values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def require_size(key: str, size: list[int]) -> None:
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a value is a number, and no truth value."""
+    """Tell whether a value is a number; a bool is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

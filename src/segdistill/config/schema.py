@@ -1,4 +1,4 @@
-"""The typed schema of conf/: what may be set, in which range, checked before torch is imported.
+"""Typed schema of conf/: which keys may be set, and in which range; checked before torch is imported.
 
 Networks, losses, optimizers, loggers and callbacks are Hydra `_target_`s and stay dictionaries here; every other key is
 a field of one dataclass.
@@ -6,7 +6,7 @@ a field of one dataclass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +32,28 @@ PACKAGED_NETWORK = {
     "backbone": "efficientnet_lite0",
     "output_stride": 16,
 }
-"""The network that `teacher.source=packaged` has weights of, for RoadScenes."""
+"""The network whose weights for RoadScenes `teacher.source=packaged` loads."""
 
 
 @dataclass
 class Config:
-    """A whole run."""
+    """The configuration of a run."""
 
-    stage: str = "student"
-    seed: int = 0
-    resume: str | None = None  # a run directory, or one of its checkpoints
-    cache_dir: str = "cache"
-    trusted_packages: list[str] = field(default_factory=list)  # whose functions and classes may be called, too
+    stage: str = MISSING
+    seed: int = MISSING
+    resume: str | None = MISSING  # a run directory, or one of its checkpoints
+    cache_dir: str = MISSING
+    trusted_packages: list[str] = MISSING  # whose functions and classes may be called, too
     data: DataConfig = MISSING
     teacher: TeacherConfig = MISSING
     student: StudentConfig = MISSING
     distill: DistillConfig = MISSING
-    loss: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
     schedule: ScheduleConfig = MISSING
     trainer: TrainerConfig = MISSING
-    logger: dict[str, Any] = field(default_factory=dict)
-    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = MISSING
+    callbacks: dict[str, Any] = MISSING
 
     def __post_init__(self) -> None:
         for key, spec in (("loss", self.loss), ("teacher.training.loss", self.teacher.training.loss)):
@@ -82,7 +82,7 @@ class Config:
 
     @property
     def unused(self) -> list[str]:
-        """The networks that this run does not build."""
+        """Names of the networks that this run does not build."""
         if self.stage == "teacher":
             return ["student"]
         return [] if self.needs_teacher else ["teacher"]
@@ -103,7 +103,7 @@ class Config:
         return self.stage == "student" and (bool(self.distill.losses) or self.student.init == "teacher")
 
     def _trained(self) -> dict[str, ModelConfig]:
-        """Return the networks that this run trains, or may have to."""
+        """Return the networks that this run trains or may train."""
         if self.stage == "teacher":
             return {"teacher": self.teacher}
         trained = self.needs_teacher and self.teacher_source == "train"

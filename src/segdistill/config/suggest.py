@@ -1,4 +1,4 @@
-"""Did you mean: known keys that resemble an unknown one."""
+"""Suggestions for an unknown key: known keys that resemble it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ RENAMED = {
     "loss.name": "loss=focal, cross_entropy or balanced",
     "teacher.training.loss.name": "loss@teacher.training.loss",
 }
-"""Keys of 0.1.0 -> what they are called now."""
+"""Keys of 0.1.0 -> their present names."""
 
 
 def new_name(key: str) -> str | None:
-    """Return what a key of an earlier version, or the one that it stands under, is called now; None of any other."""
+    """Return the present name of a key of an earlier version, or of a key under one; None for any other."""
     olds = [old for old in RENAMED if key == old or key.startswith(f"{old}.")]
     return RENAMED[olds[0]] + key.removeprefix(olds[0]) if olds else None
 
 
 def known_keys(schema: Any = Config, prefix: str = "") -> Iterator[str]:
-    """Yields the dotted path of every key of the schema, those of all data sources included."""
+    """Yield the dotted path of every key of the schema, those of all data sources included."""
     for name, kind in get_type_hints(schema).items():
         kinds = [RoadScenesConfig, FolderConfig] if kind is DataConfig else [kind]
         for nested in kinds:
@@ -37,7 +37,7 @@ def known_keys(schema: Any = Config, prefix: str = "") -> Iterator[str]:
 
 
 def near_keys(key: str) -> list[str]:
-    """Returns up to three known keys that resemble `key`, those with the same last part first."""
+    """Return up to three known keys that resemble `key`, those with the same last part first."""
     known = list(dict.fromkeys(known_keys()))
     same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
     return list(dict.fromkeys([*same_name, *difflib.get_close_matches(key, known, n=3, cutoff=0.75)]))[:3]

@@ -1,9 +1,11 @@
-"""The machine that trains, and the arguments of pl.Trainer."""
+"""Settings of the machine that trains, and arguments of pl.Trainer."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from omegaconf import MISSING
 
 from segdistill.config.ranges import require
 
@@ -11,7 +13,7 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 PROFILERS = (None, "simple", "advanced", "pytorch")
 CHOSEN = ("accelerator", "precision", "channels_last", "devices", "num_nodes", "profiler")
-"""Keys of `trainer` that are decided here; all others pl.Trainer takes as they are."""
+"""Keys of `trainer` that the engine resolves; all others are passed to pl.Trainer as they are."""
 UNSHAPING = (
     "profiler",
     "limit_test_batches",
@@ -21,16 +23,16 @@ UNSHAPING = (
     "inference_mode",
     "enable_model_summary",
 )
-"""Keys of `trainer` that change no weight."""
+"""Keys of `trainer` on which no weight depends."""
 
 
 @dataclass
 class TrainerConfig:
-    """The machine that trains."""
+    """The machine that trains, and arguments of pl.Trainer."""
 
-    accelerator: str = "auto"
-    precision: str = "auto"  # bf16-mixed where the hardware has it
-    channels_last: bool = True
+    accelerator: str = MISSING
+    precision: str = MISSING  # bf16-mixed where the hardware has it
+    channels_last: bool = MISSING
     devices: int = 1  # processes on this machine, each with batches of its own; on a CPU they share its cores
     num_nodes: int = 1  # machines; more than one are started by torchrun or Slurm
     profiler: str | None = None
@@ -56,12 +58,12 @@ class TrainerConfig:
 
     @property
     def lightning(self) -> dict[str, Any]:
-        """The arguments of pl.Trainer that are set, as they are."""
+        """Arguments of pl.Trainer that are set."""
         return {name: value for name, value in asdict(self).items() if name not in CHOSEN and value is not None}
 
     @property
     def shaping(self) -> dict[str, Any]:
-        """What the weights of a training depend on."""
+        """Settings on which the weights of a training depend."""
         return {name: value for name, value in asdict(self).items() if name not in UNSHAPING}
 
     def __post_init__(self) -> None:

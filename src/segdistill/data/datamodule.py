@@ -145,6 +145,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Continue with the epoch after the saved ones."""
         self.first_epoch = state_dict["first_epoch"]
 
+    # No setup(stage): datasets only refer to the checked source, so every loader can be had without a trainer.
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load shuffled, augmented training images; a partial last batch is dropped unless it is the only one."""
         fit = self.fit

@@ -38,7 +38,7 @@ class SegmentationTask(pl.LightningModule):
         class_names: Names of the C classes; saved in every checkpoint.
         loss: Supervised loss, `(logits, target int64 [B, H, W]) -> scalar`.
         optimizer: Function from parameter groups to an optimizer, for example a partial of `torch.optim.AdamW`.
-        schedule: Warm-up, decay, and learning-rate scale of the backbone.
+        schedule: Warm-up, decay, and learning-rate scale of the backbone; None decays one rate linearly.
         role: Role of the network in the run; names its result rows and files.
         channels_last: Whether network and images use the channels-last memory format.
         network_config: Mapping with a `_target_` from which `network` was built; saved in every checkpoint, so that
@@ -66,7 +66,7 @@ class SegmentationTask(pl.LightningModule):
         self.network = network.to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
         self.supervised_loss, self.optimizer_factory = loss, optimizer
-        self.schedule = schedule or ScheduleConfig()
+        self.schedule = schedule or ScheduleConfig(warmup=0.0, power=1.0, backbone_lr_scale=1.0)
         self.save_hyperparameters(
             {
                 "network_config": None if network_config is None else dict(network_config),

@@ -31,6 +31,7 @@ class SubprocessError(RuntimeError):
         self.reason = reason
 
 
+# ProcessPoolExecutor tells neither signal, exit code nor a failed start's error, and waits for a call that hangs.
 class SubprocessWorker:
     """Client of a process that answers requests; a context manager.
 
