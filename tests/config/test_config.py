@@ -106,6 +106,7 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("stage=everything", "stage", "student"),
         ("seed=-1", "seed", "2\\*\\*32"),
         ("student.fit.max_epochs=0", "student.fit.max_epochs", "at least 1"),
+        ("student.fit.full_frame_epochs=10", "student.fit.full_frame_epochs", "from 0 to max_epochs=9"),
         ("teacher.fit.batch_size=0", "teacher.fit.batch_size", "at least 1"),
         ("student.fit.crop=[240]", "student.fit.crop", "height, width"),
         ("student.fit.scale=[2,1]", "student.fit.scale", "low <= high"),

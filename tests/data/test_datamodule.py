@@ -105,6 +105,21 @@ def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source
     assert len({tuple(order) for order in orders}) > 1
 
 
+def test_last_epochs_show_whole_images(source: DatasetIndex) -> None:
+    fit = fit_config(max_epochs=3, batch_size=5, crop=CROP, full_frame_epochs=1, hflip=0.0, jitter=0.0)
+    data = SegmentationDataModule(source, fit, input_size=INPUT_SIZE, num_workers=0)
+    data.teacher_logits = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 6, 9)  # stride 4
+    loader = data.train_dataloader()
+    for epoch, size in ((0, CROP), (1, CROP), (2, list(INPUT_SIZE))):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined] # as Lightning does
+        (batch,) = loader
+        assert list(batch["image"].shape[-2:]) == list(batch["mask"].shape[-2:]) == size
+        assert list(batch["teacher_logits"].shape[-2:]) == [side // 4 for side in size]
+        assert torch.equal(batch["teacher_logits"][:, 0, 0, 0].long(), batch["index"])
+    for index, mask in zip(batch["index"].tolist(), batch["mask"], strict=True):
+        assert np.array_equal(mask, source.read("train", index)[1])
+
+
 def test_an_epoch_depends_on_its_seed_and_number_alone(source: DatasetIndex) -> None:
     first = data_module(source, seed=1).train_dataloader()
     epochs = [epoch_of(first, number) for number in range(3)]
@@ -136,7 +151,7 @@ def test_processes_share_an_epoch_without_overlap(source: DatasetIndex) -> None:
     shares = [list(SeededSampler(range(6), 0, rank=rank, processes=2)) for rank in (0, 1)]  # type: ignore[arg-type]
     alone = list(SeededSampler(range(6), 0))  # type: ignore[arg-type] # it has a length
     assert sorted(shares[0] + shares[1]) == sorted(alone)
-    assert len({seed for _, seed in alone}) == 6
+    assert len({seed for _, seed, _ in alone}) == 6
 
 
 def test_without_a_test_split_the_report_is_on_val(folder_config: FolderConfig, cache_dir: Path) -> None:

@@ -26,6 +26,7 @@ class FitConfig:
     scale: list[float] = MISSING  # random resize before the crop
     hflip: float = 0.5  # probability
     jitter: float = 0.3  # brightness, contrast and saturation change by up to this share
+    full_frame_epochs: int = 0  # the last ones, on whole images at data.input_size, as evaluation sees them
     class_crop: float = 0.0  # probability that a crop shows a class drawn uniformly from those of its image
     ema_decay: float | None = None  # of the moving average of the weights, which is what is kept; null: the last ones
 
@@ -37,6 +38,8 @@ class FitConfig:
         require(valid, "scale", self.scale, "must be [low, high] with 0 < low <= high <= 10")
         require(0 <= self.hflip <= 1, "hflip", self.hflip, "must be a probability from 0 to 1")
         require(0 <= self.jitter <= 1, "jitter", self.jitter, "must be from 0 to 1")
+        whole, allowed = self.full_frame_epochs, f"must be from 0 to max_epochs={self.max_epochs}"
+        require(0 <= whole <= self.max_epochs, "full_frame_epochs", whole, allowed)
         require(0 <= self.class_crop <= 1, "class_crop", self.class_crop, "must be a probability from 0 to 1")
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, "ema_decay", decay, "must be null or between 0 and 1")

@@ -149,17 +149,14 @@ class SegmentationDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load shuffled, augmented training images; a partial last batch is dropped unless it is the only one."""
         fit = self.fit
-        pipeline = train_pipeline(self.input_size, fit.crop, fit.scale, fit.hflip, fit.jitter, fit.class_crop)
-        pictures = SegmentationDataset(self.source, "train", pipeline)
-        logits = self.teacher_logits
-        dataset = (
-            pictures if logits is None else CachedLogitsDataset(pictures, logits, self.input_size, self.cell_multiple)
-        )
+        crops = self._augmented(fit.crop, fit.scale, fit.class_crop)
+        whole = self._augmented(self.input_size, (1.0, 1.0), class_crop=0.0) if fit.full_frame_epochs else crops
+        dataset = SeededDataset(crops, whole, fit.max_epochs - fit.full_frame_epochs)
         rank, processes = self._processes()
         first = self.first_epoch
         sampler = SeededSampler(dataset, self.seed, rank=rank, processes=processes, first_epoch=first)
-        whole_batches = len(pictures) // processes >= fit.batch_size
-        return self._loader(SeededDataset(dataset), fit.batch_size, sampler=sampler, drop_last=whole_batches)
+        whole_batches = len(dataset) // processes >= fit.batch_size
+        return self._loader(dataset, fit.batch_size, sampler=sampler, drop_last=whole_batches)
 
     def plain_train_dataloader(self, indices: Sequence[int]) -> DataLoader[Batch]:
         """Load some training images at the input size, in order, without augmentation."""
@@ -185,6 +182,12 @@ class SegmentationDataModule(pl.LightningDataModule):
     def eval_image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image and its class ids of the split that results are reported on."""
         return self.picture(self.source.eval_split, index)
+
+    def _augmented(self, crop: Sequence[int], scale: Sequence[float], class_crop: float) -> Dataset[Batch]:
+        """Build the training split with its augmentation, and with the teacher's logits where they are cached."""
+        pipeline = train_pipeline(self.input_size, crop, scale, self.fit.hflip, self.fit.jitter, class_crop)
+        images, logits = SegmentationDataset(self.source, "train", pipeline), self.teacher_logits
+        return images if logits is None else CachedLogitsDataset(images, logits, self.input_size, self.cell_multiple)
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
         """Load every image once, divided among the processes; Lightning's own sampler would repeat some."""

@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-Seeded = tuple[int, int]
+Seeded = tuple[int, int, int]
+"""Index of a sample, seed of its augmentation, and epoch."""
 
 
 def derived_seed(*parts: int) -> int:
@@ -47,7 +48,8 @@ class SeededSampler(DistributedSampler[Seeded]):
 
     def __iter__(self) -> Iterator[Seeded]:
         for index in super().__iter__():
-            yield int(index), derived_seed(self.seed, self.epoch, int(index))  # type: ignore[call-overload] # an index
+            number = int(index)  # type: ignore[call-overload] # an index
+            yield number, derived_seed(self.seed, self.epoch, number), self.epoch
 
 
 class SeededDataset(Dataset[Any]):
@@ -55,16 +57,19 @@ class SeededDataset(Dataset[Any]):
 
     Args:
         dataset: Dataset with a length that uses no random generator but torch's.
+        later: Dataset of the same samples, which takes its place from an epoch on.
+        later_from: That epoch.
     """
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset[Any], later: Dataset[Any], later_from: int) -> None:
+        self.dataset, self.later, self.later_from = dataset, later, later_from
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type] # sized
 
     def __getitem__(self, key: Seeded) -> Any:
-        index, seed = key
+        index, seed, epoch = key
+        dataset = self.later if epoch >= self.later_from else self.dataset
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.dataset[index]
+            return dataset[index]
