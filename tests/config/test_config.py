@@ -206,8 +206,8 @@ def test_a_teachers_training_is_its_own() -> None:
             "student.fit.crop=[500, 288]: must be at most data.input_size=[269, 484] times",
         ),
         (
-            ["teacher.source=train", "teacher.fit.crop=[176,800]"],
-            "teacher.fit.crop=[176, 800]: must be at most data.input_size=[269, 484] times",
+            ["teacher.source=train", "teacher.fit.crop=[176,900]"],
+            "teacher.fit.crop=[176, 900]: must be at most data.input_size=[269, 484] times",
         ),
         (["student.fit.batch_size=481"], "student.fit.batch_size=481: must be at most 480: the training split has 480"),
         (["data.limit=3"], "student.fit.batch_size=4: must be at most 3: the training split has 3 images"),

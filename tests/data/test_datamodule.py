@@ -115,7 +115,7 @@ def test_last_epochs_show_whole_images(source: DatasetIndex) -> None:
         (batch,) = loader
         assert list(batch["image"].shape[-2:]) == list(batch["mask"].shape[-2:]) == size
         assert list(batch["teacher_logits"].shape[-2:]) == [side // 4 for side in size]
-        assert torch.equal(batch["teacher_logits"][:, 0, 0, 0].long(), batch["index"])
+        assert torch.equal(batch["teacher_logits"][:, 0, 0, 0].round().long(), batch["index"])
     for index, mask in zip(batch["index"].tolist(), batch["mask"], strict=True):
         assert np.array_equal(mask, source.read("train", index)[1])
 
@@ -132,7 +132,7 @@ def test_an_epoch_depends_on_its_seed_and_number_alone(source: DatasetIndex) -> 
 def test_augmentation_leaves_the_random_state_of_the_process_alone(source: DatasetIndex) -> None:
     torch.manual_seed(3)
     before, dataset = torch.random.get_rng_state(), data_module(source).train_dataloader().dataset
-    first, again, other = dataset[0, 5], dataset[0, 5], dataset[0, 6]
+    first, again, other = dataset[0, 5, 0], dataset[0, 5, 0], dataset[0, 6, 0]
     assert torch.equal(first["image"], again["image"])
     assert not torch.equal(first["image"], other["image"])
     assert torch.equal(torch.random.get_rng_state(), before)
