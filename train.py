@@ -1,4 +1,4 @@
-"""Trains, distils, exports, scores and times: `python train.py experiment=kd_deeplab`; see --help."""
+"""Train, distil, export, score and time networks: `python train.py experiment=kd_deeplab`; see --help."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
-    """Runs one configuration and returns its `test/miou`, which a sweep compares."""
+    """Run one configuration and return its `test/miou`, which a sweep compares."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:

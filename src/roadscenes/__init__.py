@@ -1,1 +1,1 @@
-"""The renderer of the embedded data set: procedural dashcam scenes with exact labels."""
+"""Renderer of the embedded dataset: procedural dashcam scenes with exact labels."""

@@ -1,4 +1,4 @@
-"""`python -m roadscenes OUT --count 480`: scenes with their masks, as PNG files."""
+"""Command line of the renderer: `python -m roadscenes OUT --count 480` writes images and masks as PNG files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from roadscenes.dataset import SceneFile, write_scene
 
 
 def main() -> None:
-    """Render a split on every core."""
+    """Render a split, on every CPU core."""
     parser = argparse.ArgumentParser(prog="python -m roadscenes", description="Render dashcam scenes with masks.")
     parser.add_argument("out", type=Path, help="folder; gets images/ and masks/")
     parser.add_argument("--count", type=int, default=480)

@@ -15,12 +15,12 @@ from roadscenes.vocabulary import RGB
 
 _WINDOW_LIGHTS: tuple[RGB, ...] = ((196, 160, 100), (140, 118, 80), (150, 164, 170), (214, 190, 140))
 _PANE: RGB = (70, 84, 98)
-_MAX_STOREYS, _MAX_COLUMNS = 7, 6  # of windows; more of them are too small to see
-_PROUD = 0.02  # metres; windows and signs stand this far before their wall
+_MAX_STOREYS, _MAX_COLUMNS = 7, 6  # of windows; more would be too small to see
+_PROUD = 0.02  # metres by which windows and signs stand out from their wall
 
 
 def draw_building(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws walls with rows of windows, a roof on houses and coloured signs on shops."""
+    """Draw walls with rows of windows, a roof on houses and coloured signs on shops."""
     canvas.place(item.x, item.z, item.heading)
     wide, tall, deep = item.extent
     wall = rng.choice(WALL_PAINTS)
@@ -57,12 +57,12 @@ def draw_building(canvas: Canvas, item: Item, rng: random.Random) -> None:
 
 
 def _rectangle(wall_at: Callable[[float, float], Point], u0: float, u1: float, v0: float, v1: float) -> list[Point]:
-    """Returns the corners of a rectangle on a wall."""
+    """Return the corners of a rectangle on a wall; `wall_at` maps (along the wall, height) to local coordinates."""
     return [wall_at(u0, v0), wall_at(u1, v0), wall_at(u1, v1), wall_at(u0, v1)]
 
 
 def _draw_roof(canvas: Canvas, rng: random.Random, wide: float, tall: float, deep: float, wall: RGB) -> None:
-    """Draws a gabled roof whose ridge runs along the road."""
+    """Draw a gabled roof with its ridge along the road."""
     tint = rng.choice(((110, 54, 44), (70, 70, 76), (96, 80, 66)))
     ridge = tall + 0.7 * wide
     canvas.face([(-wide, tall, -deep), (wide, tall, -deep), (0, ridge, -deep)], wall, 0.95)

@@ -1,4 +1,4 @@
-"""Picture, mask and lamp layers, painted together polygon by polygon."""
+"""Image, mask and lamp layers, painted together polygon by polygon."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from roadscenes.projection import Point, Projection
 from roadscenes.vocabulary import BACKGROUND, RGB
 
 CIRCLE = [(math.cos(t * math.pi / 6), math.sin(t * math.pi / 6)) for t in range(12)]
-_GLOW_SCALE = 4  # canvas pixels to one pixel of the glow layers
-_REFLECTED_HEIGHT = 7.0  # metres; lamps above leave no streak on a wet road
+_GLOW_SCALE = 4  # canvas pixels per pixel of the glow layers, along each side
+_REFLECTED_HEIGHT = 7.0  # metres; lamps above this height leave no streak on a wet road
 
 
 class Canvas:
-    """What the camera sees, painted from far to near.
+    """Image and mask of a scene, painted from far to near.
 
     Attributes:
-        image: The picture.
-        mask: The class ids.
-        glow: The lamps in view, on black and in fewer pixels.
-        streaks: Their reflections on a wet road, likewise.
-        label: The class id of the faces that follow.
+        conditions: Time of day and weather.
+        image: Image that the camera sees, RGB.
+        mask: Class ids.
+        glow: Lamps in view, on black, at a lower resolution.
+        streaks: Reflections of lamps on a wet road, on black, at a lower resolution.
+        label: Class id of the faces that are drawn next.
     """
 
     def __init__(self, camera: Camera, conditions: Conditions, image: Image.Image, mask: Image.Image) -> None:
@@ -40,11 +41,14 @@ class Canvas:
 
     @property
     def eye(self) -> Point:
-        """The camera in local coordinates."""
+        """Position of the camera in local coordinates."""
         return self._projection.eye
 
     def place(self, x: float, z: float, heading: float = 0.0, label: int = BACKGROUND) -> None:
-        """Moves the local axes to a place on the ground, turned to the right by `heading`."""
+        """Move the local axes to a point on the ground, turned to the right by `heading` radians.
+
+        The faces that are drawn next are labelled `label`, in the light and haze of this point.
+        """
         self.label = label
         self._projection.place(x, z, heading)
         air, near = self.conditions, 0.0
@@ -55,7 +59,7 @@ class Canvas:
         self._veil = [(1 - self._clear) * channel for channel in air.haze]
 
     def _colour(self, colour: RGB, shade: float, lamp: bool) -> tuple[int, int, int]:
-        """Lights a colour and dims it by the air in front of it."""
+        """Light a colour, unless it is that of a lamp, and dim it by the air in front of it."""
         light = [self._clear] * 3 if lamp else [shade * channel for channel in self._light]
         red, green, blue = [int(c * g + v) for c, g, v in zip(colour, light, self._veil, strict=True)]
         return min(red, 255), min(green, 255), min(blue, 255)
@@ -63,14 +67,14 @@ class Canvas:
     def face(
         self, points: Sequence[Point], colour: RGB, shade: float = 1.0, *, lamp: bool = False, inside: bool = False
     ) -> None:
-        """Fills a polygon.
+        """Fill a polygon.
 
         Args:
             points: Corners in local coordinates.
             colour: Colour under white light.
             shade: Factor on the light that falls on the face.
-            lamp: Whether the face shines by itself.
-            inside: Whether it lies on a face of the same label, so that the mask is already right.
+            lamp: Whether the face emits light.
+            inside: Whether the face lies on another one of the same label, so that the mask needs no change.
         """
         outline = self._projection.outline(points)
         if len(outline) < 3:
@@ -86,7 +90,7 @@ class Canvas:
                 self._reflect(points, fill)
 
     def _reflect(self, points: Sequence[Point], fill: tuple[int, int, int]) -> None:
-        """Smears a lamp along the wet ground below it."""
+        """Smear a lamp along the wet ground below it."""
         mirrored = self._projection.outline([(x, stretch * y, z) for x, y, z in points for stretch in (-0.3, -1.2)])
         if mirrored:
             us, vs = zip(*mirrored, strict=True)
@@ -105,14 +109,14 @@ class Canvas:
         lamp: bool = False,
         side: bool = False,
     ) -> None:
-        """Fills an ellipse in the local x-y plane, or in the y-z plane if `side`."""
+        """Fill an ellipse in the local x-y plane, or in the y-z plane if `side`; `squash` is height over width."""
         x, y, z = centre
         ring = [(radius * cos, radius * squash * sin) for cos, sin in CIRCLE]
         points = [(x, y + v, z + u) for u, v in ring] if side else [(x + u, y + v, z) for u, v in ring]
         self.face(points, colour, shade, lamp=lamp)
 
     def box(self, low: Point, high: Point, colour: RGB) -> None:
-        """Draws the visible faces of a box between two corners; the undersides of things are never seen."""
+        """Draw the visible faces of a box between two corners, except its underside, which is never seen."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         if self.eye[1] > y1:
             self.face([(x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)], colour, 1.12)
@@ -124,11 +128,11 @@ class Canvas:
                 self.panel(x0, x1, y0, y1, z, colour)
 
     def panel(self, x0: float, x1: float, y0: float, y1: float, z: float, colour: RGB, *, lamp: bool = False) -> None:
-        """Fills an upright rectangle in the local x-y plane."""
+        """Fill an upright rectangle parallel to the local x-y plane."""
         self.face([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)], colour, lamp=lamp)
 
     def cover(self, ellipse: tuple[float, float, float, float], colour: tuple[int, int, int]) -> None:
-        """Fills an ellipse, given by its bounding box in pixels, with background."""
+        """Fill an ellipse, given by its bounding box in pixels, as background; lamps behind it no longer glow."""
         self._draw.ellipse(ellipse, colour)
         self._mask.ellipse(ellipse, BACKGROUND)
         self._glow.ellipse([edge / _GLOW_SCALE for edge in ellipse], (0, 0, 0))

@@ -1,4 +1,4 @@
-"""Time of day and weather, and the light they make."""
+"""Time of day, weather and the resulting light."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from roadscenes.vocabulary import RGB, FloatArray
 
-MIN_CLARITY = 0.07  # nothing is drawn or labelled where the air leaves less contrast
+MIN_CLARITY = 0.07  # share of contrast; where the air leaves less, nothing is drawn or labelled
 _LONGEST_SHADOW = 2.5  # metres of shadow per metre of height
 
-_SKIES: dict[str, tuple[RGB, RGB, RGB]] = {  # zenith, horizon and light on things
+_SKIES: dict[str, tuple[RGB, RGB, RGB]] = {  # colours of zenith and horizon, and light on objects
     "clear": ((88, 138, 205), (188, 208, 228), (1.0, 0.99, 0.96)),
     "overcast": ((158, 164, 174), (203, 206, 210), (0.8, 0.81, 0.83)),
     "rain": ((112, 118, 126), (160, 165, 170), (0.6, 0.62, 0.65)),
@@ -26,7 +26,7 @@ _VISIBILITY = {"clear": (350.0, 900.0), "overcast": (250.0, 600.0), "rain": (80.
 
 @dataclass(frozen=True)
 class Conditions:
-    """Time of day, weather and the light they make."""
+    """Time of day, weather and the resulting light."""
 
     time: str  # day, dusk or night
     weather: str  # clear, overcast, rain or fog
@@ -36,13 +36,13 @@ class Conditions:
     visibility: float  # metres after which a contrast has fallen to 1/e
     shadow: tuple[float, float]  # ground displacement (x, z) of a shadow per metre of height
     shadow_depth: float
-    sun: tuple[float, float, float]  # direction towards the sun
+    sun: tuple[float, float, float]  # unit vector towards the sun
     glare: float
-    beam: float  # strength of the own headlights
+    beam: float  # brightness of the ego vehicle's headlights
 
     @property
     def dark(self) -> bool:
-        """Whether lamps are switched on."""
+        """Whether lamps are on: at dusk and night, in rain and in fog."""
         return self.time != "day" or self.weather in ("rain", "fog")
 
     @property
@@ -51,21 +51,21 @@ class Conditions:
         return self.weather == "rain"
 
     def headlight(self, x: FloatArray, z: FloatArray) -> FloatArray:
-        """Returns the light of the own headlights at places on the ground."""
+        """Return the light of the ego vehicle's headlights at points on the ground, as float32."""
         spread = np.clip(1.2 - np.abs(x) / (2.5 + 0.4 * z), 0.0, 1.0)
         return np.asarray(self.beam * spread * np.exp(-((z - 9.0) ** 2) / 500.0), dtype=np.float32)
 
     def clarity(self, distance: FloatArray) -> FloatArray:
-        """Returns the share of contrast the air leaves at distances."""
+        """Return the share of contrast that the air leaves at each distance in metres, as float32."""
         return np.asarray(np.exp(-distance / self.visibility), dtype=np.float32)
 
     def clarity_at(self, distance: float) -> float:
-        """Returns the share of contrast the air leaves at one distance."""
+        """Return the share of contrast that the air leaves at a single distance in metres."""
         return math.exp(-distance / self.visibility)
 
 
 def make_conditions(rng: random.Random) -> Conditions:
-    """Samples time of day, weather and sun."""
+    """Sample time of day, weather and sun."""
     time = rng.choices(("day", "dusk", "night"), (0.54, 0.18, 0.28))[0]
     weather = rng.choices(("clear", "overcast", "rain", "fog"), (0.46, 0.22, 0.22, 0.10))[0]
     zenith, haze, light = _SKIES[weather if time == "day" else time]

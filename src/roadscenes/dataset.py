@@ -1,4 +1,4 @@
-"""Scenes as files: an image and a mask each."""
+"""Scenes as files: one image and one mask each."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class SceneFile:
     """One scene of a split, and the folder that it is written to.
 
     Attributes:
-        folder: Holds `images/` and `masks/`.
-        seed: Of the data set.
-        split: "train", "val", "test" or any other name; splits share no scene.
-        index: Of the scene within its split.
-        size: [H, W] in pixels.
+        folder: Folder that holds `images/` and `masks/`.
+        seed: Seed of the dataset.
+        split: "train", "val", "test" or any other name; no two splits share a scene.
+        index: Index of the scene within its split.
+        size: Height and width in pixels.
     """
 
     folder: Path
@@ -32,20 +32,20 @@ class SceneFile:
 
     @property
     def paths(self) -> tuple[Path, Path]:
-        """Image and mask."""
+        """Paths of the image and the mask."""
         return scene_paths(self.folder, self.index)
 
 
 def scene_paths(folder: Path, index: int) -> tuple[Path, Path]:
-    """Return where the image and the mask of a scene lie."""
+    """Return the paths of the image and the mask of a scene."""
     return folder / "images" / f"{index:05d}.png", folder / "masks" / f"{index:05d}.png"
 
 
 def write_scene(scene: SceneFile) -> list[tuple[str, int]]:
-    """Render a scene into its two files.
+    """Render a scene and write its image and its mask.
 
     Returns:
-        Each file's name within the folder, and its CRC-32.
+        Path of each file relative to the folder, and its CRC-32.
     """
     entries = []
     for path, pixels in zip(scene.paths, render_scene(scene.seed, scene.split, scene.index, scene.size), strict=True):

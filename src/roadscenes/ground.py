@@ -1,4 +1,4 @@
-"""The ground the camera sees: verge, pavement and asphalt, and the light on them."""
+"""Visible ground: verge, pavement and asphalt, and the light on them."""
 
 from __future__ import annotations
 
@@ -14,50 +14,55 @@ from roadscenes.noise import sample_noise
 from roadscenes.road import Road
 from roadscenes.vocabulary import RGB, FloatArray
 
-_HORIZON_DISTANCE = 600.0  # ground beyond this distance in metres is drawn at this distance
+_HORIZON_DISTANCE = 600.0  # metres; ground beyond this distance is not drawn
 _VERGES: dict[str, RGB] = {"town": (128, 124, 118), "suburb": (104, 112, 72), "country": (92, 106, 58)}
-_SLAB = 0.9  # metres along a side
-_JOINT = 0.06  # share of a slab, and metres, that the joint between two slabs takes
-_LAMP_WARMTH = (0.42, 0.36, 0.24)  # light right under a street lamp
+_SLAB = 0.9  # length of a side in metres
+_JOINT = 0.06  # width of the joint between two slabs, both as a share of a slab and in metres
+_LAMP_WARMTH = (0.42, 0.36, 0.24)  # light directly below a street lamp
 
 
 def coverage(distance: FloatArray, pixel: FloatArray) -> FloatArray:
-    """Returns how much of a pixel lies on the positive side of an edge at a signed distance."""
+    """Return the share of each pixel that lies on the positive side of an edge.
+
+    Args:
+        distance: Signed distance of the pixel centre from the edge.
+        pixel: Size of the pixel in the same unit.
+    """
     return np.asarray(np.clip(distance / pixel + 0.5, 0.0, 1.0), dtype=np.float32)
 
 
 def band(axis: FloatArray, pixel: FloatArray, low: float, high: float) -> FloatArray:
-    """Returns how much of a pixel lies between two values of a ground coordinate."""
+    """Return the share of each pixel that lies between two values of a ground coordinate."""
     return coverage(axis - low, pixel) * coverage(high - axis, pixel)
 
 
 def phase(axis: FloatArray, period: float) -> FloatArray:
-    """Returns the place within a period, from 0 to 1."""
+    """Return the position within a period, from 0 to 1."""
     turns = axis * np.float32(1 / period)
     return np.asarray(turns - np.floor(turns), dtype=np.float32)
 
 
 class Ground:
-    """The rows of the picture that show ground.
+    """Rows of the image that show ground; arrays have the shape [rows, W], lengths are in metres.
 
     Attributes:
-        road: What lies on it.
-        conditions: What lights it.
-        top: The first row with ground in it.
-        seen: Which pixels of the rows are ground and not sky.
+        road: Road on the ground.
+        conditions: Time of day and weather.
+        top: First row of the image with ground in it.
+        seen: Whether each pixel is ground and not sky.
         x: World position of each pixel, to the right.
-        z: And ahead.
+        z: World position of each pixel, ahead.
         s: Lateral road coordinate of each pixel.
-        pixel_s: How far a pixel reaches along s.
-        pixel_z: And along z.
-        worn: Noise in [0, 1] that tells where paint has gone and where water stands.
-        colour: Its colour under white light, [3, H, W].
-        lane: Which pixels show the paint of lane lines.
+        pixel_s: Extent of each pixel along s.
+        pixel_z: Extent of each pixel along z.
+        worn: Noise in [0, 1] that decides where paint has worn off and where water stands.
+        colour: Colour of the ground under white light, float32 [3, rows, W].
+        lane: Whether each pixel shows paint of a lane line.
     """
 
     def __init__(self, camera: Camera, road: Road, conditions: Conditions, offset: float) -> None:
         self.road, self.conditions = road, conditions
-        self._offset = offset  # into the noise, so that no two scenes share their dirt
+        self._offset = offset  # shift into the noise, so that no two scenes share their dirt
         lowest = -camera.height / _HORIZON_DISTANCE
         self.top = int(np.argmax((camera.rays()[1] < lowest).any(axis=1)))
         ray_x, ray_y, ray_z = camera.rays(slice(self.top, None))
@@ -71,12 +76,12 @@ class Ground:
         self.lane = np.zeros(self.z.shape, dtype=bool)
 
     def blend(self, colour: RGB, amount: FloatArray, texture: FloatArray | float = 1.0) -> None:
-        """Mixes a colour, multiplied by a texture, into the ground."""
+        """Mix a colour, multiplied by a texture, into the ground; `amount` is its share of each pixel."""
         for plane, tint in zip(self.colour, colour, strict=True):
             plane += (tint * texture - plane) * amount
 
     def paint_surfaces(self, rng: random.Random) -> None:
-        """Paints verge, pavement, kerb and asphalt."""
+        """Paint verge, pavement, kerb and asphalt."""
         road, s, z = self.road, self.s, self.z
         coarse = sample_noise(self.x + self._offset, z + self._offset, 0.06)
         self.blend(_VERGES[road.setting], np.ones_like(z), 0.75 + 0.5 * coarse)
@@ -93,7 +98,7 @@ class Ground:
         self.blend((1.0, 1.0, 1.02), area, self._asphalt(rng, coarse))
 
     def _asphalt(self, rng: random.Random, coarse: FloatArray) -> FloatArray:
-        """Returns the grey level of asphalt with wheel tracks, patches, seams, tyre marks and cracks."""
+        """Return the grey level of asphalt with wheel tracks, patches, seams, tyre marks and cracks."""
         road, s, z = self.road, self.s, self.z
         grain = sample_noise(self.x + self._offset, z, 0.011) - 0.5
         grain *= np.clip(0.03 / self.pixel_s, 0.1, 1.0)  # fades where a pixel covers many grains
@@ -116,11 +121,14 @@ class Ground:
         return grey
 
     def lit(self, shadows: FloatArray, lamps: list[tuple[float, float]]) -> FloatArray:
-        """Returns the ground as the camera sees it: lit, wet and hazy.
+        """Return the ground as the camera sees it: lit, wet and hazy.
 
         Args:
-            shadows: How much light each pixel of the picture lacks, from 0 to 1.
-            lamps: World x and z of the street lamps that are on.
+            shadows: Share of light that each pixel of the image lacks, from 0 to 1, [H, W].
+            lamps: World positions (x, z) of the street lamps that are on.
+
+        Returns:
+            Colour of each pixel, float32 [3, rows, W].
         """
         air, colour = self.conditions, self.colour
         direct, beam, pool = 1 - shadows[self.top :], air.headlight(self.x, self.z), np.zeros_like(self.z)

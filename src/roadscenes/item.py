@@ -1,4 +1,4 @@
-"""One thing of a scene: what it is and where it stands."""
+"""One object of a scene: its kind, place and size."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Item:
-    """One thing of a scene.
+    """One object of a scene.
 
     Attributes:
-        kind: Which function draws it.
+        kind: Kind of object, which selects the function that draws it.
         x: Metres to the right of the camera.
-        z: Metres ahead of it.
-        heading: The turn of its own axes to the right, in radians.
-        size: Width, height and length in metres; a post has its overhang, height and distance to the next,
-            a billboard its width, height and height above ground, a signal its lamp unit, height and arm.
-        seed: Of its looks, so that they do not depend on what else is drawn.
-        depth: Orders the painting from far to near.
-        variant: Which of its kind.
+        z: Metres ahead of the camera.
+        heading: Rotation of its local axes to the right, in radians.
+        size: Width, height and length in metres; for a post its overhang, height and distance to the next post,
+            for a billboard its width, height and height above ground, for a signal its lamp size, height and arm.
+        seed: Seed of its appearance, which therefore does not depend on what else is drawn.
+        depth: Distance in metres by which objects are painted from far to near.
+        variant: Variant of the kind.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What stands and drives along a road, and where."""
+"""Objects that stand and drive along a road, and their places."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BOXES = (
     ("container", (2.2, 1.6, 3.5)),
     ("container", (1.6, 1.3, 2.0)),
 )
-_FAR = {"parked": 75, "posts": 110, "backdrop": 120, "traffic": 130}  # metres; nothing is put beyond
+_FAR = {"parked": 75, "posts": 110, "backdrop": 120, "traffic": 130}  # metres beyond which none is placed
 
 
 def make_layout(road: Road, rng: random.Random) -> list[Item]:
-    """Samples all things of a scene."""
+    """Sample all objects of a scene."""
     layout = _Layout(road, rng)
     for side in (-1, 1):
         layout.add_backdrop(side)
@@ -38,7 +38,7 @@ def make_layout(road: Road, rng: random.Random) -> list[Item]:
 
 
 class _Layout:
-    """The things of a scene so far; `side` is -1 on the left of the road and 1 on the right."""
+    """Objects of a scene placed so far; `side` is -1 on the left of the road and 1 on the right."""
 
     def __init__(self, road: Road, rng: random.Random) -> None:
         self.road, self.rng = road, rng
@@ -54,12 +54,22 @@ class _Layout:
         turn: float = 0.0,
         nearer: float = 0.0,
     ) -> None:
-        """Puts a thing at a road position, turned against the road, and paints it as if `nearer` by so much."""
+        """Add an object at a road position.
+
+        Args:
+            kind: Kind of object.
+            s: Lateral road coordinate in metres.
+            z: Metres ahead of the camera.
+            size: Size of the object, see `Item`.
+            variant: Variant of the kind.
+            turn: Rotation relative to the road, in radians to the right.
+            nearer: Metres by which the object is painted as if it were closer.
+        """
         x, heading = self.road.place(s, z)
         self.items.append(Item(kind, x, z, heading + turn, size, self.rng.getrandbits(32), z - nearer, variant))
 
     def add_backdrop(self, side: int) -> None:
-        """Lines one side of the road with buildings, hedges and trees."""
+        """Line one side of the road with buildings, hedges, fences and trees."""
         rng, junction, house = self.rng, self.road.junction, self.road.setting != "town"
         s, z = self.road.edge(side) + side * self.road.pavement, rng.uniform(-12, 4)
         while z < _FAR["backdrop"]:
@@ -83,11 +93,11 @@ class _Layout:
             z += deep + rng.uniform(0.3, 6)
 
     def _kerb(self, side: int) -> float:
-        """Returns the lateral position of posts and bins."""
+        """Return the lateral position of posts and railings."""
         return self.road.edge(side) + side * 0.5
 
     def add_posts(self, side: int) -> None:
-        """Puts a row of street lamps or utility poles along one kerb."""
+        """Add a row of street lamps or utility poles along one kerb."""
         rng = self.rng
         variant, z, spacing = rng.choice(("lamp", "utility")), rng.uniform(5, 25), rng.uniform(22, 34)
         while z < _FAR["posts"]:
@@ -96,7 +106,7 @@ class _Layout:
             z += spacing
 
     def add_street_furniture(self, side: int) -> None:
-        """Puts signs, bins, trees and look-alikes along one kerb."""
+        """Add signs, bins, trees and look-alikes along one kerb."""
         rng, s = self.rng, self._kerb(side)
         for _ in range(rng.randint(3, 9)):
             z, kind = rng.uniform(6, 60), rng.random()
@@ -118,7 +128,7 @@ class _Layout:
                 self._add("tree", s + side * rng.uniform(0.5, 6), z, size)
 
     def add_railing(self, side: int) -> None:
-        """Puts a guard rail along country roads and a railing along some others."""
+        """Add a guard rail along country roads, and a railing along some others."""
         country = self.road.setting == "country"
         if country or self.rng.random() < 0.3:
             for step in range(2, 18):
@@ -127,7 +137,7 @@ class _Layout:
                     self._add("box", self._kerb(side), 4.0 * step, size, "rail" if country else "railing", nearer=-2.0)
 
     def add_people(self, side: int) -> None:
-        """Puts single people and groups on one pavement, and some on the crosswalk."""
+        """Add single people and groups on one pavement, and some people on the crosswalk."""
         rng, road = self.rng, self.road
         groups = {"town": rng.randint(1, 6), "suburb": rng.randint(0, 4), "country": rng.randint(0, 1)}
         for _ in range(groups[road.setting]):
@@ -141,12 +151,12 @@ class _Layout:
                 self._add_person(rng.uniform(road.left, road.right), z)
 
     def _add_person(self, s: float, z: float) -> None:
-        """Puts one grown-up or, less often, a child."""
+        """Add an adult or, less often, a child."""
         tall = self.rng.choices((self.rng.gauss(1.7, 0.08), self.rng.uniform(1.05, 1.4)), (9, 1))[0]
         self._add("pedestrian", s, z, (0.55, tall, 0.4))
 
     def add_parked(self, side: int) -> None:
-        """Parks vehicles along the kerb, or at an angle behind the pavement."""
+        """Park some vehicles along the kerb, or at an angle behind the pavement."""
         rng, edge = self.rng, self.road.edge(side)
         z, row = rng.uniform(6, 40), rng.random()
         if row < 0.3 and self.road.setting != "country":
@@ -160,7 +170,7 @@ class _Layout:
                     self._add_vehicle(edge + side * (self.road.pavement + 3.2), z + 3.0 * step, turn)
 
     def add_traffic(self) -> None:
-        """Fills the lanes with vehicles and lets some cross the junction."""
+        """Fill the lanes with vehicles, and let some cross the junction."""
         rng = self.rng
         for lanes, turn in ((self.road.same, 0.0), (self.road.oncoming, math.pi)):
             for s in lanes:
@@ -177,7 +187,7 @@ class _Layout:
                     self._add_vehicle(rng.uniform(-14, 14), junction.start + part * junction.width, turn)
 
     def _add_vehicle(self, s: float, z: float, turn: float) -> float:
-        """Puts a vehicle whose near end is at `z` and returns its length."""
+        """Add a vehicle whose near end is at `z`, and return its length in metres."""
         variant = self.rng.choices(tuple(_VEHICLE_WEIGHTS), tuple(_VEHICLE_WEIGHTS.values()))[0]
         body = BODIES[variant]
         spread = abs(body.length * math.cos(turn)) / 2 + abs(body.width * math.sin(turn)) / 2
@@ -186,7 +196,7 @@ class _Layout:
         return body.length
 
     def add_signals(self) -> None:
-        """Puts traffic lights at the junction, or over the road."""
+        """Add traffic lights at the junction or, if there is none, sometimes over the road."""
         rng, junction = self.rng, self.road.junction
         if junction is None:
             if rng.random() < 0.35:
@@ -202,7 +212,7 @@ class _Layout:
                         self._add_signal(side, z, arm, turn, level=level)
 
     def _add_signal(self, side: int, z: float, arm: float, turn: float, *, level: bool) -> None:
-        """Puts one post with traffic lights, which are `level` if they hang from an arm."""
+        """Add one post with traffic lights; on an arm, their lamps are side by side if `level`."""
         high = self.rng.uniform(4.6, 5.8) if arm else self.rng.uniform(2.7, 4.0)
         arm = arm if abs(turn) < 1 else 0.0
         unit, variant = self.rng.uniform(0.33, 0.46), "horizontal" if level and arm else "vertical"

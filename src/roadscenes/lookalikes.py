@@ -1,4 +1,4 @@
-"""Background that resembles a class: posters, statues and the own bonnet."""
+"""Background that resembles a class: posters, statues and the bonnet of the ego vehicle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STONES: tuple[RGB, ...] = ((150, 150, 146), (92, 104, 92), (190, 150, 60), (60,
 
 
 def draw_billboard(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws a poster of a person or a car."""
+    """Draw a poster of a person or a car."""
     canvas.place(item.x, item.z, item.heading)
     wide, tall, foot = item.size
     canvas.box((-0.1, 0.0, 0.02), (0.1, foot, 0.2), (96, 96, 98))
@@ -27,7 +27,7 @@ def draw_billboard(canvas: Canvas, item: Item, rng: random.Random) -> None:
 
 
 def _draw_painted_car(canvas: Canvas, rng: random.Random, long: float, lift: float) -> None:
-    """Draws the side of a car, `long` metres in length, on the local x-y plane."""
+    """Draw the side view of a car, `long` metres in length and `lift` metres above ground, in the local x-y plane."""
     body, paint = BODIES[rng.choice(("sedan", "hatch", "suv"))], rng.choice(CAR_PAINTS)
     panes = [([(s, y) for s, y, _ in body.outline], paint), *((corners, GLASS) for corners in window_corners(body))]
     for corners, tint in panes:
@@ -37,7 +37,7 @@ def _draw_painted_car(canvas: Canvas, rng: random.Random, long: float, lift: flo
 
 
 def draw_statue(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws a stone or gilded figure on a plinth."""
+    """Draw a stone or gilded figure on a plinth."""
     canvas.place(item.x, item.z, item.heading)
     stone = rng.choice(_STONES)
     plinth = 0.25 * item.size[1]
@@ -47,11 +47,11 @@ def draw_statue(canvas: Canvas, item: Item, rng: random.Random) -> None:
 
 
 def draw_bonnet(canvas: Canvas, rng: random.Random) -> None:
-    """Covers the bottom of the frame with the bonnet of the own car."""
+    """Cover the bottom of the frame with the bonnet of the ego vehicle."""
     width, height = canvas.image.size
     rise, side = rng.uniform(0.03, 0.13) * height, rng.uniform(0.02, 0.2) * width
     paint, light = rng.choice(CAR_PAINTS), canvas.conditions.light
-    for drop, shade in ((0.0, 0.5), (0.012, 0.75)):  # a dark edge, then the sheet
+    for drop, shade in ((0.0, 0.5), (0.012, 0.75)):  # a dark edge, then the sheet metal
         top = height * (1 + drop) - rise
         red, green, blue = (int(shade * c * g) for c, g in zip(paint, light, strict=True))
         canvas.cover((-side, top, width + side, top + 6 * rise), (red, green, blue))

@@ -13,8 +13,8 @@ from roadscenes.road import Junction, Line
 from roadscenes.vocabulary import RGB, FloatArray
 
 _MIN_LINE = 0.45  # lane lines thinner than this many pixels are not labelled
-_MIN_PAINT = 0.15  # lane lines of which the traffic has left less are not labelled
-_LINE_GAP = (5.8, 4.0)  # metres before and behind a junction where lane lines end
+_MIN_PAINT = 0.15  # lane lines with a smaller share of their paint left are not labelled
+_LINE_GAP = (5.8, 4.0)  # metres before and behind a junction without lane lines
 _WHITE: RGB = (222.0, 222.0, 218.0)
 _ZEBRA_PERIOD, _ZEBRA_STRIPE, _ZEBRA_LENGTH = 0.95, 0.48, 3.0  # metres
 _SYMBOL_SIZE = (1.1, 4.5)  # metres across and along the road
@@ -23,18 +23,18 @@ _SEGMENTS = (  # boxes of a seven-segment digit: three bars, then the uprights f
     *((0, 0, 18, 10), (0, 43, 18, 53), (0, 85, 18, 95)),
     *((0, 0, 5, 50), (13, 0, 18, 50), (0, 46, 5, 95), (13, 46, 18, 95)),
 )
-_TENS = (0b1010111, 0b1011010, 0b1001111, 0b1101111)  # segments, the first in the lowest bit
+_TENS = (0b1010111, 0b1011010, 0b1001111, 0b1101111)  # segments of the digits 3 to 6, first in the lowest bit
 _ZERO = 0b1111101
 
 
 def paint_lane_lines(ground: Ground, rng: random.Random) -> None:
-    """Paints the lane lines and marks where paint is left."""
+    """Paint the lane lines, and mark the pixels where paint is left in `ground.lane`."""
     for line in ground.road.lines:
         _paint_line(ground, line, rng.uniform(0, line.dash[1]) if line.dash else 0.0)
 
 
 def _paint_line(ground: Ground, line: Line, start: float) -> None:
-    """Paints one line whose dashes are shifted by `start`."""
+    """Paint one line, its dashes shifted by `start` metres."""
     near = np.abs(ground.s - np.float32(line.s)) < line.width / 2 + ground.pixel_s
     spots = np.nonzero(near & ground.seen)
     s, z, pixel_s, pixel_z = (axis[spots] for axis in (ground.s, ground.z, ground.pixel_s, ground.pixel_z))
@@ -58,7 +58,7 @@ def _paint_line(ground: Ground, line: Line, start: float) -> None:
 
 
 def paint_other_marks(ground: Ground, rng: random.Random) -> None:
-    """Paints crosswalk, stop line, arrow and speed number, which are not lanes."""
+    """Paint crosswalk, stop line, arrow and speed number, which are not labelled as lanes."""
     wear = rng.uniform(0.5, 1.0)
     left = np.clip(1.5 * wear - 0.9 * (1 - wear) * ground.worn - 0.3, 0.1, 0.9)
     junction = ground.road.junction
@@ -70,7 +70,7 @@ def paint_other_marks(ground: Ground, rng: random.Random) -> None:
 
 
 def _paint_crosswalks(ground: Ground, junction: Junction, left: FloatArray) -> None:
-    """Paints zebra stripes before and behind the junction, as far as the traffic has `left` them."""
+    """Paint zebra stripes before and behind the junction; `left` is the share of paint that is not worn off."""
     across = band(ground.s, ground.pixel_s, ground.road.left + 0.3, ground.road.right - 0.3)
     from_middle = _ZEBRA_PERIOD * np.abs(phase(ground.s, _ZEBRA_PERIOD) - 0.5)
     stripes = coverage(_ZEBRA_STRIPE / 2 - from_middle, ground.pixel_s)
@@ -80,7 +80,7 @@ def _paint_crosswalks(ground: Ground, junction: Junction, left: FloatArray) -> N
 
 
 def _paint_stop_line(ground: Ground, junction: Junction, left: FloatArray) -> None:
-    """Paints a bar across the own lanes."""
+    """Paint a bar across the lanes of the ego direction."""
     road = ground.road
     low, high = min(road.same) - road.lane_width / 2, max(road.same) + road.lane_width / 2
     bar = band(ground.s, ground.pixel_s, low, high)
@@ -89,7 +89,7 @@ def _paint_stop_line(ground: Ground, junction: Junction, left: FloatArray) -> No
 
 
 def _paint_symbol(ground: Ground, rng: random.Random, left: FloatArray) -> None:
-    """Paints an arrow or a speed number into one of the own lanes."""
+    """Paint an arrow or a speed number into one of the lanes of the ego direction."""
     symbol = np.asarray(_symbol(rng), dtype=np.float32) / 255
     centre = rng.choice(ground.road.same)
     ahead = ground.road.junction.start if ground.road.junction else rng.uniform(22, 34)
@@ -104,7 +104,7 @@ def _paint_symbol(ground: Ground, rng: random.Random, left: FloatArray) -> None:
 
 
 def _symbol(rng: random.Random) -> Image.Image:
-    """Returns the bitmap of a painted arrow or speed number."""
+    """Return the bitmap of a painted arrow or speed number."""
     bitmap = Image.new("L", (48, 96))
     draw = ImageDraw.Draw(bitmap)
     if rng.random() < 0.6:

@@ -1,4 +1,4 @@
-"""The texture of the world: one fractal noise that tiles the plane."""
+"""Texture of the world: one fractal noise that tiles the plane."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIZE = 512  # texels along a side of the tile; a power of two, so that a bit ma
 
 @cache
 def _tile() -> FloatArray:
-    """Returns the tile's texels in [0, 1], row by row and the same in every process."""
+    """Return the texels of the tile, float32 in [0, 1], flattened row by row; they are the same in every process."""
     rng = np.random.default_rng(0)
     spectrum = np.fft.fftfreq(_SIZE, 1 / _SIZE)
     radius = np.hypot(spectrum[:, None], spectrum[None, :])
@@ -25,7 +25,7 @@ def _tile() -> FloatArray:
 
 
 def sample_noise(x: FloatArray, y: FloatArray, texel: float) -> FloatArray:
-    """Looks the noise up at world positions, `texel` metres to a texel."""
+    """Sample the noise at world positions, with `texel` metres per texel."""
     columns = (x / texel).astype(np.int32) & (_SIZE - 1)
     rows = (y / texel).astype(np.int32) & (_SIZE - 1)
     return np.asarray(_tile().take(rows * _SIZE + columns))

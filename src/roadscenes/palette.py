@@ -1,4 +1,4 @@
-"""Paints that more than one kind of thing wears, so that colour alone gives no class away."""
+"""Paints that several kinds of objects share, so that colour alone reveals no class."""
 
 from __future__ import annotations
 

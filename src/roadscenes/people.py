@@ -18,7 +18,7 @@ _CLOTHES: tuple[RGB, ...] = (
 
 
 class Look(NamedTuple):
-    """The colours of a figure; `hair` may be a hat, `extra` is a bag or an umbrella."""
+    """Colours of a figure; `hair` may be that of a hat, `extra` is that of a bag or an umbrella."""
 
     top: RGB
     trousers: RGB
@@ -28,7 +28,7 @@ class Look(NamedTuple):
 
 
 def make_look(rng: random.Random) -> Look:
-    """Dresses a person."""
+    """Sample the colours of a person."""
     hair = rng.choice(_CLOTHES if rng.random() < 0.15 else _HAIR)
     return Look(
         top=rng.choice(_CLOTHES),
@@ -40,19 +40,19 @@ def make_look(rng: random.Random) -> Look:
 
 
 def draw_pedestrian(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws a standing or walking person; bag and umbrella belong to the person."""
+    """Draw a standing or walking person; bag and umbrella have the label of the person."""
     canvas.place(item.x, item.z, item.heading, PEDESTRIAN)
     draw_figure(canvas, rng, item.size[1], 0.0, make_look(rng))
 
 
 def draw_figure(canvas: Canvas, rng: random.Random, tall: float, base: float, look: Look) -> None:
-    """Draws a human shape `tall` metres high in the local x-y plane, its feet at height `base`."""
+    """Draw a human figure `tall` metres high in the local x-y plane, its feet at height `base`."""
     turned = rng.random() < 0.5  # seen from the side: narrow body, long stride
     stride = rng.uniform(0.06, 0.17) if turned else rng.uniform(0.03, 0.06)
     broad = (0.075 if turned else 0.115) * rng.uniform(0.9, 1.2)
 
     def limb(x0: float, y0: float, x1: float, y1: float, thick: float, tint: RGB, shade: float = 1.0) -> None:
-        """Draws a tapering limb between two points that are given as shares of the height."""
+        """Draw a tapering limb between two points that are given as shares of the height."""
         points = ((x0 - thick, y0), (x0 + thick, y0), (x1 + thick * 0.8, y1), (x1 - thick * 0.8, y1))
         canvas.face([(tall * x, base + tall * y, 0.0) for x, y in points], tint, shade)
 
@@ -72,7 +72,7 @@ def draw_figure(canvas: Canvas, rng: random.Random, tall: float, base: float, lo
 
 
 def _draw_umbrella(canvas: Canvas, grip: float, rim: float, colour: RGB) -> None:
-    """Draws an open umbrella between the heights of its grip and its rim."""
+    """Draw an open umbrella between the heights of its grip and its rim."""
     canvas.face([(-0.01, grip, 0), (0.01, grip, 0), (0.01, rim, 0)], (40, 40, 40))
     upper_half = CIRCLE[:7]
     canvas.face([(0.52 * cos, rim + 0.3 * sin, 0.0) for cos, sin in upper_half], colour)

@@ -1,4 +1,4 @@
-"""Local axes at a place on the ground, and the pixels their points fall on."""
+"""Projection of points to pixels, from local axes at a place on the ground."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from roadscenes.camera import Camera
 
 Point = tuple[float, float, float]
-_NEAR = 0.5  # metres; what is closer to the camera is clipped
+_NEAR = 0.5  # metres; anything closer to the camera is clipped
 
 
 class Projection:
-    """Projects polygons that are given in local coordinates: x right, y up and z ahead of a thing."""
+    """Projection of polygons in local coordinates to pixels; x points right, y up and z ahead of an object."""
 
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
@@ -20,7 +20,7 @@ class Projection:
         self.place(0.0, 1.0)
 
     def place(self, x: float, z: float, heading: float = 0.0) -> None:
-        """Moves the local axes to a place on the ground, turned to the right by `heading`."""
+        """Move the local axes to a point on the ground, turned to the right by `heading` radians."""
         sin, cos = math.sin(heading), math.cos(heading)
         self._rows = [
             (a * cos - c * sin, b, a * sin + c * cos, a * x - b * self.camera.height + c * z) for a, b, c in self._axes
@@ -28,7 +28,7 @@ class Projection:
         self.eye = (-x * cos + z * sin, self.camera.height, -x * sin - z * cos)  # the camera in local coordinates
 
     def outline(self, points: Sequence[Point]) -> list[tuple[float, float]]:
-        """Returns the pixels of a polygon, cut off in front of the camera; empty if nothing of it is ahead."""
+        """Return a polygon in pixels, clipped at the near plane; empty if no part of it is ahead of the camera."""
         (a, b, c, d), (e, f, g, h), (i, j, k, m) = self._rows
         seen = [(a * x + b * y + c * z + d, e * x + f * y + g * z + h, i * x + j * y + k * z + m) for x, y, z in points]
         if min([z for _, _, z in seen]) < _NEAR:
@@ -39,7 +39,7 @@ class Projection:
 
 
 def _clip(points: list[Point]) -> list[Point]:
-    """Cuts the part of a camera-space polygon away that lies before the near plane."""
+    """Remove the part of a polygon in camera space that is closer than the near plane."""
     kept: list[Point] = []
     for p, q in zip(points, points[1:] + points[:1], strict=True):
         if p[2] >= _NEAR:

@@ -1,9 +1,9 @@
-"""One scene: sample it, paint it from far to near, take the photo.
+"""Rendering of one scene: sample it, paint it from far to near, take the photo.
 
-What is labelled: `car` is every motor vehicle with its wheels but not its shadow, `signal` the housings of
-traffic lights but not their posts, `pedestrian` a person with what they carry, and `lane` the lines painted
-along the road. Crosswalks, stop lines, arrows, speed numbers and kerbs are look-alike background, as are
-posters, statues, shop signs and the own bonnet. Paint that has worn off entirely is no lane.
+Labels: `car` is every motor vehicle with its wheels but not its shadow, `signal` the housings of traffic lights but
+not their posts, `pedestrian` a person with what they carry, and `lane` the lines painted along the road. Crosswalks,
+stop lines, arrows, speed numbers and kerbs are look-alike background, and so are posters, statues, shop signs and the
+bonnet of the ego vehicle. Paint that has worn off entirely is not labelled as a lane.
 """
 
 from __future__ import annotations
@@ -48,27 +48,27 @@ _DRAW: dict[str, Callable[[Canvas, Item, random.Random], None]] = {
     "box": draw_box,
 }
 _LABELLED = ("vehicle", "pedestrian", "signal")
-_MIN_PIXELS = 8.0  # labelled things smaller than this many pixels of the mask are not drawn
-_FIELD = 0.62  # half the width of the frame, with a margin for the yaw of the camera
-_LAMP_REACH = 70.0  # metres; the light of street lamps beyond is too small to see
+_MIN_PIXELS = 8.0  # labelled objects smaller than this many pixels of the mask are not drawn
+_FIELD = 0.62  # half the width of the frame, as a share of it, with a margin for the yaw of the camera
+_LAMP_REACH = 70.0  # metres beyond which the light of street lamps is too small to see
 _SUPERSAMPLING = 2
 _BONNET_SHARE = 0.35
-_BARE_GROUND = LANE + 1  # mask value of uncovered ground while a scene is painted; it ends as background
+_BARE_GROUND = LANE + 1  # mask value of uncovered ground while a scene is painted; background in the end
 
 
 def render_scene(
     seed: int, split: str, index: int, size: tuple[int, int] = (269, 484)
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Renders one scene, which depends on seed, split and index alone.
+    """Render one scene, which depends only on seed, split and index.
 
     Args:
-        seed: Non-negative seed of the data set.
+        seed: Non-negative seed of the dataset.
         split: Name of the split.
-        index: Number of the scene in its split.
-        size: Height and width in pixels; the same scene keeps its content at every size.
+        index: Index of the scene within its split.
+        size: Height and width in pixels; a scene has the same content at every size.
 
     Returns:
-        The picture, uint8 RGB [H, W, 3], and the class ids, uint8 [H, W].
+        Image, uint8 RGB [H, W, 3], and class ids, uint8 [H, W].
     """
     root = np.random.SeedSequence([seed, zlib.crc32(split.encode()), index])
     rng = random.Random(int(root.generate_state(1, np.uint64)[0]))
@@ -100,7 +100,7 @@ def render_scene(
 def _backdrop(
     camera: Camera, conditions: Conditions, ground: Ground, items: list[Item], rng: random.Random
 ) -> tuple[Image.Image, Image.Image]:
-    """Returns picture and mask of sky and ground, before anything stands on them."""
+    """Return image and mask of sky and ground, before any object is drawn."""
     ridge = rng.choice((0.0, rng.uniform(0.02, 0.16)))
     below = ground.top + int((~ground.seen).any(axis=1).sum())  # rows that show any sky
     planes = np.empty((3, *camera.size), dtype=np.float32)
@@ -117,13 +117,13 @@ def _backdrop(
 
 
 def _enlarged(layer: Image.Image) -> Image.Image:
-    """Returns a layer with as many pixels as things are drawn in."""
+    """Return a layer at the resolution in which objects are drawn."""
     size = (layer.width * _SUPERSAMPLING, layer.height * _SUPERSAMPLING)
     return layer.resize(size, Image.Resampling.NEAREST)
 
 
 def _is_drawn(item: Item, camera: Camera, conditions: Conditions) -> bool:
-    """Whether a thing is in the field of view, visible through the air and large enough to be labelled."""
+    """Return whether an object is in view, visible through the air and, if it is labelled, large enough."""
     reach = max(item.size)
     if item.z < -reach or abs(item.x) > reach + (item.z + reach) * _FIELD * camera.size[1] / camera.focal:
         return False
@@ -132,6 +132,6 @@ def _is_drawn(item: Item, camera: Camera, conditions: Conditions) -> bool:
     if item.kind not in _LABELLED:
         return True
     wide, tall, _ = item.size
-    if item.kind == "signal":  # its size is that of one lamp
+    if item.kind == "signal":  # its width is that of one lamp
         wide, tall = 1.2 * wide, 3.3 * wide
     return wide * tall * (camera.focal / max(1.0, item.z)) ** 2 >= _MIN_PIXELS

@@ -1,4 +1,4 @@
-"""The course of a road, its lanes and its painted lines."""
+"""Course of a road, its lanes and its painted lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from roadscenes.vocabulary import RGB
 
-_SETTINGS = {"town": 0.5, "suburb": 0.32, "country": 0.18}  # and their shares
+_SETTINGS = {"town": 0.5, "suburb": 0.32, "country": 0.18}  # settings and their shares
 _JUNCTION_SHARE = {"town": 0.75, "suburb": 0.55, "country": 0.1}
 _EDGE_LINE_SHARE = 0.78
 _UNMARKED_SHARE = 0.05
@@ -17,7 +17,10 @@ _UNMARKED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Line:
-    """A line painted along the road at lateral position `s`; `dash` is (painted length, period)."""
+    """Line painted along the road at lateral position `s`, in metres.
+
+    `dash` is (painted length, period), or None for a solid line; `wear` is 0 for fresh paint.
+    """
 
     s: float
     width: float
@@ -28,54 +31,54 @@ class Line:
 
 @dataclass(frozen=True)
 class Junction:
-    """A crossing road: the distance of its near kerb and its width."""
+    """Crossing road: the distance of its near kerb and its width, in metres."""
 
     start: float
     width: float
 
     @property
     def end(self) -> float:
-        """The distance of the far kerb."""
+        """Distance of the far kerb, in metres."""
         return self.start + self.width
 
 
 @dataclass(frozen=True)
 class Road:
-    """A road in lateral coordinates `s` around the camera, bent to x = s + bend * z^2 / 2."""
+    """Road in lateral coordinates `s` around the camera, bent to x = s + bend * z^2 / 2, in metres."""
 
     setting: str  # town, suburb or country
-    left: float
+    left: float  # lateral positions of the edges
     right: float
     oncoming: tuple[float, ...]  # lane centres
-    same: tuple[float, ...]
+    same: tuple[float, ...]  # lane centres of the ego direction
     lane_width: float
     bend: float
-    pavement: float  # width, 0 where there is none
+    pavement: float  # width, 0 if there is none
     junction: Junction | None
     lines: tuple[Line, ...]
 
     def place(self, s: float, z: float) -> tuple[float, float]:
-        """Returns the world x of a road position and the heading of the road there."""
+        """Return the world x of a road position, and the heading of the road there in radians."""
         return s + self.bend * z * z / 2, math.atan(self.bend * z)
 
     def edge(self, side: int) -> float:
-        """Returns the lateral position of the left (-1) or right (1) edge."""
+        """Return the lateral position of the left (-1) or right (1) edge."""
         return self.left if side < 0 else self.right
 
     def blocked(self, z: float, margin: float = 0.0) -> bool:
-        """Whether a position along the road lies in the junction."""
+        """Return whether a position along the road lies in the junction, or within `margin` metres of it."""
         crossing = self.junction
         return crossing is not None and -margin < z - crossing.start < crossing.width + margin
 
 
 def make_road(rng: random.Random) -> Road:
-    """Samples the course of the road, its lanes and its painted lines."""
+    """Sample the course of the road, its lanes and its painted lines."""
     setting = rng.choices(tuple(_SETTINGS), tuple(_SETTINGS.values()))[0]
     lane = rng.uniform(2.9, 3.6)
     ahead, against = rng.choice(((1, 1), (1, 1), (2, 2), (2, 1), (2, 0), (3, 0), (3, 3), (1, 2)))
-    drive = rng.choice((-1, 1))  # the side of the road the traffic keeps to
+    drive = rng.choice((-1, 1))  # side of the road on which traffic drives
     ego = rng.randrange(ahead)
-    centre = -drive * (ego + 0.5) * lane + rng.gauss(0.0, 0.25)  # of the road, seen from the camera
+    centre = -drive * (ego + 0.5) * lane + rng.gauss(0.0, 0.25)  # between the directions, seen from the camera
     same = tuple(centre + drive * (k + 0.5) * lane for k in range(ahead))
     oncoming = tuple(centre - drive * (k + 0.5) * lane for k in range(against))
     inner = centre - drive * against * lane
@@ -103,7 +106,7 @@ def make_road(rng: random.Random) -> Road:
 def _make_lines(
     rng: random.Random, lanes: list[float], centre: float, lane_width: float, *, both_ways: bool
 ) -> tuple[Line, ...]:
-    """Samples the lines between and beside lanes; the one at `centre` parts the directions."""
+    """Sample the lines between and beside lanes; if `both_ways`, those at `centre` separate the directions."""
     if rng.random() < _UNMARKED_SHARE:
         return ()
     white, yellow = (rng.uniform(205, 240),) * 3, (232.0, 176.0, 48.0)

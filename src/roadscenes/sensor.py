@@ -1,4 +1,4 @@
-"""The cheap camera that turns scene light into a photo."""
+"""Cheap camera that turns scene light into a photo."""
 
 from __future__ import annotations
 
@@ -12,12 +12,21 @@ from roadscenes.conditions import Conditions
 from roadscenes.noise import sample_noise
 from roadscenes.vocabulary import REFERENCE_WIDTH, FloatArray
 
-_STEADY_SHARE = 0.7  # of the scenes have no motion blur
+_STEADY_SHARE = 0.7  # share of scenes without motion blur
 _NIGHT_NOISE = {"day": 0.0, "dusk": 2.0, "night": 4.0}
 
 
 def develop(image: FloatArray, conditions: Conditions, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Turns scene light into the picture of a cheap camera: lens, exposure, noise and compression."""
+    """Turn scene light into the photo of a cheap camera: lens, exposure, noise and compression.
+
+    Args:
+        image: Scene light, float32 [H, W, 3]; changed in place.
+        conditions: Time of day and weather.
+        rng: Source of randomness.
+
+    Returns:
+        Photo, uint8 RGB [H, W, 3].
+    """
     height, width = image.shape[:2]
     unit = width / REFERENCE_WIDTH
     exposure, gamma, grain, blur, smear, quality = rng.random(6).tolist()
@@ -41,13 +50,13 @@ def develop(image: FloatArray, conditions: Conditions, rng: np.random.Generator)
 
 
 def _frame(height: int, width: int) -> tuple[FloatArray, FloatArray]:
-    """Returns the rows and columns of a frame as coordinates from -1 to 1."""
+    """Return the rows [H, 1] and columns [1, W] of a frame as coordinates from -1 to 1."""
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     return rows, np.linspace(-1, 1, width, dtype=np.float32)[None, :]
 
 
 def _soil(image: FloatArray, conditions: Conditions, rng: np.random.Generator) -> None:
-    """Puts dirt on some lenses, and the mirrored dashboard into some windscreens."""
+    """Add dirt to some lenses, and the mirrored dashboard to some windscreens, in place."""
     rows, columns = _frame(*image.shape[:2])
     kind, size = rng.random(2).tolist()
     if kind > 0.65:
@@ -60,7 +69,7 @@ def _soil(image: FloatArray, conditions: Conditions, rng: np.random.Generator) -
 
 
 def _expose(image: FloatArray, exposure: float, rng: np.random.Generator) -> None:
-    """Applies vignetting, exposure and white balance."""
+    """Apply vignetting, exposure and white balance, in place."""
     height, width = image.shape[:2]
     rows, columns = _frame(height, width)
     lens = 1 - np.float32(0.05 + 0.3 * rng.random()) * (rows * rows + columns * columns) / 2

@@ -13,11 +13,15 @@ from roadscenes.item import Item
 from roadscenes.projection import Projection
 from roadscenes.vocabulary import FloatArray
 
-_CONTACT_SHADOW = 170  # of 255, below vehicles in any light
+_CONTACT_SHADOW = 170  # of 255; shadow below vehicles in any light
 
 
 def draw_shadows(camera: Camera, conditions: Conditions, items: list[Item]) -> FloatArray:
-    """Returns how much light, from 0 to 1, each pixel of ground lacks: cast shadows and the dark below vehicles."""
+    """Draw cast shadows and the dark below vehicles.
+
+    Returns:
+        Share of light, from 0 to 1, that the ground lacks at each pixel, float32 [H, W].
+    """
     height, width = camera.size
     layer = Image.new("L", (width, height))
     draw, projection = ImageDraw.Draw(layer), Projection(camera)
@@ -44,13 +48,13 @@ def draw_shadows(camera: Camera, conditions: Conditions, items: list[Item]) -> F
 
 
 def _hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Returns the convex hull of points in order around it."""
+    """Return the convex hull of points, in order around it."""
     ordered = sorted(points)
     return _half_hull(ordered) + _half_hull(ordered[::-1])
 
 
 def _half_hull(ordered: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Returns the lower hull of points sorted from left to right, without its last point."""
+    """Return the lower hull of points sorted from left to right, without its last point."""
     chain: list[tuple[float, float]] = []
     for x, y in ordered:
         while len(chain) > 1:

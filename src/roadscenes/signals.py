@@ -15,7 +15,7 @@ _HOUSINGS: tuple[RGB, ...] = ((34, 38, 36), (150, 152, 150), (44, 66, 52), (200,
 
 
 def draw_signal(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws traffic lights on a post or on an arm over the road; only their housings are labelled."""
+    """Draw traffic lights on a post or on an arm over the road; only their housings are labelled."""
     unit, height, arm = item.size
     canvas.place(item.x, item.z, item.heading)
     tint = rng.choice(_POSTS)
@@ -30,7 +30,7 @@ def draw_signal(canvas: Canvas, item: Item, rng: random.Random) -> None:
 
 
 def _draw_head(canvas: Canvas, centre: Point, unit: float, level: bool, housing: RGB, lit: int) -> None:
-    """Draws one signal housing with three lamps of `unit` metres, side by side if `level`."""
+    """Draw one signal housing with three lamps of `unit` metres, side by side if `level`."""
     x, y, z = centre
     half_x, half_y = (1.65 * unit, 0.6 * unit) if level else (0.6 * unit, 1.65 * unit)
     canvas.label = SIGNAL

@@ -1,4 +1,4 @@
-"""The sky: gradient, clouds, sun and hills."""
+"""Sky: gradient, clouds, sun and hills."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HILL_DISTANCE = 150.0  # metres of air in front of the hills, short enough to s
 
 
 def paint_sky(camera: Camera, conditions: Conditions, rows: slice, offset: float, ridge: float) -> FloatArray:
-    """Returns some rows of the sky, colour first: gradient, clouds, sun and a chain of hills `ridge` high."""
+    """Return some rows of the sky, float32 [3, rows, W]: gradient, clouds, sun and a chain of hills `ridge` high."""
     x, y, z = camera.rays(rows)
     plane = np.maximum(y, 0.0) + 0.12  # clouds lie on a plane high above
     clouds = sample_noise(x / plane + offset, z / plane + offset, 0.012)
@@ -37,7 +37,7 @@ def paint_sky(camera: Camera, conditions: Conditions, rows: slice, offset: float
 
 
 def towards_sun(camera: Camera, conditions: Conditions, rows: slice = slice(None)) -> FloatArray:
-    """Returns the cosine between viewing rays and the sun, not below zero."""
+    """Return the cosine of the angle between each viewing ray and the sun, float32 [rows, W], at least 0."""
     x, y, z = camera.rays(rows)
     east, up, ahead = conditions.sun
     cosine = (x * east + y * up + z * ahead) / np.sqrt(x * x + y * y + z * z)

@@ -1,4 +1,4 @@
-"""What stands at the kerb: trees, posts, bins and railings."""
+"""Objects at the kerb: trees, posts, bins and railings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from roadscenes.item import Item
 from roadscenes.palette import CAR_PAINTS, SIGN_PAINTS, SIGNAL_LIGHTS
 from roadscenes.vocabulary import RGB
 
-_LEAF_MASSES = 15  # to a tree
+_LEAF_MASSES = 15  # per tree
 _LEAVES: tuple[RGB, ...] = ((62, 92, 44), (48, 76, 40), (86, 104, 52), (120, 96, 46), (70, 84, 60))
 _POSTS: tuple[RGB, ...] = ((120, 122, 124), (90, 86, 82), (70, 74, 72))
 _TRAFFIC_SIGNS: tuple[tuple[RGB, RGB], ...] = (  # rim and face
@@ -25,7 +25,7 @@ _RAILINGS: dict[str, tuple[RGB, tuple[tuple[float, float], ...], int]] = {  # co
 
 
 def draw_tree(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws a trunk and a crown of overlapping leaf masses."""
+    """Draw a trunk and a crown of overlapping leaf masses."""
     canvas.place(item.x, item.z)
     wide, tall, _ = item.size
     canvas.panel(-0.02 * tall, 0.02 * tall, 0.0, 0.5 * tall, 0.0, (78, 62, 50))
@@ -38,7 +38,7 @@ def draw_tree(canvas: Canvas, item: Item, rng: random.Random) -> None:
 
 
 def draw_post(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws a street lamp, a utility pole, a traffic sign or a shop board on a post."""
+    """Draw a street lamp, a utility pole, a traffic sign or a shop board on a post."""
     canvas.place(item.x, item.z, item.heading)
     overhang, tall, spacing = item.size
     thick = 0.14 if item.variant == "utility" else 0.06
@@ -61,7 +61,7 @@ def _draw_street_lamp(canvas: Canvas, overhang: float, tall: float) -> None:
 
 
 def _draw_wires(canvas: Canvas, tall: float, spacing: float) -> None:
-    """Draws the cross-arms and transformer of a pole, and wires that sag to the next one."""
+    """Draw the cross-arms and transformer of a pole, and the wires that sag to the next pole."""
     for drop in (0.3, 1.0):
         canvas.box((-0.9, tall - drop, -0.06), (0.9, tall - drop + 0.12, 0.06), (96, 96, 98))
     canvas.box((0.15, tall - 2.6, -0.2), (0.6, tall - 1.7, 0.2), (140, 142, 146))
@@ -77,14 +77,14 @@ def _draw_traffic_sign(canvas: Canvas, tall: float, rng: random.Random) -> None:
 
 
 def _draw_shop_board(canvas: Canvas, tall: float, rng: random.Random) -> None:
-    """Draws a board with a round lamp, coloured like a signal's, and a stripe of lettering."""
+    """Draw a board with a round lamp, in a colour of traffic lights, and a stripe of lettering."""
     canvas.panel(-0.4, 0.4, tall - 1.2, tall, -0.1, rng.choice(SIGN_PAINTS))
     canvas.disc((0.0, tall - 0.4, -0.11), 0.26, rng.choice(SIGNAL_LIGHTS), lamp=canvas.conditions.dark)
     canvas.panel(-0.28, 0.28, tall - 1.05, tall - 0.8, -0.11, rng.choice(((30, 30, 34), (240, 240, 236))))
 
 
 def draw_box(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws a bin, a container, a hedge, a piece of railing or an advertising column."""
+    """Draw a bin, a container, a hedge, an advertising column, or a piece of fence or railing."""
     canvas.place(item.x, item.z, item.heading)
     if item.variant in _RAILINGS:
         _draw_railing(canvas, item)
@@ -100,7 +100,7 @@ def draw_box(canvas: Canvas, item: Item, rng: random.Random) -> None:
 
 
 def _draw_railing(canvas: Canvas, item: Item) -> None:
-    """Draws a piece of guard rail, fence or railing."""
+    """Draw a piece of guard rail, fence or railing."""
     wide, tall, deep = item.extent
     tint, bars, posts = _RAILINGS[item.variant]
     for low, high in bars:

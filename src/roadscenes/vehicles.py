@@ -19,17 +19,17 @@ _FLEET_PAINTS: tuple[RGB, ...] = ((236, 236, 232), (222, 214, 190), (60, 110, 80
 
 @dataclass(frozen=True)
 class Body:
-    """A vehicle's shape in metres; places along it are shares of its length, 0 at the rear.
+    """Shape of a vehicle in metres; places along it are shares of its length, 0 at the rear.
 
     Attributes:
-        width: Of the body below the windows.
-        length: From bumper to bumper.
-        outline: Place, height and the strip that follows: "d" dark bumper, "b" body, "g" glass.
-        windows: Of a flank: two places on the lower and two on the upper edge, then the heights of the edges.
-        lamp_height: Of the middle of the tail lamps.
+        width: Width of the body below the windows.
+        length: Length from bumper to bumper.
+        outline: Place, height and material of the strip that follows: "d" dark bumper, "b" body, "g" glass.
+        windows: Windows of a flank: two places on the lower and two on the upper edge, then the heights of the edges.
+        lamp_height: Height of the middle of the tail lamps.
         taper: Share of the width that is lost towards the roof.
         wheel: Radius of a wheel.
-        fleet: Whether it may wear the paint of a company.
+        fleet: Whether it may have the paint of a company.
     """
 
     width: float
@@ -43,11 +43,11 @@ class Body:
 
     @property
     def height(self) -> float:
-        """The height of the roof."""
+        """Height of the roof."""
         return max(height for _, height, _ in self.outline)
 
     def at(self, side: float, share: float, y: float) -> Point:
-        """Returns a point of the hull in local coordinates; `side` is -1 on the left and 1 on the right flank."""
+        """Return a point of the hull in local coordinates; `side` is -1 on the left and 1 on the right flank."""
         narrow = 1 - self.taper * min(1.0, max(0.0, (y - 0.95) / 0.5))
         return side * (self.width / 2) * narrow, y, (share - 0.5) * self.length
 
@@ -77,13 +77,13 @@ BODIES: dict[str, Body] = {
 
 
 def draw_vehicle(canvas: Canvas, item: Item, rng: random.Random) -> None:
-    """Draws a vehicle; local z = 0 is its middle."""
+    """Draw a vehicle, its middle at local z = 0."""
     body = BODIES[item.variant]
     canvas.place(item.x, item.z, item.heading, CAR)
     colour = rng.choice(CAR_PAINTS)
     if body.fleet and rng.random() < 0.6:
         colour = rng.choice(_FLEET_PAINTS)
-    sky = 0.75 + 0.5 * rng.random()  # how bright the mirrored surroundings in the glass are
+    sky = 0.75 + 0.5 * rng.random()  # brightness of the surroundings mirrored in the glass
     _draw_underbody(canvas, body)
     _draw_strips(canvas, body, colour, sky)
     if abs(canvas.eye[0]) > body.width / 2:
@@ -95,7 +95,7 @@ def draw_vehicle(canvas: Canvas, item: Item, rng: random.Random) -> None:
 
 
 def _draw_underbody(canvas: Canvas, body: Body) -> None:
-    """Draws the tyres at the near end and the dark floor between the axles."""
+    """Draw the tyres at the near end and the dark floor between the axles."""
     half, length = body.width / 2, body.length
     for low, high in ((0.03, 0.1), (0.78, 0.88)):
         for side in (-1.0, 0.68):
@@ -105,7 +105,7 @@ def _draw_underbody(canvas: Canvas, body: Body) -> None:
 
 
 def _draw_strips(canvas: Canvas, body: Body, colour: RGB, sky: float) -> None:
-    """Draws the strips across the vehicle that face the camera: bumpers, boot, screens, roof and bonnet."""
+    """Draw the strips across the vehicle that face the camera: bumpers, boot, screens, roof and bonnet."""
     _, eye_y, eye_z = canvas.eye
     strips = []
     for (s0, y0, part), (s1, y1, _) in itertools.pairwise(body.outline):
@@ -123,7 +123,7 @@ def _draw_strips(canvas: Canvas, body: Body, colour: RGB, sky: float) -> None:
 
 
 def _draw_flank(canvas: Canvas, body: Body, side: float, colour: RGB, sky: float) -> None:
-    """Draws one side of a vehicle with windows and wheels."""
+    """Draw one side of a vehicle with its windows and wheels."""
     canvas.face([body.at(side, s, y) for s, y, _ in body.outline], colour, 0.8)
     sill = ((0.02, 0.36), (0.98, 0.36), (0.98, 0.5), (0.02, 0.5))
     canvas.face([body.at(side, s, y) for s, y in sill], colour, 0.55)
@@ -136,12 +136,12 @@ def _draw_flank(canvas: Canvas, body: Body, side: float, colour: RGB, sky: float
 
 
 def window_corners(body: Body) -> list[list[tuple[float, float]]]:
-    """Returns the place along the vehicle and the height of each corner of each side window."""
+    """Return the corners of each side window as (place along the vehicle, height)."""
     return [[(foot, low), (toe, low), (brow, high), (head, high)] for foot, toe, head, brow, low, high in body.windows]
 
 
 def _draw_rear(canvas: Canvas, rng: random.Random, body: Body) -> None:
-    """Draws tail lamps and the number plate."""
+    """Draw tail lamps and the number plate."""
     z, half, y = -body.length / 2, body.width / 2, body.lamp_height
     braking = rng.random() < 0.35
     lit = braking or canvas.conditions.dark
@@ -155,7 +155,7 @@ def _draw_rear(canvas: Canvas, rng: random.Random, body: Body) -> None:
 
 
 def _draw_front(canvas: Canvas, rng: random.Random, body: Body) -> None:
-    """Draws headlamps, grille and number plate."""
+    """Draw headlamps, grille and number plate."""
     z, half, y = body.length / 2, body.width / 2, body.lamp_height - 0.06
     canvas.panel(-0.55 * half, 0.55 * half, y - 0.16, y + 0.04, z, (30, 30, 33))
     canvas.panel(-0.19, 0.19, y - 0.3, y - 0.17, z, (230, 230, 224))

@@ -1,4 +1,4 @@
-"""The types, class ids and units that all of the renderer shares."""
+"""Types, class ids and units that the whole renderer shares."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ RGB = tuple[float, float, float]  # 0 to 255, or factors on light
 
 BACKGROUND, CAR, SIGNAL, PEDESTRIAN, LANE = range(5)
 
-REFERENCE_WIDTH = 484  # blur radii, streaks and drops are given in pixels at this width
+REFERENCE_WIDTH = 484  # image width in pixels for which blur radii, streaks and drops are given

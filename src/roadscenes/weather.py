@@ -1,4 +1,4 @@
-"""What lamps, a low sun and rain do to the finished frame."""
+"""Effects of lamps, a low sun and rain on the finished frame."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from roadscenes.vocabulary import REFERENCE_WIDTH, FloatArray
 
 
 def _resized(layer: Image.Image, image: FloatArray) -> FloatArray:
-    """Returns a layer as floats at the size of the image."""
+    """Return a layer as float32 at the size of the image."""
     height, width = image.shape[:2]
     return np.asarray(layer.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def add_glow(image: FloatArray, glow: Image.Image, streaks: Image.Image, ground: NDArray[np.bool_]) -> None:
-    """Adds the bloom of lamps and, on wet ground, their reflections."""
+    """Add the bloom of lamps and, on wet ground, their reflections, in place."""
     unit = glow.width / REFERENCE_WIDTH
     halo = glow.reduce(4).filter(ImageFilter.GaussianBlur(3.0 * unit)).resize(glow.size, Image.Resampling.BILINEAR)
     core = glow.filter(ImageFilter.GaussianBlur(2.5 * unit))
@@ -31,13 +31,13 @@ def add_glow(image: FloatArray, glow: Image.Image, streaks: Image.Image, ground:
 
 
 def add_glare(image: FloatArray, camera: Camera, conditions: Conditions) -> None:
-    """Washes the frame out around a low sun."""
+    """Wash the frame out around a low sun, in place."""
     veil = 0.62 * conditions.glare * towards_sun(camera, conditions) ** 9
     image += (np.array((255, 238, 205), dtype=np.float32) - image) * veil[..., None]
 
 
 def add_rain(image: FloatArray, rng: random.Random) -> None:
-    """Adds falling streaks and refracting drops on the windscreen."""
+    """Add falling streaks, and refracting drops on the windscreen, in place."""
     height, width = image.shape[:2]
     unit = width / REFERENCE_WIDTH
     layer = Image.new("L", (width, height))
@@ -52,7 +52,7 @@ def add_rain(image: FloatArray, rng: random.Random) -> None:
 
 
 def _add_drop(image: FloatArray, across: float, down: float, radius: int) -> None:
-    """Replaces a disc by its surroundings turned upside down, as a water drop shows them."""
+    """Replace a disc by its surroundings turned upside down, as a water drop shows them, in place."""
     height, width = image.shape[:2]
     x, y = round(across * (width - 4 * radius)), round(down * (height - 4 * radius))
     wide = image[y : y + 4 * radius, x : x + 4 * radius]
