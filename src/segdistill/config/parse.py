@@ -9,7 +9,7 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from segdistill.config.data import FolderConfig, RoadScenesConfig
+from segdistill.config.data import SCHEMAS
 from segdistill.config.locate import check_targets
 from segdistill.config.schema import Config
 from segdistill.utils.errors import ConfigError
@@ -19,8 +19,8 @@ def register() -> None:
     """Makes the schema known to Hydra: `schema` for the root, `data/schema_*` for the data sources."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    store.store(group="data", name="schema_roadscenes", node=RoadScenesConfig)
-    store.store(group="data", name="schema_folder", node=FolderConfig)
+    for name, node in SCHEMAS.items():
+        store.store(group="data", name=name, node=node)
 
 
 def parse(cfg: DictConfig) -> Config:

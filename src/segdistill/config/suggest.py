@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
-from segdistill.config.data import DataConfig, FolderConfig, RoadScenesConfig
+from segdistill.config.data import SCHEMAS, DataConfig
 from segdistill.config.schema import Config
 
 RENAMED = {
@@ -28,7 +28,7 @@ def new_name(key: str) -> str | None:
 def known_keys(schema: Any = Config, prefix: str = "") -> Iterator[str]:
     """Yields the dotted path of every key of the schema, those of all data sources included."""
     for name, kind in get_type_hints(schema).items():
-        kinds = [RoadScenesConfig, FolderConfig] if kind is DataConfig else [kind]
+        kinds = list(SCHEMAS.values()) if kind is DataConfig else [kind]
         for nested in kinds:
             if is_dataclass(nested):
                 yield from known_keys(nested, f"{prefix}{name}.")
