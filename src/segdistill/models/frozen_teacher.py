@@ -18,7 +18,7 @@ from segdistill.models.output import lowres_logits
 from segdistill.utils.errors import UserError, first_line
 
 NETWORK_PREFIX = "network."
-"""Where a task's checkpoint keeps the network's own weights."""
+"""Where a task's checkpoint keeps the network's own weights, and an adapter those of the network that it adapts."""
 
 
 class FrozenTeacher:
@@ -70,6 +70,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_network(network: nn.Module, path: Path, class_names: Sequence[str] | None) -> None:
     """Loads the weights of a task's checkpoint, or of a plain state_dict, into `network`.
 
+    For an adapter the plain one may be that of the network it adapts, as other packages save it.
+
     Args:
         network: Gets the weights.
         path: The checkpoint.
@@ -102,14 +104,15 @@ def load_network(network: nn.Module, path: Path, class_names: Sequence[str] | No
 
 
 def _network_weights(checkpoint: Mapping[str, Any], expected: Set[str]) -> dict[str, Tensor]:
-    """The weights by the network's own names, which may begin like those of a task."""
+    """The weights by the network's own names, which may begin like those of a task; those of an adapter do."""
     content = checkpoint.get("state_dict", checkpoint)
     content = content if isinstance(content, Mapping) else {}
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if tensors.keys() == expected:
         return tensors
     ours = {k.removeprefix(NETWORK_PREFIX): v for k, v in tensors.items() if k.startswith(NETWORK_PREFIX)}
-    return ours or tensors
+    wrapped = {f"{NETWORK_PREFIX}{name}": value for name, value in tensors.items()}
+    return max((ours or tensors, wrapped), key=lambda weights: len(weights.keys() & expected))
 
 
 @dataclass(frozen=True)
