@@ -70,7 +70,7 @@ def run(config: Config, run_dir: Path) -> RunResult:
     """Run a configuration; everything it leaves goes into `run_dir`.
 
     Args:
-        config: Checked by `segdistill.config.schema.parse`.
+        config: Checked by `segdistill.config.parse.parse`.
         run_dir: Exists and can be written to.
 
     Raises:
