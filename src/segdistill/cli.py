@@ -22,7 +22,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from segdistill.config.parse import parse
 from segdistill.config.schema import Config
-from segdistill.config.suggest import near_keys, new_name
+from segdistill.config.suggest import unknown
 from segdistill.engine.resumed_overrides import require_current, saved_overrides
 from segdistill.engine.sweep import job_identity
 from segdistill.engine.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
@@ -100,10 +100,7 @@ def explain(error: Exception) -> str | None:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = str(getattr(cause, "full_key", None) or "")
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and key:
-        if (renamed := new_name(key)) is not None:
-            return f"{key}: is called {renamed} now; CHANGELOG.md lists what was renamed"
-        near = near_keys(key)
-        return f"{key}: no such key" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help")
+        return f"{key}: {unknown(key)}"
     if isinstance(cause, ValidationError) and key:
         return f"{key}: {str(cause.msg).splitlines()[0]}"
     launcher = re.search(r"Could not find 'hydra/launcher/((ray|submitit)\w*)'", str(error))

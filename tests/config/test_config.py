@@ -232,6 +232,20 @@ def test_a_key_without_a_value_is_named() -> None:
         parsed("data=camvid")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+trainer.overfit_batches=1", "trainer.overfit_batches=1: no such key"),
+        ("+student.fit.epochs=3", "student.fit.epochs=3: no such key; did you mean student.fit.max_epochs"),
+        ("++data.crop=[64,64]", r"data.crop=\[64, 64\]: no such key; did you mean teacher.fit.crop or"),
+        ("+whatever=1", "whatever=1: no such key"),
+    ],
+)
+def test_a_key_that_is_added_but_read_by_nobody_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parsed(override)
+
+
 def test_a_network_needs_a_target() -> None:
     with pytest.raises(ConfigError, match="_target_"):
         parsed("~student.network._target_")

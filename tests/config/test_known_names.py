@@ -32,6 +32,10 @@ from segdistill.utils.errors import ConfigError
         (["+logger.x={_target_: pytorch_lightning.loggers.CSVLoger}"], "logger.x._target_=.*did you mean CSVLogger"),
         (["+callbacks.x={_target_: segdistill.callbacks.Dashbord}"], "has no Dashbord; did you mean Dashboard"),
         (["callbacks.dashboard._target_=segdistill.dashbord"], "may not be called as callback"),
+        (
+            ["+callbacks.x={_target_: segdistill.callbacks.FitEndCallback}"],
+            "segdistill.callbacks has no FitEndCallback; did you mean segdistill.callbacks.fit_end.FitEndCallback",
+        ),
     ],
 )
 def test_a_misspelt_name_is_told_with_what_is_near(overrides: list[str], message: str) -> None:

@@ -115,6 +115,8 @@ def test_networks_optimizers_loggers_and_callbacks_are_located() -> None:
         locate("key", "timm.optim.AdaBelief", "optimizer"),
         locate("key", "segdistill.engine.loggers.wandb_logger", "logger"),
         locate("key", "pytorch_lightning.callbacks.LearningRateMonitor", "callback"),
+        locate("key", "segdistill.losses.pixelwise_kl.PixelwiseKL", "loss"),  # a file that no __init__.py need know
+        locate("key", "segdistill.callbacks.predictions.Predictions", "callback"),
     ]
     assert [found.__name__ for found in located] == [
         "lraspp_mobilenet_v3_large",
@@ -122,6 +124,8 @@ def test_networks_optimizers_loggers_and_callbacks_are_located() -> None:
         "AdaBelief",
         "wandb_logger",
         "LearningRateMonitor",
+        "PixelwiseKL",
+        "Predictions",
     ]
 
 

@@ -54,6 +54,22 @@ def test_a_network_that_cannot_be_pickled_is_built_anew_with_its_weights(monkeyp
     torch.testing.assert_close(network(image), expected)
 
 
+def test_the_weights_of_the_adapted_network_itself_are_loaded(tmp_path: Path) -> None:
+    def built(weights: Path | None = None, classes: int = CLASSES) -> SegmentationModelAdapter:
+        factory = "torchvision.models.segmentation.lraspp_mobilenet_v3_large"
+        network = SegmentationModelAdapter(classes, factory, weights=None, weights_backbone=None)
+        if weights is not None:
+            load_network(network, weights, None)
+        return network
+
+    saved, path = built(), tmp_path / "lraspp.pth"
+    torch.save(saved.network.state_dict(), path)
+    for name, value in built(path).state_dict().items():
+        assert torch.equal(value, saved.state_dict()[name]), name
+    with pytest.raises(UserError, match=r"network.classifier.\w+.weight has shape \[4, .*this network needs \[5, "):
+        built(path, classes=CLASSES + 1)
+
+
 def test_lists_of_the_configuration_arrive_as_lists() -> None:
     network = {
         "_target_": "segdistill.models.SegmentationModelAdapter",

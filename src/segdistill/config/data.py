@@ -61,19 +61,9 @@ class RoadScenesConfig(DataConfig):
 
 
 @dataclass
-class SplitFolders:
-    """Folders of a split's images and masks, relative to `data.root`."""
+class FilesConfig(DataConfig):
+    """Images and masks of any origin, whose mask values are named and whose files are checked."""
 
-    images: str = MISSING
-    masks: str = MISSING
-
-
-@dataclass
-class FolderConfig(DataConfig):
-    """A folder of images and a folder of masks for each split, paired by stem."""
-
-    root: str = MISSING
-    splits: dict[str, SplitFolders] = MISSING
     classes: dict[str, Any] = MISSING  # name -> the mask value, or list of values, it owns
     void: list[int] = MISSING  # mask values that are ignored
     palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
@@ -81,9 +71,6 @@ class FolderConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require({"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val")
-        unknown = set(self.splits) - {"train", "val", "test"}
-        require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
         allowed = f"must name 2 to {MAX_CLASSES} classes"
         require(2 <= len(self.classes) <= MAX_CLASSES, "classes", list(self.classes), allowed)
         owners: dict[int, str] = {}
@@ -99,3 +86,46 @@ class FolderConfig(DataConfig):
             require(name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")
             valid = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
             require(valid, f"palette.{name}", colour, "must be [R, G, B], each from 0 to 255")
+
+
+@dataclass
+class SplitFolders:
+    """Where a split's images and masks lie, relative to `data.root`."""
+
+    images: str = MISSING
+    masks: str = MISSING
+
+
+@dataclass
+class FolderConfig(FilesConfig):
+    """Any folder of images beside a folder of masks, paired by stem."""
+
+    root: str = MISSING
+    splits: dict[str, SplitFolders] = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require({"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val")
+        unknown = set(self.splits) - {"train", "val", "test"}
+        require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
+
+
+@dataclass
+class SourceConfig(FilesConfig):
+    """Files found by a class, wherever they are and however they are paired."""
+
+    source: dict[str, Any] = MISSING  # a `_target_`, a `Source`, and its options
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("_target_" in self.source, "source", self.source, "needs a `_target_`, a subclass of Source")
+        folder = isinstance(self.unlabelled, str)
+        require(not folder, "unlabelled", self.unlabelled, "must be null or a number; the source finds the images")
+
+
+SCHEMAS: dict[str, type[DataConfig]] = {
+    "schema_roadscenes": RoadScenesConfig,
+    "schema_folder": FolderConfig,
+    "schema_source": SourceConfig,
+}
+"""What a file of conf/data names first in its `defaults` -> the keys that it may set."""

@@ -34,6 +34,9 @@ def objection(path: str) -> str | None:
     if names is None or rest[0] in names:
         return None
     module = path[: -len(".".join(rest)) - 1]
+    inner = _defining(file, rest[0]) if file is not None else None
+    if inner is not None:
+        return f"{module} has no {rest[0]}; did you mean {module}.{inner}.{rest[0]}?"
     return f"{module} has no {rest[0]}{_near(rest[0], (name for name in names if not name.startswith('_')))}"
 
 
@@ -83,6 +86,13 @@ def _descend(file: Path | None, parts: list[str]) -> tuple[Path | None, list[str
             break
         file, parts = inner, parts[1:]
     return file, parts
+
+
+def _defining(file: Path, name: str) -> str | None:
+    """Return the module of a package that defines a name which the package does not import, or None."""
+    defined = re.compile(rf"^(class|def) {name}\b", re.MULTILINE)
+    inner = file.parent.glob("[!_]*.py") if file.name == "__init__.py" else ()
+    return next((path.stem for path in sorted(inner) if defined.search(path.read_text(encoding="utf-8"))), None)
 
 
 @cache

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from segdistill.config.known_names import backbone_objection, is_installed, objection
 from segdistill.utils.errors import ConfigError, first_line
 
-Role = Literal["network", "loss", "optimizer", "logger", "callback"]
+Role = Literal["network", "loss", "optimizer", "logger", "callback", "source"]
 TARGET, FACTORY = "_target_", "factory"
 ADAPTERS = ("segdistill.models.SegmentationModelAdapter", "segdistill.models.adapters.SegmentationModelAdapter")
 """Networks whose `factory` is a dotted path as well."""
@@ -68,6 +68,7 @@ RULES: dict[Role, Rule] = {
         ("segdistill.engine.loggers.wandb_logger",),
     ),
     "callback": Rule("pytorch_lightning.Callback", ("pytorch_lightning.callbacks", "segdistill.callbacks")),
+    "source": Rule("segdistill.data.sources.base.Source", ("segdistill.data.sources",)),
 }
 ROLES: dict[str, Role] = {
     "network": "network",
@@ -76,6 +77,7 @@ ROLES: dict[str, Role] = {
     "optimizer": "optimizer",
     "logger": "logger",
     "callbacks": "callback",
+    "source": "source",
 }
 """Key of the configuration -> role of every path under it."""
 _trusted: ContextVar[tuple[str, ...]] = ContextVar("trusted_packages", default=())

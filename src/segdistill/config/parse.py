@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from segdistill.config.data import FolderConfig, RoadScenesConfig
+from segdistill.config.data import SCHEMAS
 from segdistill.config.locate import check_targets
 from segdistill.config.schema import Config
+from segdistill.config.suggest import unknown
 from segdistill.utils.errors import ConfigError
 
 
@@ -19,15 +20,15 @@ def register() -> None:
     """Register the schema with Hydra: `schema` for the root, `data/schema_*` for the data sources."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    store.store(group="data", name="schema_roadscenes", node=RoadScenesConfig)
-    store.store(group="data", name="schema_folder", node=FolderConfig)
+    for name, node in SCHEMAS.items():
+        store.store(group="data", name=name, node=node)
 
 
 def parse(cfg: DictConfig) -> Config:
     """Convert a composed configuration to the checked dataclasses.
 
     Raises:
-        ConfigError: If a value is missing or out of its range, or a name may not be called or is not there.
+        ConfigError: If there is no such key, a value is missing or out of its range, or a name may not be called.
     """
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
@@ -48,7 +49,11 @@ def _check(node: DictConfig, path: str) -> None:
     for key, child in node.items():
         if isinstance(child, DictConfig):
             _check(child, f"{path}.{key!s}".lstrip("."))
-    if is_dataclass(OmegaConf.get_type(node)):
+    kind = OmegaConf.get_type(node)
+    if kind is not None and is_dataclass(kind):
+        for key in sorted(map(str, node.keys() - {known.name for known in fields(kind)})):  # Hydra's `+` adds them
+            name = f"{path}.{key}".lstrip(".")
+            raise ConfigError(name, node[key], unknown(name))
         try:
             OmegaConf.to_object(node)
         except ConfigError as error:

@@ -1,7 +1,7 @@
 """Typed schema of conf/: which keys may be set, and in which range; checked before torch is imported.
 
-Networks, losses, optimizers, loggers and callbacks are Hydra `_target_`s and stay dictionaries here; every other key is
-a field of one dataclass.
+Networks, losses, optimizers, loggers, callbacks and data sources in code are Hydra `_target_`s and stay dictionaries
+here; every other key is a field of one dataclass.
 """
 
 from __future__ import annotations

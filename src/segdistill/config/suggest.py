@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
-from segdistill.config.data import DataConfig, FolderConfig, RoadScenesConfig
+from segdistill.config.data import SCHEMAS, DataConfig
 from segdistill.config.schema import Config
 
 RENAMED = {
@@ -25,10 +25,18 @@ def new_name(key: str) -> str | None:
     return RENAMED[olds[0]] + key.removeprefix(olds[0]) if olds else None
 
 
+def unknown(key: str) -> str:
+    """Return what is to be said of a key that does not exist."""
+    if (renamed := new_name(key)) is not None:
+        return f"is called {renamed} now; CHANGELOG.md lists what was renamed"
+    near = near_keys(key)
+    return "no such key" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help")
+
+
 def known_keys(schema: Any = Config, prefix: str = "") -> Iterator[str]:
     """Yield the dotted path of every key of the schema, those of all data sources included."""
     for name, kind in get_type_hints(schema).items():
-        kinds = [RoadScenesConfig, FolderConfig] if kind is DataConfig else [kind]
+        kinds = list(SCHEMAS.values()) if kind is DataConfig else [kind]
         for nested in kinds:
             if is_dataclass(nested):
                 yield from known_keys(nested, f"{prefix}{name}.")

@@ -70,7 +70,7 @@ def run(config: Config, run_dir: Path) -> RunResult:
     """Run a configuration; all of its files go into `run_dir`.
 
     Args:
-        config: Configuration that `segdistill.config.schema.parse` has checked.
+        config: Configuration that `segdistill.config.parse.parse` has checked.
         run_dir: Folder that exists and can be written to.
 
     Raises:

@@ -18,7 +18,7 @@ from segdistill.models.output import lowres_logits
 from segdistill.utils.errors import UserError, first_line
 
 NETWORK_PREFIX = "network."
-"""Prefix of the network's own weights in a task's checkpoint."""
+"""Prefix of the network's own weights in a task's checkpoint, and of the adapted network's in an adapter."""
 
 
 class FrozenTeacher:
@@ -70,6 +70,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_network(network: nn.Module, path: Path, class_names: Sequence[str] | None) -> None:
     """Load the weights of a task's checkpoint, or of a plain state_dict, into `network`.
 
+    For an adapter the plain one may be that of the network it adapts, as other packages save it.
+
     Args:
         network: Network that receives the weights.
         path: Path of the checkpoint.
@@ -102,14 +104,15 @@ def load_network(network: nn.Module, path: Path, class_names: Sequence[str] | No
 
 
 def _network_weights(checkpoint: Mapping[str, Any], expected: Set[str]) -> dict[str, Tensor]:
-    """Return the weights by the network's own names, which may start with the same prefix as those of a task."""
+    """Return the weights by the network's own names; those of an adapter start with the same prefix as a task's."""
     content = checkpoint.get("state_dict", checkpoint)
     content = content if isinstance(content, Mapping) else {}
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if tensors.keys() == expected:
         return tensors
     ours = {k.removeprefix(NETWORK_PREFIX): v for k, v in tensors.items() if k.startswith(NETWORK_PREFIX)}
-    return ours or tensors
+    wrapped = {f"{NETWORK_PREFIX}{name}": value for name, value in tensors.items()}
+    return max((ours or tensors, wrapped), key=lambda weights: len(weights.keys() & expected))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +40,25 @@ class Sample:
         if self.mask is None:
             raise ValueError(f"{self.image}: has no mask")
         return read_ids(self.mask)
+
+
+class Source(ABC):
+    """Base of the data sources that a configuration names under `data.source`; its options are their arguments."""
+
+    @abstractmethod
+    def samples(self, cache_dir: Path) -> dict[str, list[Sample]]:
+        """Find the files, in the same order every time; all else, their check too, is done with what is returned.
+
+        Args:
+            cache_dir: Where a source that has to unpack or convert something may put it.
+
+        Returns:
+            The samples of `train`, `val` and, where there is one, `test`. Masks are 8-bit files of one channel, whose
+            values `data.classes` and `data.void` name; None stands for a mask in `train` alone.
+
+        Raises:
+            UserError: If there is something that the user has to mend.
+        """
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from segdistill.config.data import FolderConfig
-from segdistill.data.check import check_splits, raise_if_any
-from segdistill.data.labels import label_lut, label_set
+from segdistill.data.check import raise_if_any
 from segdistill.data.sources.base import DatasetIndex, Sample
+from segdistill.data.sources.files import checked_index
 from segdistill.utils.errors import UserError
 from segdistill.utils.image import IMAGE_SUFFIXES
 
@@ -28,23 +26,7 @@ def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
     if isinstance(config.unlabelled, str):
         unlabelled = _by_stem(root / config.unlabelled, IMAGE_SUFFIXES)
         splits["train"] += [Sample(path, None) for _, path in sorted(unlabelled.items())]
-    values = label_lut(config.classes, config.void)
-    labels = label_set(tuple(config.classes), config.palette)
-    decoded = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
-
-    def fingerprint(only: Sequence[tuple[str, str]]) -> str:
-        counts = {name: sum(sample.mask is not None for sample in part) for name, part in splits.items()}
-        identity = json.dumps([only, values.tolist(), labels.names, counts])
-        return hashlib.sha256(identity.encode()).hexdigest()
-
-    return DatasetIndex(
-        name=root.resolve().name,
-        labels=labels,
-        splits=splits,
-        values=values,
-        fingerprint=fingerprint(decoded),
-        labelled_fingerprint=fingerprint([pair for pair in decoded if pair[1]]),
-    )
+    return checked_index(root.resolve().name, splits, config, cache_dir)
 
 
 def pair(images: Path, masks: Path) -> list[Sample]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from segdistill.config.data import DataConfig, FolderConfig, RoadScenesConfig
+from segdistill.config.data import DataConfig, FilesConfig, FolderConfig, RoadScenesConfig, SourceConfig
 from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
 from segdistill.data.sources.base import DatasetIndex
+from segdistill.data.sources.files import open_found
 from segdistill.data.sources.folder import open_folder
 from segdistill.data.sources.roadscenes import open_scenes
 from segdistill.utils.errors import ConfigError
@@ -17,14 +18,14 @@ log = logging.getLogger(__name__)
 
 def labels_of(data: DataConfig) -> LabelSet:
     """Return the classes, which the configuration determines before any data is opened."""
-    return label_set(tuple(data.classes), data.palette) if isinstance(data, FolderConfig) else ROAD_SCENES
+    return label_set(tuple(data.classes), data.palette) if isinstance(data, FilesConfig) else ROAD_SCENES
 
 
 def open_source(data: DataConfig, cache_dir: Path) -> DatasetIndex:
     """Open and check the configured dataset.
 
     Args:
-        data: A `RoadScenesConfig` or a `FolderConfig`.
+        data: One of the dataclasses in `segdistill.config.data.SCHEMAS`.
         cache_dir: Folder for rendered scenes and passed checks.
 
     Raises:
@@ -34,6 +35,8 @@ def open_source(data: DataConfig, cache_dir: Path) -> DatasetIndex:
         source = open_scenes(data, cache_dir)
     elif isinstance(data, FolderConfig):
         source = open_folder(data, cache_dir)
+    elif isinstance(data, SourceConfig):
+        source = open_found(data, cache_dir)
     else:
         raise TypeError(f"no data source for {type(data).__name__}")
     source = source.overfitting() if data.overfit else source

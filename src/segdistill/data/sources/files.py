@@ -1,0 +1,76 @@
+"""Checks and indexes image and mask files, wherever they were found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra.errors import InstantiationException
+
+from segdistill.config.data import FilesConfig, SourceConfig
+from segdistill.config.locate import build
+from segdistill.data.check import check_splits
+from segdistill.data.labels import label_lut, label_set
+from segdistill.data.sources.base import DatasetIndex, Sample, Source
+from segdistill.utils.errors import ConfigError, UserError, first_line
+
+
+def open_found(config: SourceConfig, cache_dir: Path) -> DatasetIndex:
+    """Check and index every file that the configured source finds.
+
+    Raises:
+        UserError: If the source refuses its options or lacks a split, or a file is at fault.
+    """
+    try:
+        source = build("data.source", config.source, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__.under("data.source") from error
+        raise ConfigError("data.source", config.source, first_line(error.__cause__ or error)) from error
+    if not isinstance(source, Source):
+        wanted = "must be a subclass of segdistill.data.sources.base.Source"
+        raise ConfigError("data.source._target_", config.source["_target_"], wanted)
+    name, splits = type(source).__name__, source.samples(cache_dir)
+    for split in {"train": [], "val": [], **splits}:
+        if split not in ("train", "val", "test"):
+            raise UserError(f"data.source: {name} finds a split {split}; there may be train, val and test only")
+        if not splits.get(split):
+            raise UserError(f"data.source: {name} finds no image of {split}")
+        if split != "train" and any(sample.mask is None for sample in splits[split]):
+            raise UserError(f"data.source: {name} finds images of {split} without a mask, which train alone may hold")
+    return checked_index(name, splits, config, cache_dir)
+
+
+def checked_index(
+    name: str, splits: Mapping[str, Sequence[Sample]], config: FilesConfig, cache_dir: Path
+) -> DatasetIndex:
+    """Check every file of every split, and index them; a check that passed is cached in `cache_dir`.
+
+    Args:
+        name: Name of the dataset.
+        splits: Samples of each split.
+        config: Configuration that gives the mask values their meaning.
+        cache_dir: Folder for passed checks.
+
+    Raises:
+        UserError: If files or splits are faulty; names the first of them.
+    """
+    values = label_lut(config.classes, config.void)
+    labels = label_set(tuple(config.classes), config.palette)
+    decoded = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
+
+    def fingerprint(only: Sequence[tuple[str, str]]) -> str:
+        counts = {split: sum(sample.mask is not None for sample in part) for split, part in splits.items()}
+        identity = json.dumps([only, values.tolist(), labels.names, counts])
+        return hashlib.sha256(identity.encode()).hexdigest()
+
+    return DatasetIndex(
+        name=name,
+        labels=labels,
+        splits={split: list(part) for split, part in splits.items()},
+        values=values,
+        fingerprint=fingerprint(decoded),
+        labelled_fingerprint=fingerprint([pair for pair in decoded if pair[1]]),
+    )
