@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.composed import parsed
+from helpers.runs import ROOT
 
-from segdistill.config.data import FolderConfig
+from segdistill.config.data import FolderConfig, SourceConfig
 from segdistill.config.locate import trusting
 from segdistill.data.sources.folder import open_folder
 from segdistill.data.sources.opening import labels_of, open_source
@@ -69,6 +71,14 @@ def test_what_it_finds_is_indexed_as_a_folder_is(
     assert (found.values == expected["values"]).all()
     assert found.name == "Town"
     assert labels_of(config.data) == found.labels
+
+
+def test_the_example_of_the_docs_sets_keys_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    (example,) = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
+    settings = yaml.safe_load(example)
+    assert settings.pop("defaults") == ["schema_source"]
+    assert set(settings) <= {field.name for field in fields(SourceConfig)}
 
 
 @pytest.mark.parametrize(
