@@ -50,8 +50,8 @@ def overrides(folder_config: FolderConfig, tmp_path: Path, monkeypatch: pytest.M
         "data=schema_source",
         f"data.input_size={folder_config.input_size}",
         f"+data.classes={{{classes}}}",
-        "+data.source._target_=my_data.Town",
-        f"+data.source.root={folder_config.root}",
+        "data.void=[255]",
+        f"+data.source={{_target_: my_data.Town, root: {folder_config.root}}}",
         "trusted_packages=[my_data]",
         *(f"{role}.fit.crop=[16,16]" for role in ("teacher", "student")),
     ]
