@@ -126,7 +126,7 @@ class DistillConfig:
 
     temperature: float = MISSING
     alpha: float = MISSING
-    alpha_schedule: str = "constant"  # linear: from 0 to alpha over the training; cosine: from alpha to 0
+    alpha_schedule: str = MISSING  # one of ALPHA_SCHEDULES
     losses: dict[str, Any] = MISSING  # name -> a `_target_` with its weight and options
     teacher_cache: str = "auto"  # memory, disk: the teacher's logits of every training image are computed once
 

@@ -149,7 +149,8 @@ class DeepLabV3Head(nn.Module):
             if classifier == "subpixel"
             else nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
         )
-        self.detail, self.to_detail = None, self.stride // LOW_STRIDE
+        self.detail: DetailBranch | None = None
+        self.to_detail = self.stride // LOW_STRIDE
         if detail_channels:
             self.stride = LOW_STRIDE
             self.detail = DetailBranch(low_channels, num_classes, detail_channels, norm, bias)
