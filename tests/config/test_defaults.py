@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, OmegaConf
 
-from segdistill.config.data import DataConfig, FolderConfig, RoadScenesConfig
+from segdistill.config.data import SCHEMAS, DataConfig, FolderConfig, RoadScenesConfig
 from segdistill.config.parse import register
 from segdistill.config.schema import Config
 
@@ -26,8 +26,9 @@ def hydra_without_the_schema() -> Iterator[None]:
     """Leave what the YAML files set, and nothing of the dataclasses."""
     GlobalHydra.instance().clear()
     store = ConfigStore.instance()
-    for name, group in (("schema", None), ("schema_roadscenes", "data"), ("schema_folder", "data")):
-        store.store(name=name, group=group, node={})
+    store.store(name="schema", node={})
+    for name in SCHEMAS:
+        store.store(name=name, group="data", node={})
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
     register()

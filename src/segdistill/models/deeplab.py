@@ -71,6 +71,8 @@ class DeepLabV3(_DeepLab):
         bn_momentum: Momentum of the backbone's BatchNorm: small for long trainings, larger for a few hundred steps.
     """
 
+    head: DeepLabV3Head
+
     def __init__(
         self,
         num_classes: int,

@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from segdistill.models.class_remap import ClassRemap
 from segdistill.models.deeplab import DeepLabV3, DeepLabV3Plus
-from segdistill.models.heads import DeepLabV3Head, SubpixelClassifier
+from segdistill.models.heads import SubpixelClassifier
 from segdistill.models.output import evaluated
 from segdistill.utils.errors import UserError
 
@@ -108,7 +108,7 @@ def _inherit_head(student: DeepLabV3, teacher: DeepLabV3Plus, images: Tensor) ->
     own = []
     if not _inherit_classifier(ours.get_submodule("classifier"), theirs.get_submodule("classifier")):
         own = ["classifier"]
-    if isinstance(ours, DeepLabV3Head) and ours.detail is not None:
+    if ours.detail is not None:
         own += ["detail.refine", "detail.classifier"]
         if not _inherit_low_level(ours.detail.low_level, theirs.get_submodule("low_level")):
             own.append("detail.low_level")
