@@ -50,13 +50,13 @@ from IPython.display import Image
 display(Image(RUN_DIR / "figures" / "speed_accuracy.png", width=480))
 
 # %% [markdown]
-# ## Pictures
+# ## Images
 #
-# Image, truth, teacher, student. After one epoch on sixteen pictures the networks have hardly learnt anything.
+# Image, truth, teacher, student. After one epoch on sixteen images the networks have hardly learnt anything.
 
 # %%
-for picture in sorted((RUN_DIR / "predictions").glob("*.png"))[:2]:
-    display(Image(picture))
+for image in sorted((RUN_DIR / "predictions").glob("*.png"))[:2]:
+    display(Image(image))
 
 # %% [markdown]
 # ## The file that ships
@@ -69,8 +69,8 @@ import numpy as np
 from segdistill.inference import Segmenter
 
 segmenter = Segmenter(RUN_DIR / "onnx" / "student.int8.onnx")
-picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-mask = segmenter(picture)
+image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+mask = segmenter(image)
 names = json.loads(segmenter.metadata["classes"])
 print({names[index]: int((mask == index).sum()) for index in np.unique(mask)})
-assert mask.shape == picture.shape[:2]
+assert mask.shape == image.shape[:2]

@@ -187,7 +187,7 @@ def test_collapsed_and_missed_classes_of_hand_made_confusions(
 
 
 def _score_a_share(rank: int, folder: str) -> None:
-    """One of two processes: the first sees five pictures, the second two."""
+    """One of two processes: the first sees five images, the second two."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     share = slice(0, 5) if rank == 0 else slice(5, 7)
     predicted, truth = random_batch((7, 9, 11), seed=7)

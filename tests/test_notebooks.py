@@ -16,7 +16,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 
 
 def executed(path: Path, **parameters: Any) -> tuple[str, int]:
-    """Runs a notebook with other values in its cell of parameters; returns what it wrote, and how many pictures."""
+    """Runs a notebook with other values in its cell of parameters; returns what it wrote, and how many images."""
     notebook = jupytext.read(path)
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
@@ -38,9 +38,9 @@ def test_both_forms_are_in_step_and_no_output_is_stored(source: Path) -> None:
 @pytest.mark.slow
 def test_quickstart_runs(tmp_path: Path) -> None:
     overrides = [*TINY, *CROPS, f"cache_dir={tmp_path}", "distill=none"]  # without a teacher: half the time
-    shown, pictures = executed(NOTEBOOKS[0], OVERRIDES=overrides)
+    shown, images = executed(NOTEBOOKS[0], OVERRIDES=overrides)
     assert "onnxruntime-int8" in shown
-    assert pictures == 3
+    assert images == 3
     assert "background" in shown
 
 
@@ -50,7 +50,7 @@ def test_sweep_analysis_runs(tmp_path: Path) -> None:
         [("none", 0, 0.3), ("kl", 0, 0.4), ("none", 1, 0.32), ("kl", 1, 0.41)]
     ):
         job(tmp_path, str(index), [f"distill={method}", f"seed={seed}"], tested={"test/miou": score})
-    shown, pictures = executed(NOTEBOOKS[1], SWEEP_DIR=str(tmp_path))
+    shown, images = executed(NOTEBOOKS[1], SWEEP_DIR=str(tmp_path))
     assert "+9.50 points" in shown
-    assert pictures == 1
+    assert images == 1
     assert (tmp_path / "summary.html").is_file()

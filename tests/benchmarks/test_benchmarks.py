@@ -72,12 +72,12 @@ def test_inference_times_every_file_in_every_runtime(
     pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 36, 3), np.uint8)
     for name in ("one", "two"):
         export_onnx(Brightest(), tmp_path / f"{name}.onnx", pixels, {"preprocessing": '{"resize": [24, 36]}'})
-    Image.fromarray(pixels[0].repeat(2, axis=0)).save(tmp_path / "picture.png")
+    Image.fromarray(pixels[0].repeat(2, axis=0)).save(tmp_path / "image.png")
     output = tmp_path / "times.json"
     files = [str(tmp_path / name) for name in ("one.onnx", "two.onnx")]
     options = ["--count", "3", "--batch-size", "2", "--threads", "1", "--output", str(output)]
-    for pictures, count in ([], 3), (["--pictures", str(tmp_path / "*.png")], 1):
-        monkeypatch.setattr(sys, "argv", ["benchmark", "inference", *files, *options, *pictures])
+    for images, count in ([], 3), (["--images", str(tmp_path / "*.png")], 1):
+        monkeypatch.setattr(sys, "argv", ["benchmark", "inference", *files, *options, *images])
         command.main()
         written = json.loads(output.read_text())
         assert written["size"] == [24, 36]
@@ -90,7 +90,7 @@ def test_inference_times_every_file_in_every_runtime(
             assert row["times_faster"] == pytest.approx(first / row["latency_ms_p50"])
             assert row["agreement"] == 1.0
             assert (row["batch_ms_p50"] is None) == (count == 1)
-        assert f"{count} pictures of 24 x 36" in capsys.readouterr().out
+        assert f"{count} images of 24 x 36" in capsys.readouterr().out
 
 
 def test_inference_goes_on_where_a_runtime_fails(

@@ -13,7 +13,7 @@ from helpers.result_rows import ROW
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from segdistill.callbacks.dashboard import Panels, Picture, show_in_tensorboard, show_in_wandb
+from segdistill.callbacks.dashboard import PanelImage, Panels, show_in_tensorboard, show_in_wandb
 from segdistill.data.labels import label_set
 
 LABELS = label_set(tuple(ROW.class_iou), {})
@@ -23,13 +23,13 @@ def panels(files: list[Path]) -> Panels:
     rng = np.random.default_rng(0)
     mask = rng.integers(0, len(LABELS), (24, 36)).astype(np.uint8)
     mask[0] = 255
-    picture = Picture("frame", rng.integers(0, 256, (24, 36, 3)).astype(np.uint8), {"truth": mask, "student": mask})
+    image = PanelImage("frame", rng.integers(0, 256, (24, 36, 3)).astype(np.uint8), {"truth": mask, "student": mask})
     rows = [ROW, replace(ROW, engine="onnxruntime-fp32", miou=None, class_iou=dict.fromkeys(ROW.class_iou))]
     confusion = rng.integers(0, 9, (len(LABELS), len(LABELS)))
-    return Panels(LABELS, "val (selected on)", [picture], rows, {"student": confusion}, files)
+    return Panels(LABELS, "val (selected on)", [image], rows, {"student": confusion}, files)
 
 
-def test_tensorboard_gets_pictures_and_figures(tmp_path: Path) -> None:
+def test_tensorboard_gets_images_and_figures(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path)) as writer:
         show_in_tensorboard(writer, panels([]))
     events = EventAccumulator(str(tmp_path))

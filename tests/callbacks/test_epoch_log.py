@@ -77,10 +77,10 @@ def logged_after(confusions: Sequence[list[list[int]]], caplog: pytest.LogCaptur
 
 def test_a_collapse_is_told_once_and_again_when_it_changes_or_ends(caplog: pytest.LogCaptureFixture) -> None:
     assert logged_after([GOOD, ONLY_BACKGROUND, ONLY_BACKGROUND, ONLY_CAR, GOOD, GOOD, ONLY_CAR], caplog) == [
-        "student predicts only background, on every picture of val",
-        "student predicts only car, on every picture of val",
+        "student predicts only background, on every image of val",
+        "student predicts only car, on every image of val",
         "student predicts more than one class now",
-        "student predicts only car, on every picture of val",
+        "student predicts only car, on every image of val",
     ]
 
 
@@ -97,7 +97,7 @@ def test_a_training_that_collapses_says_so_during_and_after_it(
     trainer.fit(task, data)
     (tested,) = trainer.test(task, data, verbose=False)
     assert warnings_of(caplog) == [
-        "student predicts only background, on every picture of val",
+        "student predicts only background, on every image of val",
         "test: student predicts only background",
     ]
     assert trainer.callback_metrics["test/classes_predicted"] == 1

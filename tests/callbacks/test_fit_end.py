@@ -139,7 +139,7 @@ def test_a_student_that_cannot_be_exported_costs_its_own_files_alone(fit: Fit, t
     (run_dir / "onnx").mkdir(parents=True)
     for stale in ("student.onnx", "student.int8.onnx"):  # of an earlier fit in this directory: other weights
         (run_dir / "onnx" / stale).write_bytes(b"earlier weights")
-    callbacks = OnnxExport(), Quantize(pictures=2, limit=1.0), Latency(threads=1, batch_size=2), Predictions(2, 1)
+    callbacks = OnnxExport(), Quantize(images=2, limit=1.0), Latency(threads=1, batch_size=2), Predictions(2, 1)
     trainer = fit(*callbacks, student=Branching())
     rows, failures = read_results(run_dir / "results.json"), read_failures(run_dir / "results.json")
     precisions = ("fp32", "int8")

@@ -29,8 +29,8 @@ def test_camvid_opens_with_its_published_splits_and_classes(tmp_path: Path) -> N
     source = open_folder(data, tmp_path)
     assert {split: len(samples) for split, samples in source.splits.items()} == {"train": 367, "val": 101, "test": 233}
     assert len(source.labels) == 11
-    picture, mask = source.read("test", 0)
-    assert picture.shape == (360, 480, 3)
+    image, mask = source.read("test", 0)
+    assert image.shape == (360, 480, 3)
     assert set(np.unique(mask)) <= {*range(11), IGNORE_INDEX}
     road = source.labels.names.index("road")
     assert np.bincount(mask[300:].ravel(), minlength=256).argmax() == road  # what lies in front of the car

@@ -57,7 +57,7 @@ def test_training_batches_keep_the_contract(source: DatasetIndex) -> None:
 
 @pytest.mark.parametrize("input_size", [INPUT_SIZE, (33, 47)])
 @pytest.mark.parametrize(("split", "sizes"), [("val", [2, 1]), ("test", [2])])
-def test_evaluation_sees_every_picture_once_in_order(
+def test_evaluation_sees_every_image_once_in_order(
     source: DatasetIndex, split: str, sizes: list[int], input_size: tuple[int, int]
 ) -> None:
     data = data_module(source, input_size=input_size)
@@ -69,10 +69,10 @@ def test_evaluation_sees_every_picture_once_in_order(
         assert (mask.shape[1:], mask.dtype) == (input_size, torch.int64)
         assert set(mask.unique().tolist()) == CLASS_IDS
     if input_size == INPUT_SIZE:
-        pictures = [source.read(split, index) for index in range(sum(sizes))]
+        samples = [source.read(split, index) for index in range(sum(sizes))]
         images, masks = (torch.cat([batch[part] for batch in batches]).numpy() for part in ("image", "mask"))
-        np.testing.assert_allclose(images.transpose(0, 2, 3, 1) * 255, [p for p, _ in pictures], atol=1e-3)
-        np.testing.assert_array_equal(masks, [ids for _, ids in pictures])
+        np.testing.assert_allclose(images.transpose(0, 2, 3, 1) * 255, [image for image, _ in samples], atol=1e-3)
+        np.testing.assert_array_equal(masks, [ids for _, ids in samples])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_evaluation_sees_every_picture_once_in_order(
         pytest.param(2, [2, 2], id="the odd one is left out"),
         pytest.param(4, [4], id="one batch and a rest"),
         pytest.param(5, [5], id="all in one"),
-        pytest.param(8, [5], id="fewer pictures than a batch"),
+        pytest.param(8, [5], id="fewer images than a batch"),
         pytest.param(1, [1] * 5, id="batch of one"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_partial_training_batch_is_left_out_unless_it_is_the_only_one(
     assert len(loader) == len(sizes)
 
 
-def test_training_sees_every_picture_once_an_epoch_in_an_order_of_its_own(source: DatasetIndex) -> None:
+def test_training_sees_every_image_once_an_epoch_in_an_order_of_its_own(source: DatasetIndex) -> None:
     as_it_is = fit_config(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
     loader = SegmentationDataModule(source, as_it_is, input_size=INPUT_SIZE, num_workers=0).train_dataloader()
     truth = [source.read("train", index)[1].tolist() for index in range(5)]
@@ -164,7 +164,7 @@ def test_without_a_test_split_the_report_is_on_val(folder_config: FolderConfig, 
 
 
 @pytest.mark.parametrize("input_size", [INPUT_SIZE, (33, 47), (13, 19)])
-def test_a_report_picture_is_the_eval_batch_in_bytes(source: DatasetIndex, input_size: tuple[int, int]) -> None:
+def test_a_report_image_is_the_eval_batch_in_bytes(source: DatasetIndex, input_size: tuple[int, int]) -> None:
     data = data_module(source, input_size=input_size)
     batch = next(iter(data.test_dataloader()))
     images, masks = batch["image"], batch["mask"]
@@ -184,7 +184,7 @@ def test_loader_processes_are_chosen_within_bounds_and_may_be_set(source: Datase
     assert data_module(source).train_dataloader().num_workers == 0
 
 
-def test_a_limit_keeps_pictures_of_the_whole_split_and_makes_other_data_of_them(source: DatasetIndex) -> None:
+def test_a_limit_keeps_images_of_the_whole_split_and_makes_other_data_of_them(source: DatasetIndex) -> None:
     limited = source.limited(2)
     assert [sample.image.stem for sample in limited.splits["train"]] == ["000", "002"]  # of five
     assert {name: len(samples) for name, samples in limited.splits.items()} == {"train": 2, "val": 2, "test": 2}
@@ -192,7 +192,7 @@ def test_a_limit_keeps_pictures_of_the_whole_split_and_makes_other_data_of_them(
     assert len({source.fingerprint, limited.fingerprint, source.limited(3).fingerprint}) == 3
 
 
-def test_overfitting_shows_the_training_pictures_everywhere(source: DatasetIndex) -> None:
+def test_overfitting_shows_the_training_images_everywhere(source: DatasetIndex) -> None:
     overfitting = source.overfitting()
     assert all(samples == source.splits["train"] for samples in overfitting.splits.values())
     assert overfitting.fingerprint != source.fingerprint

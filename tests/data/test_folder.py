@@ -24,9 +24,9 @@ def save(pixels: NDArray[np.generic], path: Path) -> None:
 
 
 def poke(path: Path, value: int) -> None:
-    """Sets the first pixel of a picture."""
-    with Image.open(path) as picture:
-        pixels = np.array(picture)
+    """Sets the first pixel of an image."""
+    with Image.open(path) as image:
+        pixels = np.array(image)
     pixels[0, 0] = value
     save(pixels, path)
 
@@ -38,10 +38,10 @@ def cut(path: Path) -> None:
 
 def test_images_and_masks_are_paired_by_stem(folder_config: FolderConfig, cache_dir: Path) -> None:
     root = Path(folder_config.root)
-    with Image.open(root / IMAGE) as picture:
-        picture.save(root / "train/images/001.JPG", "JPEG")
+    with Image.open(root / IMAGE) as image:
+        image.save(root / "train/images/001.JPG", "JPEG")
     (root / IMAGE).unlink()
-    (root / "train/images/notes.txt").write_text("not a picture")
+    (root / "train/images/notes.txt").write_text("not an image")
     source = open_folder(folder_config, cache_dir)
     assert source.name == "data"
     assert source.labels.names == ("background", "car", "lane")
@@ -58,10 +58,10 @@ def test_images_and_masks_are_paired_by_stem(folder_config: FolderConfig, cache_
 
 
 def test_mask_values_become_class_ids(folder_config: FolderConfig, cache_dir: Path) -> None:
-    with Image.open(Path(folder_config.root) / MASK) as picture:
-        values = np.array(picture)
-    with Image.open(Path(folder_config.root) / IMAGE) as picture:
-        pixels = np.array(picture)
+    with Image.open(Path(folder_config.root) / MASK) as stored:
+        values = np.array(stored)
+    with Image.open(Path(folder_config.root) / IMAGE) as stored:
+        pixels = np.array(stored)
     image, ids = open_folder(folder_config, cache_dir).read("train", 1)
     expected = np.select([values == 0, (values == 1) | (values == 2), values == 7], [0, 1, 2], IGNORE_INDEX)
     assert {image.dtype, ids.dtype} == {np.dtype(np.uint8)}
@@ -75,10 +75,10 @@ def test_masks_with_and_without_a_palette_hold_the_same_ids(
 ) -> None:
     path = Path(folder_config.root) / MASK
     ids = (np.arange(24 * 36).reshape(24, 36) % 3).astype(np.uint8)
-    picture = Image.frombytes(mode, (36, 24), ids.tobytes())
+    image = Image.frombytes(mode, (36, 24), ids.tobytes())
     if mode == "P":
-        picture.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
-    picture.save(path)
+        image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+    image.save(path)
     _, read = open_folder(folder_config, cache_dir).read("train", 1)
     np.testing.assert_array_equal(read, np.array([0, 1, 1])[ids])
 
@@ -109,7 +109,7 @@ def test_masks_with_and_without_a_palette_hold_the_same_ids(
         ),
         pytest.param(lambda root: cut(root / IMAGE), IMAGE, "cannot be read", id="truncated image"),
         pytest.param(lambda root: cut(root / MASK), MASK, "cannot be read", id="truncated mask"),
-        pytest.param(lambda root: (root / IMAGE).write_text("no picture"), IMAGE, "cannot be read", id="text as image"),
+        pytest.param(lambda root: (root / IMAGE).write_text("no image"), IMAGE, "cannot be read", id="text as image"),
         pytest.param(lambda root: save(np.zeros((24, 36, 3), np.uint8), root / MASK), MASK, "is RGB", id="RGB mask"),
         pytest.param(lambda root: save(np.zeros((24, 36), np.uint16), root / MASK), MASK, "is I;16", id="16-bit mask"),
         pytest.param(lambda root: poke(root / MASK, 9), MASK, "mask value 9 belongs to no class", id="unowned value"),
@@ -127,10 +127,10 @@ def test_a_faulty_file_gives_one_error_that_names_it(
     assert message.startswith(str(root / named))
 
 
-def test_a_picture_too_large_to_be_real_is_named(
+def test_an_image_too_large_to_be_real_is_named(
     folder_config: FolderConfig, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Pillow refuses pictures of over twice this many pixels, with an error of a class of its own.
+    # Pillow refuses images of over twice this many pixels, with an error of a class of its own.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 36)
     path = Path(folder_config.root) / IMAGE
     save(np.zeros((48, 48, 3), np.uint8), path)
@@ -191,8 +191,8 @@ def test_the_fingerprint_changes_with_any_files_content(
     folder_config: FolderConfig, cache_dir: Path, name: str
 ) -> None:
     path = Path(folder_config.root) / name
-    with Image.open(path) as picture:
-        first_pixel = np.array(picture)[0, 0]
+    with Image.open(path) as image:
+        first_pixel = np.array(image)[0, 0]
     before = open_folder(folder_config, cache_dir).fingerprint
     poke(path, 7 if np.any(first_pixel != 7) else 0)
     assert open_folder(folder_config, cache_dir).fingerprint != before

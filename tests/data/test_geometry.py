@@ -17,7 +17,7 @@ INPUT_SIZE = (96, 144)
 
 
 def smooth(height: int, width: int) -> Tensor:
-    """A picture of slow waves, different along both axes and in every corner."""
+    """An image of slow waves, different along both axes and in every corner."""
     down, across = torch.meshgrid(torch.linspace(0, 3, height), torch.linspace(0, 4, width), indexing="ij")
     waves = torch.stack([torch.sin(down + across), torch.cos(down * across / 2), torch.sin(2 * across - down)])
     return (127 + 120 * waves).round().to(torch.uint8)
@@ -26,18 +26,18 @@ def smooth(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("file_size", [INPUT_SIZE, (193, 251)])
 @pytest.mark.parametrize("crop", [(64, 80), (120, 160)])
-def test_replayed_maps_show_what_the_transformed_picture_shows(
+def test_replayed_maps_show_what_the_transformed_image_shows(
     seed: int, file_size: tuple[int, int], crop: tuple[int, int]
 ) -> None:
-    picture = smooth(*file_size)
+    original = smooth(*file_size)
     pipeline = train_pipeline(INPUT_SIZE, crop, scale=(0.6, 1.6), hflip=0.5, jitter=0)
     torch.manual_seed(seed)
     image, mask, view = pipeline(
-        tv_tensors.Image(picture),
+        tv_tensors.Image(original),
         tv_tensors.Mask(torch.zeros(file_size, dtype=torch.uint8)),
         GeometryRecord.whole(*file_size),
     )
-    maps = F.resize(picture.float() / 255, [INPUT_SIZE[0] // 4, INPUT_SIZE[1] // 4], antialias=True)
+    maps = F.resize(original.float() / 255, [INPUT_SIZE[0] // 4, INPUT_SIZE[1] // 4], antialias=True)
     size = crop[0] // 4, crop[1] // 4
     shown = F.resize(image.as_subclass(Tensor), list(size), antialias=True)
     labelled = interpolate_labels(mask.as_subclass(Tensor)[None], size)[0] != IGNORE_INDEX
@@ -48,7 +48,7 @@ def test_replayed_maps_show_what_the_transformed_picture_shows(
     assert difference.mean() < 0.01
 
 
-def test_the_view_of_a_scaled_cropped_flipped_picture_is_what_a_ruler_says() -> None:
+def test_the_view_of_a_scaled_cropped_flipped_image_is_what_a_ruler_says() -> None:
     view = F.resize(GeometryRecord.whole(10, 20), [20, 30])  # 2 down, 1.5 across
     view = F.crop(F.pad(view, [1, 2, 3, 4]), 5, 6, 7, 8)
     assert view.tolist() == [1 - 6, 31 - 6, 2 - 5, 22 - 5, 8, 7]
@@ -71,12 +71,12 @@ def test_sampling_agrees_with_scipy(flip: bool) -> None:
 
 
 def test_what_changes_colours_leaves_the_view_alone() -> None:
-    picture = tv_tensors.Image(smooth(*INPUT_SIZE)), tv_tensors.Mask(torch.zeros(INPUT_SIZE, dtype=torch.uint8))
+    image = tv_tensors.Image(smooth(*INPUT_SIZE)), tv_tensors.Mask(torch.zeros(INPUT_SIZE, dtype=torch.uint8))
     views = []
     for jitter in (0.0, 0.5):
         torch.manual_seed(0)
         _, _, view = train_pipeline(INPUT_SIZE, (64, 80), (0.6, 1.6), 0.5, jitter)(
-            *picture, GeometryRecord.whole(*INPUT_SIZE)
+            *image, GeometryRecord.whole(*INPUT_SIZE)
         )
         assert isinstance(view, GeometryRecord)
         views.append(view.tolist())
@@ -91,7 +91,7 @@ def test_maps_keep_half_precision() -> None:
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_maps_of_whole_cells_follow_a_picture_that_has_none(flipped: bool) -> None:
+def test_maps_of_whole_cells_follow_an_image_that_has_none(flipped: bool) -> None:
     covered = whole_cells((75, 98), 32)
     assert covered == [96, 128]
     rows, columns = (4 * torch.arange(side // 4) + 1.5 for side in covered)  # of a cell's centre, in pixels

@@ -9,19 +9,19 @@ from segdistill.data.labels import ROAD_SCENES, UNMAPPED, LabelSet, label_lut, l
 
 def test_colourise_paints_each_class_and_leaves_void_black() -> None:
     labels = LabelSet(("road", "sky"), ((10, 20, 30), (40, 50, 60)))
-    picture = labels.colourise(np.array([[0, 1, IGNORE_INDEX]]))
-    assert picture.dtype == np.uint8
-    assert picture.tolist() == [[[10, 20, 30], [40, 50, 60], [0, 0, 0]]]
+    image = labels.colourise(np.array([[0, 1, IGNORE_INDEX]]))
+    assert image.dtype == np.uint8
+    assert image.tolist() == [[[10, 20, 30], [40, 50, 60], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_colourise_takes_any_integer_type_and_odd_sizes(dtype: type[np.integer]) -> None:
     mask = np.random.default_rng(0).choice([0, 1, 2, 3, 4, IGNORE_INDEX], (7, 13)).astype(dtype)
-    picture = ROAD_SCENES.colourise(mask)
-    assert picture.shape == (7, 13, 3)
+    image = ROAD_SCENES.colourise(mask)
+    assert image.shape == (7, 13, 3)
     colours = dict(enumerate(ROAD_SCENES.palette)) | {IGNORE_INDEX: (0, 0, 0)}
     for (row, column), index in np.ndenumerate(mask):
-        assert tuple(picture[row, column]) == colours[int(index)]
+        assert tuple(image[row, column]) == colours[int(index)]
 
 
 def test_value_table_maps_values_and_lists_of_values_in_the_order_of_the_classes() -> None:

@@ -22,8 +22,8 @@ def blocks(rows: int, columns: int) -> Tensor:
     return ids.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1).to(torch.uint8)
 
 
-def pictured(ids: Tensor) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    """A picture whose red is ten times its mask."""
+def image_of(ids: Tensor) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """An image whose red is ten times its mask."""
     red = ids * 10
     image = torch.stack([red, torch.full_like(red, 90), 250 - red])
     return tv_tensors.Image(image), tv_tensors.Mask(ids)
@@ -43,7 +43,7 @@ def inside(mask: Tensor, margin: int = 3) -> Tensor:
 def test_image_and_mask_go_through_one_geometry(crop: tuple[int, int], seed: int) -> None:
     torch.manual_seed(seed)
     pipeline = train_pipeline((60, 72), crop, scale=(0.75, 2.0), hflip=0.5, jitter=0.0)
-    image, mask = pipeline(*pictured(blocks(5, 6)))
+    image, mask = pipeline(*image_of(blocks(5, 6)))
     assert image.shape == (3, *crop)
     assert mask.shape == crop
     certain = inside(mask)
@@ -56,7 +56,7 @@ def test_a_class_crop_always_shows_the_class_that_it_drew(crop: tuple[int, int])
     torch.manual_seed(0)
     ids = torch.zeros(60, 72, dtype=torch.uint8)
     ids[0, 0], ids[59, 71], ids[30, 5], ids[:5, 40:60] = 1, 2, 3, IGNORE_INDEX  # one pixel each; void is no class
-    image, mask = pictured(ids)
+    image, mask = image_of(ids)
     shown = [ClassCrop(crop, 1.0)(image, mask)[1] for _ in range(400)]
     assert {tuple(each.shape) for each in shown} == {crop}
     shares = [sum(bool((each == label).any()) for each in shown) / 400 for label in range(4)]
@@ -68,7 +68,7 @@ def test_a_class_crop_always_shows_the_class_that_it_drew(crop: tuple[int, int])
 
 def test_a_class_crop_of_void_alone_is_a_random_one() -> None:
     torch.manual_seed(0)
-    image, mask = pictured(torch.full((60, 72), IGNORE_INDEX, dtype=torch.uint8))
+    image, mask = image_of(torch.full((60, 72), IGNORE_INDEX, dtype=torch.uint8))
     assert ClassCrop((20, 30), 1.0)(image, mask)[1].shape == (20, 30)
 
 
@@ -76,7 +76,7 @@ def test_a_class_crop_draws_its_place_from_all_that_show_the_pixel() -> None:
     torch.manual_seed(0)
     ids = torch.full((60, 72), IGNORE_INDEX, dtype=torch.uint8)
     ids[30, 36] = 1
-    image, mask = pictured(ids)
+    image, mask = image_of(ids)
     places = [(ClassCrop((20, 30), 1.0)(image, mask)[1] == 1).nonzero()[0].tolist() for _ in range(3000)]
     assert {row for row, _ in places} == set(range(20))
     assert {column for _, column in places} == set(range(30))
@@ -88,7 +88,7 @@ def test_a_scaled_mask_invents_no_class(scale: tuple[float, float], seed: int) -
     torch.manual_seed(seed)
     # Bilinear resizing would put every value from 0 to 200 between these two.
     ids = torch.where(torch.rand(40, 56) < 0.5, 0, 200).to(torch.uint8)
-    _, mask = train_pipeline((40, 56), (33, 47), scale, hflip=0.5, jitter=0.3)(*pictured(ids))
+    _, mask = train_pipeline((40, 56), (33, 47), scale, hflip=0.5, jitter=0.3)(*image_of(ids))
     assert set(mask.unique().tolist()) <= {0, 200, IGNORE_INDEX}
     assert {0, 200} <= set(mask.unique().tolist())
 
@@ -96,7 +96,7 @@ def test_a_scaled_mask_invents_no_class(scale: tuple[float, float], seed: int) -
 @pytest.mark.parametrize("size", [(20, 28), (13, 19), (77, 121)])
 def test_a_mask_resized_for_evaluation_invents_no_class(size: tuple[int, int]) -> None:
     ids = torch.where(torch.arange(40 * 56).view(40, 56) % 3 == 0, 200, 0).to(torch.uint8)
-    image, mask = eval_geometry(size)(*pictured(ids))
+    image, mask = eval_geometry(size)(*image_of(ids))
     assert image.shape == (3, *size)
     assert mask.shape == size
     assert mask.unique().tolist() == [0, 200]
@@ -124,13 +124,13 @@ def test_a_resized_mask_is_not_shifted_against_its_image(resize: Callable[[int],
 def test_padding_is_void_in_the_mask_and_grey_in_the_image() -> None:
     torch.manual_seed(0)
     ids = torch.full((20, 30), 4, dtype=torch.uint8)
-    image, mask = train_pipeline((20, 30), (40, 50), (1, 1), hflip=0.5, jitter=0.0)(*pictured(ids))
+    image, mask = train_pipeline((20, 30), (40, 50), (1, 1), hflip=0.5, jitter=0.0)(*image_of(ids))
     padded = mask == IGNORE_INDEX
     assert (~padded).sum() == 20 * 30
     assert set(mask.unique().tolist()) == {4, IGNORE_INDEX}
     grey = torch.tensor(GREY / 255).expand(3, int(padded.sum()))
     torch.testing.assert_close(image[:, padded].as_subclass(Tensor), grey)
-    # The picture stays whole within the padding.
+    # The image stays whole within the padding.
     rows, columns = torch.nonzero(~padded).amin(0), torch.nonzero(~padded).amax(0)
     assert (columns - rows + 1).tolist() == [20, 30]
 
@@ -138,7 +138,7 @@ def test_padding_is_void_in_the_mask_and_grey_in_the_image() -> None:
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
 def test_images_leave_as_float32_in_0_to_1_and_masks_as_int64(jitter: float) -> None:
     torch.manual_seed(0)
-    image, mask = train_pipeline((60, 72), (48, 48), (0.5, 2), hflip=0.5, jitter=jitter)(*pictured(blocks(5, 6)))
+    image, mask = train_pipeline((60, 72), (48, 48), (0.5, 2), hflip=0.5, jitter=jitter)(*image_of(blocks(5, 6)))
     assert (image.dtype, mask.dtype) == (torch.float32, torch.int64)
     assert 0 <= image.min() < image.max() <= 1
 
@@ -152,8 +152,8 @@ def test_to_tensors_divides_by_255_and_leaves_ids_alone() -> None:
     assert mask.tolist() == [[7, IGNORE_INDEX]]
 
 
-def test_eval_geometry_keeps_bytes_and_leaves_a_picture_of_the_right_size_alone() -> None:
-    image, mask = pictured(blocks(5, 6))
+def test_eval_geometry_keeps_bytes_and_leaves_an_image_of_the_right_size_alone() -> None:
+    image, mask = image_of(blocks(5, 6))
     resized, resized_mask = eval_geometry((60, 72))(image, mask)
     assert (resized.dtype, resized_mask.dtype) == (torch.uint8, torch.uint8)
     assert torch.equal(resized, image)
@@ -181,13 +181,13 @@ def test_one_seed_repeats_and_another_differs() -> None:
     images = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        images.append(pipeline(*pictured(blocks(5, 6)))[0])
+        images.append(pipeline(*image_of(blocks(5, 6)))[0])
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
 
 
 @pytest.mark.parametrize(("probability", "flipped"), [(0.0, False), (1.0, True)])
 def test_hflip_is_a_probability(probability: float, flipped: bool) -> None:
-    image, mask = pictured(blocks(5, 6))
+    image, mask = image_of(blocks(5, 6))
     _, out = train_pipeline((60, 72), (60, 72), (1, 1), probability, jitter=0.0)(image, mask)
     assert torch.equal(out, (mask.flip(-1) if flipped else mask).long())

@@ -57,7 +57,7 @@ def fit(folder: FolderConfig, out: Path) -> dict[str, float]:
 def test_two_processes_validate_like_one_also_where_the_set_does_not_divide_evenly(
     folder_config: FolderConfig, tmp_path: Path, eval_batch_size: int
 ) -> None:
-    folder = replace(folder_config, eval_batch_size=eval_batch_size)  # 3 pictures: 2 and 1 for each
+    folder = replace(folder_config, eval_batch_size=eval_batch_size)  # 3 images: 2 and 1 for each
     with launch_ranks(2, fit, folder, tmp_path):
         together = fit(folder, tmp_path)
     assert not {"LOCAL_RANK", "MASTER_PORT"} & os.environ.keys()
@@ -120,8 +120,8 @@ def test_torchrun_and_slurm_start_every_process_themselves() -> None:
     assert not is_externally_launched({"SLURM_NTASKS": "2"})  # allocated, but not started by srun
 
 
-def test_fewer_pictures_than_processes_are_refused(folder_config: FolderConfig, cache_dir: Path) -> None:
+def test_fewer_images_than_processes_are_refused(folder_config: FolderConfig, cache_dir: Path) -> None:
     _, data = parts(folder_config, cache_dir)
     data.trainer = type("Three", (), {"global_rank": 0, "world_size": 4})()
-    with pytest.raises(UserError, match="val: 3 pictures are too few for 4 processes"):
+    with pytest.raises(UserError, match="val: 3 images are too few for 4 processes"):
         data.val_dataloader()

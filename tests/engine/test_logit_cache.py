@@ -48,13 +48,13 @@ class Strided(nn.Module):
 
 
 class Counting(FrozenTeacher):
-    """A teacher that counts its pictures, and may break in the middle of them."""
+    """A teacher that counts its images, and may break in the middle of them."""
 
-    pictures, breaks_after = 0, 10**6
+    images, breaks_after = 0, 10**6
 
     def __call__(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        self.pictures += len(image)
-        if self.pictures > self.breaks_after:
+        self.images += len(image)
+        if self.images > self.breaks_after:
             raise KeyboardInterrupt
         return super().__call__(image)
 
@@ -76,7 +76,7 @@ def logits_of(maps: Any, count: int = 5) -> Tensor:
     return torch.stack([maps[index] for index in range(count)])
 
 
-def test_memory_and_disk_hold_the_teachers_own_logits_in_the_order_of_the_pictures(
+def test_memory_and_disk_hold_the_teachers_own_logits_in_the_order_of_the_images(
     data: SegmentationDataModule, cache_dir: Path
 ) -> None:
     frozen, data.cell_multiple = teacher(), 32
@@ -92,9 +92,9 @@ def test_what_is_on_disk_is_not_computed_again(data: SegmentationDataModule, cac
     first, second = teacher(), teacher()
     cache = LogitCache("disk", cache_dir, MADE_FROM)
     before = logits_of(cache.logits(first, data, CPU))
-    assert first.pictures == 5
+    assert first.images == 5
     assert torch.equal(logits_of(cache.logits(second, data, CPU)), before)
-    assert second.pictures == 0
+    assert second.images == 0
 
 
 def test_an_interrupted_computation_goes_on_where_it_was(data: SegmentationDataModule, cache_dir: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_interrupted_computation_goes_on_where_it_was(data: SegmentationDataM
     with pytest.raises(KeyboardInterrupt):
         cache.logits(broken, data, CPU)
     kept = logits_of(cache.logits(whole, data, CPU))
-    assert whole.pictures == 3
+    assert whole.images == 3
     assert torch.equal(kept, logits_of(LogitCache("memory", cache_dir, MADE_FROM).logits(whole, data, CPU)))
 
 
@@ -135,9 +135,9 @@ def test_another_teacher_or_other_data_has_another_place(
         data.source = type(data.source)(**{**vars(data.source), "fingerprint": "other"})
     else:
         data.input_size = (48, 72)
-    frozen.pictures = 0
+    frozen.images = 0
     LogitCache("disk", cache_dir, made_from).logits(frozen, data, CPU)
-    assert frozen.pictures == 5
+    assert frozen.images == 5
     assert len([path for path in (cache_dir / "logits").iterdir() if path.is_dir()]) == 2
 
 
@@ -196,12 +196,12 @@ def test_known_logits_give_the_loss_of_the_live_teacher_without_running_it() -> 
     task = DistillationTask(student, frozen, loss, **options).eval()
     image, target = torch.rand(2, 3, 16, 20), torch.randint(0, CLASSES, (2, 16, 20))
     live = task.compute_losses({"image": image, "mask": target})
-    seen, known = frozen.pictures, frozen(image)[0]
-    frozen.pictures = 0
+    seen, known = frozen.images, frozen(image)[0]
+    frozen.images = 0
     assert seen == 2
     for name, value in task.compute_losses({"image": image, "mask": target, "teacher_logits": known}).items():
         torch.testing.assert_close(value, live[name])
-    assert frozen.pictures == 0
+    assert frozen.images == 0
 
 
 def test_the_distance_of_replayed_logits_by_hand() -> None:

@@ -95,13 +95,13 @@ def test_the_offline_wandb_run_holds_every_panel(run_dir: Path) -> None:
         assert preset in config[f"_wandb.visualize.{chart}"]
     assert json.loads(config["distill"])["temperature"] == 2.0
 
-    pictures = json.loads(logged["predictions", "filenames"])
+    images = json.loads(logged["predictions", "filenames"])
     masks = json.loads(logged["predictions", "all_masks"])
-    assert len(pictures) == len(masks) == 4
+    assert len(images) == len(masks) == 4
     assert {"truth", "teacher", "student"} == set(masks[0])
-    picture = np.asarray(Image.open(files / pictures[0]))
+    image = np.asarray(Image.open(files / images[0]))
     student = np.asarray(Image.open(files / masks[0]["student"]["path"]))
-    exported = Segmenter(run_dir / "onnx" / "student.onnx")(picture)
+    exported = Segmenter(run_dir / "onnx" / "student.onnx")(image)
     assert (student == exported).mean() >= 0.999
     assert set(np.unique(np.asarray(Image.open(files / masks[0]["truth"]["path"])))) <= {0, 1, 2, 3, 4, 255}
 
@@ -119,12 +119,12 @@ def test_the_exported_files_explain_themselves(run_dir: Path) -> None:
         onnx.checker.check_model(onnx.load(run_dir / "onnx" / f"{role}.onnx"), full_check=True)
 
 
-def test_pictures_checkpoints_and_logs_are_left(run_dir: Path) -> None:
+def test_images_checkpoints_and_logs_are_left(run_dir: Path) -> None:
     assert len(list((run_dir / "predictions" / "differing").glob("*.png"))) == 2
-    pictures = sorted((run_dir / "predictions").glob("*.png"))
-    assert len(pictures) == 4
-    with Image.open(pictures[0]) as picture:
-        assert picture.width == 4 * 98 + 3 * 4
+    images = sorted((run_dir / "predictions").glob("*.png"))
+    assert len(images) == 4
+    with Image.open(images[0]) as image:
+        assert image.width == 4 * 98 + 3 * 4
     student = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert all(name.startswith("network.") for name in student)
     header = (run_dir / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
@@ -138,7 +138,7 @@ def test_the_next_run_reuses_teacher_and_scenes(run_dir: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.suffix in (".png", ".ckpt")}
     output = finished(command(run_dir.parent / "second", "distill.teacher_cache=disk", *NO_REPORT), run_dir.parent)
     assert "teacher: reused from" in output
-    assert "teacher's logits: 8 pictures of [5, 20, 28] in float16" in output  # 67 x 98 in whole cells
+    assert "teacher's logits: 8 images of [5, 20, 28] in float16" in output  # 67 x 98 in whole cells
     assert len(list((cache / "logits").glob("*/*.npy"))) == 8
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "Rendering" not in output
@@ -185,6 +185,6 @@ def test_two_processes_train_teacher_and_student_together(tmp_path: Path) -> Non
     assert output.count("training one for 1 epochs") == 1
     assert output.count("student epoch 1/1") == 1
     student = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
-    assert student["global_step"] == 1  # eight pictures, two processes, batches of four
+    assert student["global_step"] == 1  # eight images, two processes, batches of four
     (metrics,) = (tmp_path / "run" / "csv").glob("*/metrics.csv")
     assert "test/teacher_miou" in metrics.read_text()

@@ -21,7 +21,7 @@ from segdistill.inference.segmenter import Segmenter
 
 
 class Normalising(nn.Module):
-    """One convolution on a normalised picture."""
+    """One convolution on a normalised image."""
 
     mean: Tensor
     std: Tensor
@@ -41,16 +41,16 @@ class Normalising(nn.Module):
 SHARED = [127 / 255] * 3, [128 / 255] * 3
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PRODUCTS = 27  # of a logit: 3 x 3 pixels of 3 channels
-PICTURES = np.random.default_rng(0).integers(0, 256, (4, 20, 28, 3), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 20, 28, 3), np.uint8)
 
 
 def exported(folder: Path, mean: list[float], std: list[float]) -> Path:
-    export_onnx(Normalising(mean, std), folder / "model.onnx", PICTURES[:2], {})
+    export_onnx(Normalising(mean, std), folder / "model.onnx", IMAGES[:2], {})
     return folder / "model.onnx"
 
 
 def rounding_bound(network: Normalising, largest_weight: int) -> float:
-    """Returns how far quantisation may move a logit of PICTURES, where no product is clipped.
+    """Returns how far quantisation may move a logit of IMAGES, where no product is clipped.
 
     A logit is a sum of 27 products and a bias. Each factor is off by at most half its step. The bias makes up for what
     the weights' errors amount to at the mean image, from which no pixel is further away than the whole range, and is
@@ -59,7 +59,7 @@ def rounding_bound(network: Normalising, largest_weight: int) -> float:
     """
     network = deepcopy(network).double()
     with torch.no_grad():
-        normalised = (torch.from_numpy(PICTURES).permute(0, 3, 1, 2).double() / 255 - network.mean) / network.std
+        normalised = (torch.from_numpy(IMAGES).permute(0, 3, 1, 2).double() / 255 - network.mean) / network.std
         image_step, logit_step = span(normalised) / 255, span(network.conv(normalised)) / 255
         weights = network.conv.weight.abs().flatten(1)
         weight_step = weights.amax(1) / largest_weight
@@ -72,13 +72,13 @@ def span(values: Tensor) -> float:
     return float(values.max().clamp(min=0) - values.min().clamp(max=0))
 
 
-def clipping_logits(path: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+def clipping_logits(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Returns the logits, not yet rounded, of a shortened file on a processor with AVX2 and no VNNI."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
     (weight,) = layer_weights(path).values()
     rows = weight.transpose(0, 2, 3, 1).reshape(len(weight), PRODUCTS)
     zero, bias = int(values["div_1_zero_point"]), values["network.conv.bias_quantized"]
-    padded = np.pad(pictures, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=zero)
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=zero)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
     input_quantization = windows.reshape(*windows.shape[:3], 1, PRODUCTS)
     sums = avx2_product(input_quantization, rows) - zero * rows.astype(np.int64).sum(1) + bias
@@ -99,40 +99,40 @@ def test_one_scale_with_a_whole_zero_is_found(tmp_path: Path) -> None:
 def test_other_normalisations_are_left_alone(mean: list[float], std: list[float], tmp_path: Path) -> None:
     source = exported(tmp_path, mean, std)
     assert InputQuantization.of(onnx.load(source).graph) is None
-    quantize_int8(source, tmp_path / "int8.onnx", list(PICTURES), score=lambda _: 0.0)
-    difference = np.abs(Segmenter(tmp_path / "int8.onnx").logits(PICTURES) - Segmenter(source).logits(PICTURES))
+    quantize_int8(source, tmp_path / "int8.onnx", list(IMAGES), score=lambda _: 0.0)
+    difference = np.abs(Segmenter(tmp_path / "int8.onnx").logits(IMAGES) - Segmenter(source).logits(IMAGES))
     assert difference.max() <= rounding_bound(Normalising(mean, std), largest_weight=64)
 
 
 def test_the_shortened_file_has_no_arithmetic_before_its_first_layer_and_the_same_answers(tmp_path: Path) -> None:
     source = exported(tmp_path, *SHARED)
-    quantize_int8(source, tmp_path / "int8.onnx", list(PICTURES), score=lambda _: 0.0)
+    quantize_int8(source, tmp_path / "int8.onnx", list(IMAGES), score=lambda _: 0.0)
     model = onnx.load(tmp_path / "int8.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert not {"Div", "Sub", "Mul"} & {node.op_type for node in model.graph.node}
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert not [name for name in weights if "mean" in name or "std" in name]
-    expected = Segmenter(source).logits(PICTURES)
-    difference = np.abs(Segmenter(tmp_path / "int8.onnx").logits(PICTURES) - expected)
+    expected = Segmenter(source).logits(IMAGES)
+    difference = np.abs(Segmenter(tmp_path / "int8.onnx").logits(IMAGES) - expected)
     assert difference.max() <= rounding_bound(Normalising(*SHARED), largest_weight=64)
 
 
 def test_the_shortened_portable_file_means_the_same_to_a_processor_that_clips(tmp_path: Path) -> None:
     source = exported(tmp_path, *SHARED)
-    expected = Segmenter(source).logits(PICTURES)
+    expected = Segmenter(source).logits(IMAGES)
     errors: dict[Target, float] = {}
     for target in ("portable", "vnni"):
-        quantize_int8(source, tmp_path / "int8.onnx", list(PICTURES), target=target, score=lambda _: 0.0)
-        errors[target] = float(np.abs(clipping_logits(tmp_path / "int8.onnx", PICTURES) - expected).max())
+        quantize_int8(source, tmp_path / "int8.onnx", list(IMAGES), target=target, score=lambda _: 0.0)
+        errors[target] = float(np.abs(clipping_logits(tmp_path / "int8.onnx", IMAGES) - expected).max())
     assert errors["portable"] <= rounding_bound(Normalising(*SHARED), largest_weight=64)
     assert errors["vnni"] > 2 * rounding_bound(Normalising(*SHARED), largest_weight=127)
 
 
-def test_a_picture_that_two_nodes_read_is_not_followed(tmp_path: Path) -> None:
+def test_an_image_that_two_nodes_read_is_not_followed(tmp_path: Path) -> None:
     class Twice(Normalising):
         def forward(self, image: Tensor) -> Tensor:
             return super().forward(image) + image
 
-    export_onnx(Twice(*SHARED), tmp_path / "model.onnx", PICTURES[:2], {})
+    export_onnx(Twice(*SHARED), tmp_path / "model.onnx", IMAGES[:2], {})
     found = InputQuantization.of(onnx.load(tmp_path / "model.onnx").graph)
     assert found is None or found.zero_point == 0  # the division by 255 is shared, what follows is not

@@ -22,7 +22,7 @@ from segdistill.models.cpu_depthwise import replace_depthwise_convs
 from segdistill.utils.errors import UserError
 
 
-def pictures(count: int, height: int, width: int) -> NDArray[np.uint8]:
+def random_images(count: int, height: int, width: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
 
 
@@ -63,10 +63,10 @@ def test_file_and_network_agree_at_three_sizes_and_two_batches(
             nn.init.normal_(weight)  # an untrained one hardly tells classes apart
     replace_depthwise_convs(network)  # as a task leaves it
     path = tmp_path / "model.onnx"
-    export_onnx(network, path, pictures(2, 64, 96), {"classes": "[]"})
+    export_onnx(network, path, random_images(2, 64, 96), {"classes": "[]"})
     segmenter, original = Segmenter(path), export_wrapper(network)
     for batch, height, width in [(1, 64, 96), (3, 97, 131), (1, 48, 160)]:
-        image = pictures(batch, height, width)
+        image = random_images(batch, height, width)
         with torch.no_grad():
             mask, logits = original(torch.from_numpy(image))
         np.testing.assert_allclose(segmenter.logits(image), logits.numpy(), atol=1e-3)
@@ -81,7 +81,7 @@ def test_file_and_network_agree_at_three_sizes_and_two_batches(
 
 
 def test_what_comes_out_equals_arithmetic_by_hand_and_metadata_is_kept(tmp_path: Path) -> None:
-    image = pictures(2, 17, 19)
+    image = random_images(2, 17, 19)
     agreement = export_onnx(Linear(), tmp_path / "m.onnx", image, {"classes": '["r", "g", "b"]'})
     segmenter = Segmenter(tmp_path / "m.onnx")
     np.testing.assert_allclose(segmenter.logits(image), image.transpose(0, 3, 1, 2) / 255, atol=1e-6)
@@ -94,7 +94,7 @@ def test_what_comes_out_equals_arithmetic_by_hand_and_metadata_is_kept(tmp_path:
 def test_a_file_in_float16_has_half_the_size_and_the_same_interface(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU6(), nn.Conv2d(64, 3, 3, padding=1))
-    image = pictures(2, 24, 36)
+    image = random_images(2, 24, 36)
     source, path = tmp_path / "m.onnx", tmp_path / "m.fp16.onnx"
     export_onnx(network, source, image, {"classes": "[]"})
     assert export_fp16(source, path, image) >= 0.99
@@ -107,10 +107,10 @@ def test_a_file_in_float16_has_half_the_size_and_the_same_interface(tmp_path: Pa
 
 
 def test_a_float16_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export_onnx(Linear(), tmp_path / "m.onnx", pictures(1, 16, 16), {})
+    export_onnx(Linear(), tmp_path / "m.onnx", random_images(1, 16, 16), {})
     monkeypatch.setattr(export, "MIN_FP16_AGREEMENT", 1.01)
     with pytest.raises(UserError, match="not kept; in float16"):
-        export_fp16(tmp_path / "m.onnx", tmp_path / "m.fp16.onnx", pictures(1, 16, 16))
+        export_fp16(tmp_path / "m.onnx", tmp_path / "m.fp16.onnx", random_images(1, 16, 16))
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
@@ -119,9 +119,9 @@ def test_openvino_gives_the_same_masks_and_logits(tmp_path: Path) -> None:
     network = DeepLabV3(5)
     nn.init.normal_(network.head.get_parameter("classifier.weight"))
     path = tmp_path / "model.onnx"
-    export_onnx(network, path, pictures(2, 64, 96), {})
+    export_onnx(network, path, random_images(2, 64, 96), {})
     model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    for image in (pictures(1, 64, 96), pictures(3, 49, 83)):
+    for image in (random_images(1, 64, 96), random_images(3, 49, 83)):
         answer = model([image])
         np.testing.assert_allclose(answer["logits"], Segmenter(path).logits(image), atol=1e-3)
         assert np.mean(answer["mask"] == Segmenter(path).masks(image)) >= 0.999
@@ -129,7 +129,7 @@ def test_openvino_gives_the_same_masks_and_logits(tmp_path: Path) -> None:
 
 def test_a_file_that_disagrees_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not kept"):
-        export_onnx(Unfaithful(), tmp_path / "m.onnx", pictures(1, 16, 16), {})
+        export_onnx(Unfaithful(), tmp_path / "m.onnx", random_images(1, 16, 16), {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,14 +143,14 @@ def test_an_earlier_file_survives_an_export_that_fails(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(onnx, "save", half_written)
     with pytest.raises(KeyboardInterrupt):
-        export_onnx(Linear(), path, pictures(1, 16, 16), {})
+        export_onnx(Linear(), path, random_images(1, 16, 16), {})
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
 
 
 def test_masks_hold_at_most_256_classes(tmp_path: Path) -> None:
     network = nn.Conv2d(3, 257, 1)
     with pytest.raises(UserError, match="257 classes"):
-        export_onnx(network, tmp_path / "m.onnx", pictures(1, 16, 16), {})
+        export_onnx(network, tmp_path / "m.onnx", random_images(1, 16, 16), {})
 
 
 def test_exporting_leaves_the_network_as_it_was() -> None:

@@ -50,14 +50,14 @@ class Stacked(nn.Module):
         return logits
 
 
-def pictures(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
+def random_images(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
     return list(np.random.default_rng(seed).integers(0, 256, (count, 24, 36, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "student.onnx"
-    export_onnx(Stacked(), path, np.stack(pictures(2)), {"classes": '["a", "b", "c"]', "model": "student"})
+    export_onnx(Stacked(), path, np.stack(random_images(2)), {"classes": '["a", "b", "c"]', "model": "student"})
     return path
 
 
@@ -70,7 +70,7 @@ def float32_convolutions(path: Path) -> int:
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_weights_become_seven_bits_per_channel_and_the_file_says_how(method: str, source: Path, tmp_path: Path) -> None:
     path = tmp_path / "student.int8.onnx"
-    result = quantize_int8(source, path, pictures(4), method=method, score=lambda _: 0.5)
+    result = quantize_int8(source, path, random_images(4), method=method, score=lambda _: 0.5)
     model = onnx.load(path)
     weights = [
         tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8 and len(tensor.dims) == 4
@@ -83,7 +83,7 @@ def test_weights_become_seven_bits_per_channel_and_the_file_says_how(method: str
     assert (metadata["classes"], metadata["model"]) == ('["a", "b", "c"]', "student")
     expected = {
         "method": method,
-        "pictures": 4,
+        "images": 4,
         "drop": 0.0,
         "float32_layers": [],
         "target": "portable",
@@ -94,13 +94,13 @@ def test_weights_become_seven_bits_per_channel_and_the_file_says_how(method: str
     }
     assert json.loads(metadata["quantization"]) == expected == vars(result)
     onnx.checker.check_model(model, full_check=True)
-    assert Segmenter(path).masks(np.stack(pictures(2))).shape == (2, 24, 36)
-    assert Segmenter(path)(pictures(1)[0][:17, :19]).shape == (17, 19)
+    assert Segmenter(path).masks(np.stack(random_images(2))).shape == (2, 24, 36)
+    assert Segmenter(path)(random_images(1)[0][:17, :19]).shape == (17, 19)
 
 
 def test_a_file_for_vnni_keeps_eight_bits_and_says_that_it_saturates_elsewhere(source: Path, tmp_path: Path) -> None:
     path = tmp_path / "student.int8.onnx"
-    result = quantize_int8(source, path, pictures(2), target="vnni", score=lambda _: 0.5)
+    result = quantize_int8(source, path, random_images(2), target="vnni", score=lambda _: 0.5)
     assert {int(abs(weight.astype(int)).max()) for weight in layer_weights(path).values()} == {127}
     assert (result.target, result.weight_bits, result.saturates_without_vnni) == ("vnni", 8, True)
     assert json.loads(Segmenter(path).metadata["quantization"])["saturates_without_vnni"] is True
@@ -111,7 +111,7 @@ def test_a_portable_file_that_could_saturate_is_refused_and_not_left(
 ) -> None:
     monkeypatch.setitem(WEIGHT_BITS, "portable", 8)
     with pytest.raises(UserError, match=r"student\.int8\.onnx: not kept; .* can clip the products of 4 weights"):
-        quantize_int8(source, tmp_path / "student.int8.onnx", pictures(2), score=lambda _: 0.5)
+        quantize_int8(source, tmp_path / "student.int8.onnx", random_images(2), score=lambda _: 0.5)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,14 +121,14 @@ def test_where_the_drop_is_too_large_the_most_sensitive_layers_return_to_float32
     def score(candidate: Path) -> float:
         return float32_convolutions(candidate) / LAYERS
 
-    result = quantize_int8(source, path, pictures(4), limit=0.5, score=score)
+    result = quantize_int8(source, path, random_images(4), limit=0.5, score=score)
     assert float32_convolutions(path) == len(result.float32_layers) == 2
     assert result.float32_layers[0] == "layers.2"
     assert result.drop == 0.5
 
 
-def test_without_pictures_there_is_nothing_to_calibrate_on(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"student\.int8\.onnx: quantisation needs pictures to calibrate on"):
+def test_without_images_there_is_nothing_to_calibrate_on(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"student\.int8\.onnx: quantisation needs images to calibrate on"):
         quantize_int8(source, tmp_path / "student.int8.onnx", [], score=lambda _: 0.5)
     assert list(tmp_path.iterdir()) == []
 
@@ -143,13 +143,13 @@ def test_an_interruption_leaves_no_half_file(source: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(onnx, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        quantize_int8(source, tmp_path / "student.int8.onnx", pictures(2), score=lambda _: 0.5)
+        quantize_int8(source, tmp_path / "student.int8.onnx", random_images(2), score=lambda _: 0.5)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_loses_too_much_whatever_is_spared_is_not_kept(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not kept; 50\.00 points of mean IoU are lost"):
-        quantize_int8(source, tmp_path / "x.onnx", pictures(2), score=lambda path: 0.9 if path == source else 0.4)
+        quantize_int8(source, tmp_path / "x.onnx", random_images(2), score=lambda path: 0.9 if path == source else 0.4)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,10 +158,10 @@ def test_a_file_that_loses_too_much_whatever_is_spared_is_not_kept(source: Path,
     [
         ({"target": "avx2"}, r"callbacks\.quantize\.target=avx2: must be one of \('portable', 'vnni'\)"),
         ({"method": "mean"}, r"callbacks\.quantize\.method=mean: must be one of \('minmax', 'entropy', 'percentile'\)"),
-        ({"pictures": 0}, r"callbacks\.quantize\.pictures=0: must be at least 1"),
+        ({"images": 0}, r"callbacks\.quantize\.images=0: must be at least 1"),
         ({"limit": -0.1}, r"callbacks\.quantize\.limit=-0\.1: must be at least 0"),
     ],
-    ids=["target", "method", "pictures", "limit"],
+    ids=["target", "method", "images", "limit"],
 )
 def test_a_bad_setting_is_one_line(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -184,7 +184,7 @@ class ColourOf(nn.Module):
 @pytest.fixture(scope="module")
 def colour_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export_onnx(ColourOf(), path, np.stack(pictures(1)), {})
+    export_onnx(ColourOf(), path, np.stack(random_images(1)), {})
     return path
 
 

@@ -18,7 +18,7 @@ from segdistill.export.quantize import Target, quantize_int8
 from segdistill.export.saturation import require_portable, saturating_operands
 from segdistill.utils.errors import UserError
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (3, 24, 36, 3), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 24, 36, 3), np.uint8)
 LAYERS = 5
 
 
@@ -43,13 +43,13 @@ class Mixed(nn.Module):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "student.onnx"
-    export_onnx(Mixed(), path, PICTURES[:2], {})
+    export_onnx(Mixed(), path, IMAGES[:2], {})
     return path
 
 
 def quantized(source: Path, folder: Path, target: Target) -> Path:
     path = folder / f"{target}.onnx"
-    quantize_int8(source, path, list(PICTURES), target=target, score=lambda _: 0.5)
+    quantize_int8(source, path, list(IMAGES), target=target, score=lambda _: 0.5)
     return path
 
 

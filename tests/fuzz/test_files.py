@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.exported import export_brightest, picture
+from helpers.exported import export_brightest, sample_image
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -61,7 +61,7 @@ class Whole:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
     images = [folder / name for name in ("image.png", "image.jpg", "palette.png", "progressive.jpg")]
-    pixels = Image.fromarray(picture())
+    pixels = Image.fromarray(sample_image())
     pixels.save(images[0])
     pixels.save(images[1], quality=90)
     pixels.convert("P").save(images[2])
@@ -72,7 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def require_answers_to_images(whole: Whole, seeds: range) -> None:
     values = label_lut({"object": [1]}, [0])
     mask = whole.folder / "mask.png"
-    Image.fromarray(np.ones(picture().shape[:2], np.uint8)).save(mask)
+    Image.fromarray(np.ones(sample_image().shape[:2], np.uint8)).save(mask)
     refused = 0
     for seed in seeds:
         path = whole.damaged(whole.images[seed % len(whole.images)], seed)

@@ -28,7 +28,7 @@ class Brightest(nn.Module):
         return image * 2
 
 
-def picture(height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+def sample_image(height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
     """Blocks of one pure colour each."""
     ids = (np.arange(height)[:, None] // (height // 4) + np.arange(width) // (width // 4)) % 3
     colours: NDArray[np.uint8] = (np.eye(3)[ids] * 200).astype(np.uint8)
@@ -41,7 +41,7 @@ def export_brightest(path: Path) -> Path:
         "palette": json.dumps(PALETTE),
         "preprocessing": json.dumps({"resize": [HEIGHT, WIDTH]}),
     }
-    export_onnx(Brightest(), path, picture()[None], metadata)
+    export_onnx(Brightest(), path, sample_image()[None], metadata)
     return path
 
 

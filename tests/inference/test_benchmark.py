@@ -1,4 +1,4 @@
-"""The harness: every engine sees every picture once, alone in its process; what it counts is right."""
+"""The harness: every engine sees every image once, alone in its process; what it counts is right."""
 
 from __future__ import annotations
 

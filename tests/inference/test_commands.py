@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.exported import export_brightest, picture
+from helpers.exported import export_brightest, sample_image
 from PIL import Image
 
 from segdistill.inference.commands import COMMANDS
@@ -47,7 +47,7 @@ def test_help_lists_the_commands_and_an_unknown_one_is_one_line() -> None:
 
 def test_predict_needs_no_package_of_the_training(tmp_path: Path) -> None:
     model = export_brightest(tmp_path / "model.onnx")
-    Image.fromarray(picture()).save(tmp_path / "image.png")
+    Image.fromarray(sample_image()).save(tmp_path / "image.png")
     process = ran("predict", str(model), str(tmp_path / "image.png"), "-o", str(tmp_path / "masks"), lean=True)
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "masks" / "image.png").is_file()

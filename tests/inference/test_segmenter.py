@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from helpers.exported import HEIGHT, PALETTE, WIDTH, export_brightest, picture, with_metadata, write_interface
+from helpers.exported import HEIGHT, PALETTE, WIDTH, export_brightest, sample_image, with_metadata, write_interface
 from PIL import Image
 
 from segdistill.benchmarks import __main__ as benchmark
@@ -25,7 +25,7 @@ def test_a_program_gets_masks_of_its_own_size(model: Path) -> None:
     segmenter = Segmenter(model)
     assert (segmenter.classes, segmenter.palette) == (["red", "green", "blue"], PALETTE)
     assert segmenter.input_size == (HEIGHT, WIDTH)
-    np.testing.assert_array_equal(segmenter(picture(40, 64)), picture(40, 64).argmax(axis=2))
+    np.testing.assert_array_equal(segmenter(sample_image(40, 64)), sample_image(40, 64).argmax(axis=2))
     with pytest.raises(UserError, match="no such file"):
         Segmenter("absent.onnx")
 
@@ -36,9 +36,9 @@ def test_a_file_that_tells_nothing_of_itself_is_taken(model: Path, tmp_path: Pat
     onnx.save(silent, tmp_path / "silent.onnx")
     segmenter = Segmenter(tmp_path / "silent.onnx")
     assert (segmenter.classes, segmenter.palette, segmenter.input_size) == ([], [], None)
-    np.testing.assert_array_equal(segmenter(picture(40, 64)), picture(40, 64).argmax(axis=2))
-    Image.fromarray(picture()).save(tmp_path / "a.png")
-    assert predict.predict(segmenter, str(tmp_path / "a.png"), tmp_path / "out").pictures == 1
+    np.testing.assert_array_equal(segmenter(sample_image(40, 64)), sample_image(40, 64).argmax(axis=2))
+    Image.fromarray(sample_image()).save(tmp_path / "a.png")
+    assert predict.predict(segmenter, str(tmp_path / "a.png"), tmp_path / "out").images == 1
 
 
 @pytest.mark.parametrize(
@@ -85,17 +85,17 @@ def test_a_network_with_other_inputs_or_outputs_is_named(tmp_path: Path) -> None
 def test_a_network_that_fails_on_an_image_is_named(tmp_path: Path) -> None:
     path = write_interface(tmp_path / "fixed.onnx", mask_of=[1, 4, 4, 3])
     segmenter = Segmenter(path)
-    assert segmenter(picture(4, 4)).shape == (4, 4)
+    assert segmenter(sample_image(4, 4)).shape == (4, 4)
     for run in (segmenter.masks, segmenter.logits):
         with pytest.raises(UserError, match=r"fixed\.onnx: cannot segment images \(1, 8, 8, 3\)") as raised:
-            run(picture(8, 8)[None])
+            run(sample_image(8, 8)[None])
         assert "\n" not in str(raised.value)
 
 
 def test_a_network_whose_masks_have_another_size_is_named(tmp_path: Path) -> None:
     segmenter = Segmenter(write_interface(tmp_path / "half.onnx", mask_of=[1, -1, 4, 3]))
     with pytest.raises(UserError, match=r"half\.onnx: gives masks \(1, 16, 4\) of images \(1, 8, 8, 3\)"):
-        segmenter(picture(8, 8))
+        segmenter(sample_image(8, 8))
 
 
 @pytest.mark.parametrize("command", ["predict", "benchmark"])
@@ -132,7 +132,7 @@ def error_line(
 ) -> str:
     """Runs a command on a file, and returns the only line that it leaves."""
     if command == "predict":
-        Image.fromarray(picture()).save(folder / "a.png")
+        Image.fromarray(sample_image()).save(folder / "a.png")
         arguments = [str(path), str(folder / "a.png"), "-o", str(folder / "out")]
         monkeypatch.setattr(sys, "argv", ["predict", *arguments])
         assert predict.main() == predict.EXIT_USER_ERROR

@@ -151,7 +151,7 @@ def test_features_of_other_channels_and_strides_meet_through_the_projector() -> 
 
 
 def bilinear(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Pillow's, of a picture that grows: a second opinion on where pixels lie."""
+    """Pillow's, of an image that grows: a second opinion on where pixels lie."""
     planes = [
         np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
         for plane in logits.flatten(0, 1).numpy()

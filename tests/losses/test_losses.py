@@ -149,7 +149,7 @@ def test_kl_is_neither_batchmean_nor_mean_of_kldivloss() -> None:
     assert F.kl_div(log_q, p, reduction="mean").item() == pytest.approx(ours / classes, rel=1e-6)
 
 
-def test_kl_is_not_a_softmax_over_the_flattened_picture() -> None:
+def test_kl_is_not_a_softmax_over_the_flattened_image() -> None:
     # The second pixel's teacher logits are the first's plus ln 9: the same distribution over the classes.
     student = torch.zeros(1, 2, 1, 2)
     teacher = torch.tensor([[math.log(3), math.log(27)], [0.0, math.log(9)]]).view(1, 2, 1, 2)
@@ -191,7 +191,7 @@ def test_kl_of_equal_logits_is_zero() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
-@pytest.mark.parametrize("repeats", [(1, 2, 3), (4, 1, 1)], ids=["tiled picture", "repeated batch"])
+@pytest.mark.parametrize("repeats", [(1, 2, 3), (4, 1, 1)], ids=["tiled image", "repeated batch"])
 def test_value_does_not_depend_on_how_many_equal_pixels_there_are(name: str, repeats: tuple[int, int, int]) -> None:
     logits = random_logits(1, 5, 7, 3)
     target = random_target((1, 5, 7, 3))

@@ -42,7 +42,7 @@ def blocks(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def cwd_reference(student: Array, teacher: Array, target: Ids, temperature: float) -> float:
-    """Picture by picture and channel by channel, over the valid pixels alone."""
+    """Image by image and channel by channel, over the valid pixels alone."""
     divergences = []
     for s, t, ids in zip(student, teacher, target, strict=True):
         valid = ids != IGNORE_INDEX
@@ -102,7 +102,7 @@ def test_cwd_leaves_void_out_before_the_softmax() -> None:
     assert channelwise_kl(student, teacher, target, temperature=2.0).item() == pytest.approx(cropped.item(), rel=1e-6)
 
 
-def test_cwd_does_not_count_a_picture_that_is_all_void() -> None:
+def test_cwd_does_not_count_an_image_that_is_all_void() -> None:
     student, teacher, target = pair((2, 3, 4, 6))
     target[1] = IGNORE_INDEX
     alone = channelwise_kl(student[:1], teacher[:1], target[:1], temperature=2.0)
@@ -118,7 +118,7 @@ def test_dist_is_the_papers_formula(shape: tuple[int, ...], temperature: float) 
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_dist_correlates_pixels_and_not_the_pictures_of_a_batch(batch: int) -> None:
+def test_dist_correlates_pixels_and_not_the_images_of_a_batch(batch: int) -> None:
     student, teacher, target = pair((batch, 4, 6, 5))
     value = dist_loss(student, teacher, target, temperature=1.0).item()
     # Along a batch of one nothing varies, along one of two everything is correlated by +1 or -1.

@@ -67,7 +67,7 @@ def test_result_and_gradients_equal_autograds(
 
 @pytest.mark.parametrize(("height", "width"), [(1, 9), (2, 3), (1, 1)])
 @pytest.mark.parametrize("geometry", [(3, 1, 2, 2), (5, 1, 4, 2), (3, 1, 4, 4)])
-def test_pictures_smaller_than_the_dilation_have_gradients(
+def test_images_smaller_than_the_dilation_have_gradients(
     geometry: tuple[int, int, int, int], height: int, width: int
 ) -> None:
     module = convolution(*geometry)
@@ -79,7 +79,7 @@ def test_pictures_smaller_than_the_dilation_have_gradients(
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_mixed_precision_rounds_the_pictures_and_not_the_weight_gradient(
+def test_mixed_precision_rounds_the_images_and_not_the_weight_gradient(
     geometry: tuple[int, int, int, int],
 ) -> None:
     module = convolution(*geometry)

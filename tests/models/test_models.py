@@ -80,11 +80,11 @@ def test_logits_have_the_images_size(built: tuple[Network, int], size: tuple[int
 
 
 @torch.no_grad()
-def test_a_picture_is_judged_without_regard_to_its_batch(built: tuple[Network, int]) -> None:
+def test_an_image_is_judged_without_regard_to_its_batch(built: tuple[Network, int]) -> None:
     network, _ = built
     network.eval()
-    pictures = torch.rand(2, 3, *ODD)
-    torch.testing.assert_close(network(pictures)[:1], network(pictures[:1]), rtol=1e-4, atol=1e-5)
+    images = torch.rand(2, 3, *ODD)
+    torch.testing.assert_close(network(images)[:1], network(images[:1]), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

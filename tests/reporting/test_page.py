@@ -74,7 +74,7 @@ def test_the_page_holds_what_the_run_left_and_needs_nothing_else(run_dir: Path) 
     assert tags.open == []
     assert all(address.startswith(("data:image/", "#")) for address in tags.addresses)
     assert "<script" not in page
-    assert page.count("<figure>") == 5 + 1  # scatter, classes, curves, two matrices; one picture
+    assert page.count("<figure>") == 5 + 1  # scatter, classes, curves, two matrices; one image
     command = re.search(r"<pre>(python train.py .*?)</pre>", page)
     assert command is not None
     assert shlex.split(html.unescape(command[1])) == ["python", "train.py", *OVERRIDES]
@@ -154,7 +154,7 @@ def test_failed_rows_show_their_error_beside_measured_ones_or_alone(run_dir: Pat
     assert tags.open == []
     assert re.search(r'<td class="failed" colspan="1[24]">failed: no such &lt;operator&gt;</td>', page)
     assert ("nothing was timed" in page) != measured
-    assert page.count("<figure>") == (6 if measured else 2)  # without rows: curves, and a picture
+    assert page.count("<figure>") == (6 if measured else 2)  # without rows: curves, and an image
 
 
 def test_a_run_without_any_row_still_has_a_page(tmp_path: Path) -> None:

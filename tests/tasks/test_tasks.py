@@ -252,7 +252,7 @@ def test_precision_follows_the_gpu_where_there_is_one(
     assert choose_precision(trainer_config("auto", "auto")) == expected
 
 
-def test_a_single_picture_trains(tmp_path: Path) -> None:
+def test_a_single_image_trains(tmp_path: Path) -> None:
     task = distillation_task()
     single = batches(torch.rand(1, 3, 17, 19), torch.full((1, 17, 19), 255), 1)
     machine = trainer_config()

@@ -1,6 +1,6 @@
 """What exported files take, in every runtime that is installed.
 
-Each file has a process of its own for each runtime; all of them take turns on the same decoded pictures.
+Each file has a process of its own for each runtime; all of them take turns on the same decoded images.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from segdistill.utils.io import write_json
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     command.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="the first is the baseline_row")
-    command.add_argument("--pictures", metavar="PATH", help="a folder or pattern of pictures; default: noise")
+    command.add_argument("--images", metavar="PATH", help="a folder or pattern of images; default: noise")
     command.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="default: what the first file was trained for"
     )
-    command.add_argument("--count", type=int, default=96, help="pictures at most")
+    command.add_argument("--count", type=int, default=96, help="images at most")
     command.add_argument("--threads", type=int, default=cpu_count())
-    command.add_argument("--batch-size", type=int, default=8, help="timed besides single pictures")
+    command.add_argument("--batch-size", type=int, default=8, help="timed besides single images")
     command.add_argument("--output", type=Path, default=Path("benchmark-inference.json"))
 
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     if len(size) != 2:
         raise UserError(f"{arguments.models[0]}: does not tell its input size; give --size H W")
     engines = [Backend(path.name, runtime, path) for path in arguments.models for runtime in installed_runtimes()]
-    images = _images(arguments.pictures, arguments.count, size)
+    images = _images(arguments.images, arguments.count, size)
     scores = MaskScores([0] * len(engines), num_classes=0)
     measured = measure(engines, images, scores, threads=arguments.threads, batch_size=arguments.batch_size)
     batch_size = min(arguments.batch_size, len(images))
@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     if not rows:
         raise UserError("; ".join("{file} in {runtime}: {error}".format(**each) for each in failed))
     height, width = size
-    what = arguments.pictures or "noise"
+    what = arguments.images or "noise"
     table = compact_table(
-        f"{len(images)} pictures of {height} x {width} ({what}), {arguments.threads} threads",
+        f"{len(images)} images of {height} x {width} ({what}), {arguments.threads} threads",
         f"p50, p95 and batch in ms, agree: pixels as the first row, in turns, on {cpu_name()}",
     )
     for heading in ("file", "runtime", "MB", "p50", "p95", "faster", "images/s", "batch", "images/s", "agree %"):
@@ -111,5 +111,5 @@ def _images(path: str | None, count: int, size: tuple[int, ...]) -> Images:
         return Images([Path()] * count, noise)
     files = [each for each in found(path) if each.suffix.lower() in IMAGE_SUFFIXES][:count]
     if not files:
-        raise UserError(f"{path}: holds, or matches, no picture")
+        raise UserError(f"{path}: holds, or matches, no image")
     return Images(files, lambda index: (resized_rgb(read_rgb(files[index]), (height, width)), unlabelled))

@@ -26,7 +26,7 @@ from segdistill.reporting.results import Row, read_confusions, read_results
 
 
 @dataclass(frozen=True)
-class Picture:
+class PanelImage:
     """An image, uint8 [H, W, 3], and its class ids, uint8 [H, W], in the truth and as predicted by each network."""
 
     name: str
@@ -41,7 +41,7 @@ class Panels:
     Attributes:
         labels: Classes of the dataset.
         split: Name of the evaluation split, and whether checkpoints were selected on it.
-        pictures: Evenly spaced images of that split.
+        images: Evenly spaced images of that split.
         rows: Rows of results.json; empty if nothing was timed.
         confusions: Confusion matrix of each network in PyTorch, by role.
         files: Files to upload: exported ones and the best checkpoint.
@@ -49,7 +49,7 @@ class Panels:
 
     labels: LabelSet
     split: str
-    pictures: list[Picture]
+    images: list[PanelImage]
     rows: list[Row]
     confusions: Mapping[str, NDArray[np.int64]]
     files: list[Path]
@@ -80,15 +80,15 @@ class Dashboard(pl.Callback):
         task, data = task_and_data(trainer, pl_module)
         run_dir, split = Path(trainer.default_root_dir), data.source.eval_split
         samples = data.source.splits[split]
-        pictures = []
+        images = []
         for index in evenly_spaced(len(samples), self.count):
             pixels, truth = data.eval_image(index)
-            pictures.append(Picture(samples[index].image.stem, pixels, {"truth": truth} | predict_masks(task, pixels)))
+            images.append(PanelImage(samples[index].image.stem, pixels, {"truth": truth} | predict_masks(task, pixels)))
         results = run_dir / "results.json"
         return Panels(
             labels=data.source.labels,
             split=split_label(split, selected_on(split)),
-            pictures=pictures,
+            images=images,
             rows=read_results(results) if results.is_file() else [],
             confusions=read_confusions(run_dir),
             files=[*sorted((run_dir / "onnx").glob("*.onnx")), *(run_dir / "checkpoints").glob("best.ckpt")],
@@ -121,13 +121,13 @@ def show_in_wandb(run: wandb.Run, panels: Panels, *, upload: bool) -> None:
             {
                 "predictions": [
                     wandb.Image(
-                        picture.pixels,
-                        caption=f"{picture.name}, {panels.split}",
+                        image.pixels,
+                        caption=f"{image.name}, {panels.split}",
                         masks={
-                            name: {"mask_data": mask, "class_labels": classes} for name, mask in picture.masks.items()
+                            name: {"mask_data": mask, "class_labels": classes} for name, mask in image.masks.items()
                         },
                     )
-                    for picture in panels.pictures
+                    for image in panels.images
                 ]
             }
         )
@@ -177,10 +177,10 @@ def _confusion_chart(matrix: NDArray[np.int64], names: tuple[str, ...], title: s
 
 def show_in_tensorboard(writer: Any, panels: Panels) -> None:
     """Add the images and the report's figures to a `torch.utils.tensorboard.SummaryWriter`."""
-    for picture in panels.pictures:
-        masks = {name: panels.labels.colourise(mask) for name, mask in picture.masks.items()}
-        sheet = side_by_side({"image": picture.pixels} | masks, panels.labels)
-        writer.add_image(f"predictions/{picture.name}", np.asarray(sheet), dataformats="HWC")
+    for image in panels.images:
+        masks = {name: panels.labels.colourise(mask) for name, mask in image.masks.items()}
+        sheet = side_by_side({"image": image.pixels} | masks, panels.labels)
+        writer.add_image(f"predictions/{image.name}", np.asarray(sheet), dataformats="HWC")
     if panels.rows:
         writer.add_figure("speed_accuracy", speed_accuracy(panels.rows))
         writer.add_figure("class_iou", per_class_iou(panels.rows))

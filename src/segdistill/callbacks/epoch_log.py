@@ -74,7 +74,7 @@ class EpochLog(pl.Callback):
         if collapse is None:
             log.info("%s predicts more than one class now", self.title)
         else:
-            log.warning("%s %s, on every picture of val", self.title, prediction_finding(collapse, missed))
+            log.warning("%s %s, on every image of val", self.title, prediction_finding(collapse, missed))
 
 
 def _predictions(task: SegmentationTask, prefix: str) -> tuple[str | None, list[str]]:

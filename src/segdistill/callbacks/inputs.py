@@ -34,9 +34,9 @@ def evenly_spaced(total: int, count: int) -> list[int]:
 
 
 @torch.no_grad()
-def predict_masks(task: SegmentationTask, picture: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+def predict_masks(task: SegmentationTask, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     """Return each network's class ids, uint8 [H, W], for an image, uint8 [H, W, 3], by the network's role."""
-    image = torch.tensor(picture).permute(2, 0, 1)[None].float() / 255
+    image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
     masks = {}
     for role, network in task.networks.items():
         logits = network(image.to(next(network.parameters()).device))

@@ -17,7 +17,7 @@ from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.onnx import export_fp16, export_onnx
 from segdistill.tasks.segmentation import SegmentationTask
 
-AGREEMENT_PICTURES = 4
+AGREEMENT_IMAGES = 4
 log = logging.getLogger(__name__)
 
 
@@ -39,8 +39,8 @@ class OnnxExport(FitEndCallback):
         for role in task.networks:
             for earlier in (run_dir / "onnx").glob(f"{role}.*onnx"):  # files of earlier weights
                 earlier.unlink()
-        indices = evenly_spaced(len(data.source.splits[data.source.eval_split]), AGREEMENT_PICTURES)
-        pictures = np.stack([data.eval_image(index)[0] for index in indices])
+        indices = evenly_spaced(len(data.source.splits[data.source.eval_split]), AGREEMENT_IMAGES)
+        images = np.stack([data.eval_image(index)[0] for index in indices])
         shared = {
             "classes": json.dumps(data.source.labels.names),
             "palette": json.dumps(data.source.labels.palette),
@@ -53,7 +53,7 @@ class OnnxExport(FitEndCallback):
             path = run_dir / "onnx" / f"{role}.onnx"
             metadata = {**shared, "model": role, "network": type(network).__name__}
             with self.tolerated(path.name):
-                agreement = export_onnx(network, path, pictures, metadata)
+                agreement = export_onnx(network, path, images, metadata)
                 log.info(
                     "%s: agrees with PyTorch on %.4f %% of pixels, logits within %.1e",
                     path,
@@ -63,6 +63,4 @@ class OnnxExport(FitEndCallback):
             half = path.with_suffix(".fp16.onnx")
             if self.fp16 and path.is_file():
                 with self.tolerated(half.name):
-                    log.info(
-                        "%s: in float16, %.4f %% of pixels the same", half, 100 * export_fp16(path, half, pictures)
-                    )
+                    log.info("%s: in float16, %.4f %% of pixels the same", half, 100 * export_fp16(path, half, images))

@@ -47,9 +47,9 @@ class Predictions(FitEndCallback):
         for rank, index in enumerate(_most_different(folder.parent / "differences.json", self.differing), 1):
             chosen.append((index, folder / "differing" / f"{rank:02d}_{samples[index].image.stem}.png"))
         for index, path in track(chosen, "Drawing predictions", transient=True):
-            picture, truth = data.eval_image(index)
-            masks = {"truth": truth} | predict_masks(task, picture)
-            panels = {"image": picture} | {name: labels.colourise(mask) for name, mask in masks.items()}
+            image, truth = data.eval_image(index)
+            masks = {"truth": truth} | predict_masks(task, image)
+            panels = {"image": image} | {name: labels.colourise(mask) for name, mask in masks.items()}
             with atomic_write(path) as temporary:
                 side_by_side(panels, labels).save(temporary, "PNG")
 

@@ -30,7 +30,7 @@ class Quantize(FitEndCallback):
 
     Args:
         method: Calibration method: "minmax", "entropy" or "percentile".
-        pictures: Number of training images for calibration, evenly spaced.
+        images: Number of training images for calibration, evenly spaced.
         limit: Maximum tolerated mIoU drop, a fraction of 1.
         target: "portable": the same masks on every x86-64 processor; "vnni": 8-bit weights, for processors with VNNI.
 
@@ -41,23 +41,23 @@ class Quantize(FitEndCallback):
     precisions = ("int8",)
 
     def __init__(
-        self, method: str = "minmax", pictures: int = 64, limit: float = 0.005, target: Target = "portable"
+        self, method: str = "minmax", images: int = 64, limit: float = 0.005, target: Target = "portable"
     ) -> None:
         super().__init__()
         if method not in METHODS:
             raise ConfigError("callbacks.quantize.method", method, f"must be one of {tuple(METHODS)}")
-        if pictures < 1:
-            raise ConfigError("callbacks.quantize.pictures", pictures, "must be at least 1")
+        if images < 1:
+            raise ConfigError("callbacks.quantize.images", images, "must be at least 1")
         if limit < 0:
             raise ConfigError("callbacks.quantize.limit", limit, "must be at least 0, a fraction of mean IoU")
         if target not in WEIGHT_BITS:
             raise ConfigError("callbacks.quantize.target", target, f"must be one of {tuple(WEIGHT_BITS)}")
-        self.method, self.pictures, self.limit, self.target = method, pictures, limit, target
+        self.method, self.images, self.limit, self.target = method, images, limit, target
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Quantise every exported file."""
-        indices = evenly_spaced(len(data.source.splits["train"]), self.pictures)
-        calibration = [data.picture("train", index)[0] for index in indices]
+        indices = evenly_spaced(len(data.source.splits["train"]), self.images)
+        calibration = [data.raw_sample("train", index)[0] for index in indices]
         sources = [Path(trainer.default_root_dir) / "onnx" / f"{role}.onnx" for role in task.networks]
         for source in track([path for path in sources if path.is_file()], "Quantising to INT8", transient=True):
             path = source.with_suffix(".int8.onnx")
@@ -93,7 +93,7 @@ def validation_miou(path: Path, data: SegmentationDataModule) -> float:
     segmenter, classes = Segmenter(path), len(data.source.labels)
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     for index in range(len(data.source.splits["val"])):
-        picture, truth = data.picture("val", index)
-        confusion += torch.from_numpy(count(segmenter.masks(picture[None])[0], truth, classes))
+        image, truth = data.raw_sample("val", index)
+        confusion += torch.from_numpy(count(segmenter.masks(image[None])[0], truth, classes))
     shown = confusion.sum(dim=1) > 0
     return float(scores(confusion)["class_iou"][shown].mean().nan_to_num())

@@ -22,11 +22,11 @@ MAX_CLASSES = 254
 class DataConfig:
     """Fields that every data source has."""
 
-    input_size: list[int] = MISSING  # [H, W] that every picture is resized to; scores and timings refer to it
+    input_size: list[int] = MISSING  # [H, W] that every image is resized to; scores and timings refer to it
     eval_batch_size: int = 8
     num_workers: int | None = None  # null: chosen from the machine
-    limit: int | None = None  # pictures of each split, evenly spaced; null: all
-    overfit: bool = False  # validation and test see the training pictures
+    limit: int | None = None  # images of each split, evenly spaced; null: all
+    overfit: bool = False  # validation and test see the training images
     unlabelled: Any = None  # so many training images, evenly spaced, are used without their labels; or a folder of more
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ RENAMED = {
     "train": "stage",
     "distill.terms": "distill.losses",
     "loss.name": "loss=focal, cross_entropy or balanced",
+    "callbacks.quantize.pictures": "callbacks.quantize.images",
     "teacher.training.loss.name": "loss@teacher.training.loss",
 }
 """Keys of 0.1.0 -> their present names."""

@@ -60,8 +60,8 @@ class SegmentationDataset(Dataset[Batch]):
 
     def with_geometry(self, index: int) -> tuple[Tensor, Tensor, GeometryRecord]:
         """Return image and mask, and the record of how they were transformed."""
-        picture, ids = self.source.read(self.split, index)
-        image = tv_tensors.Image(torch.tensor(picture).permute(2, 0, 1))
+        pixels, ids = self.source.read(self.split, index)
+        image = tv_tensors.Image(torch.tensor(pixels).permute(2, 0, 1))
         image, mask, view = self.transform(
             image, tv_tensors.Mask(torch.from_numpy(ids)), GeometryRecord.whole(*ids.shape)
         )
@@ -72,7 +72,7 @@ class CachedLogitsDataset(Dataset[Batch]):
     """A dataset with cached teacher logits, which are transformed together with their image.
 
     Args:
-        pictures: Images and masks; their transform must change geometry only by operations that `GeometryRecord`
+        dataset: Images and masks; their transform must change geometry only by operations that `GeometryRecord`
             supports.
         maps: Logits of the same images, at `input_size` padded to `whole_cells`.
         input_size: [H, W] of the images from which the logits were computed; a cell keeps its size in pixels.
@@ -80,17 +80,17 @@ class CachedLogitsDataset(Dataset[Batch]):
     """
 
     def __init__(
-        self, pictures: SegmentationDataset, maps: LogitStore, input_size: Sequence[int], multiple: int
+        self, dataset: SegmentationDataset, maps: LogitStore, input_size: Sequence[int], multiple: int
     ) -> None:
-        self.pictures, self.maps, self.multiple = pictures, maps, multiple
+        self.dataset, self.maps, self.multiple = dataset, maps, multiple
         self.covered = whole_cells(input_size, multiple)
         self.down, self.across = (whole / side for whole, side in zip(self.covered, input_size, strict=True))
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Batch:
-        image, mask, geometry = self.pictures.with_geometry(index)
+        image, mask, geometry = self.dataset.with_geometry(index)
         maps = self.maps[index]
         shown = whole_cells(image.shape[-2:], self.multiple)
         cells = zip(maps.shape[-2:], self.covered, shown, strict=True)
@@ -174,14 +174,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Load every image of the split that results are reported on."""
         return self._eval_loader(self.source.eval_split)
 
-    def picture(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def raw_sample(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image, uint8 [H, W, 3], and its class ids, uint8 [H, W], at the input size."""
         image, mask, _ = SegmentationDataset(self.source, split, eval_geometry(self.input_size)).with_geometry(index)
         return image.permute(1, 2, 0).numpy(), mask.numpy()
 
     def eval_image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image and its class ids of the split that results are reported on."""
-        return self.picture(self.source.eval_split, index)
+        return self.raw_sample(self.source.eval_split, index)
 
     def _augmented(self, crop: Sequence[int], scale: Sequence[float], class_crop: float) -> Dataset[Batch]:
         """Build the training split with its augmentation, and with the teacher's logits where they are cached."""
@@ -191,13 +191,13 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
         """Load every image once, divided among the processes; Lightning's own sampler would repeat some."""
-        pictures, (rank, processes) = self._plain(split), self._processes()
+        dataset, (rank, processes) = self._plain(split), self._processes()
         if processes == 1:
-            return self._loader(pictures, self.eval_batch_size)
-        if len(pictures) < processes:
-            raise UserError(f"{split}: {len(pictures)} pictures are too few for {processes} processes")
-        sampler = UnrepeatedDistributedSampler(pictures, num_replicas=processes, rank=rank, shuffle=False)
-        return self._loader(pictures, self.eval_batch_size, sampler=sampler)
+            return self._loader(dataset, self.eval_batch_size)
+        if len(dataset) < processes:
+            raise UserError(f"{split}: {len(dataset)} images are too few for {processes} processes")
+        sampler = UnrepeatedDistributedSampler(dataset, num_replicas=processes, rank=rank, shuffle=False)
+        return self._loader(dataset, self.eval_batch_size, sampler=sampler)
 
     def _processes(self) -> tuple[int, int]:
         """Return the rank of this process and the number of processes that share the data."""

@@ -48,24 +48,24 @@ class LogitCache:
     made_from: Mapping[str, Any]
     required: bool = True
 
-    def has_room(self, pictures: int, shape: Sequence[int]) -> bool:
-        """Return whether the logits of `pictures` images are to be cached."""
-        needed = _bytes(pictures, shape)
+    def has_room(self, images: int, shape: Sequence[int]) -> bool:
+        """Return whether the logits of `images` images are to be cached."""
+        needed = _bytes(images, shape)
         if self.required or needed <= OPTIONAL_BYTES:
             return True
         log.info("teacher's logits: would take %s, the teacher runs at every step instead", _readable(needed))
         return False
 
-    def require_room(self, pictures: int, shape: Sequence[int]) -> None:
-        """Log how much room the logits of `pictures` images take, and check that it is free.
+    def require_room(self, images: int, shape: Sequence[int]) -> None:
+        """Log how much room the logits of `images` images take, and check that it is free.
 
         Raises:
             ConfigError: If less room is free.
         """
-        needed = _bytes(pictures, shape)
+        needed = _bytes(images, shape)
         where = "in memory" if self.place == "memory" else f"on the disk of {self.cache_dir}"
         free = available_memory() if self.place == "memory" else _free_disk(self.cache_dir)
-        wanted = f"{pictures} pictures of {list(shape)} in float16 take {_readable(needed)}"
+        wanted = f"{images} images of {list(shape)} in float16 take {_readable(needed)}"
         log.info("teacher's logits: %s %s", wanted, where)
         if needed > free:
             allowed = f"{wanted}, {_readable(free)} are free {where}; none runs the teacher at every step"
@@ -136,17 +136,17 @@ def replay_distance(
 
 
 def _computed(
-    teacher: FrozenTeacher, data: SegmentationDataModule, pictures: Sequence[int], device: torch.device
+    teacher: FrozenTeacher, data: SegmentationDataModule, indices: Sequence[int], device: torch.device
 ) -> Iterator[tuple[int, NDArray[np.float16]]]:
-    images = (batch["image"].to(device) for batch in data.plain_train_dataloader(pictures))
+    images = (batch["image"].to(device) for batch in data.plain_train_dataloader(indices))
     described = track(
-        predict_logits(teacher, images, data.cell_multiple), "The teacher's logits", total=len(pictures), transient=True
+        predict_logits(teacher, images, data.cell_multiple), "The teacher's logits", total=len(indices), transient=True
     )
-    return zip(pictures, described, strict=True)
+    return zip(indices, described, strict=True)
 
 
-def _bytes(pictures: int, shape: Sequence[int]) -> int:
-    return pictures * math.prod(shape) * BYTES_A_LOGIT
+def _bytes(images: int, shape: Sequence[int]) -> int:
+    return images * math.prod(shape) * BYTES_A_LOGIT
 
 
 def _free_disk(folder: Path) -> int:

@@ -69,33 +69,33 @@ def export_wrapper(network: nn.Module) -> ExportWrapper:
     return module
 
 
-def export_onnx(network: nn.Module, path: Path, pictures: NDArray[np.uint8], metadata: Mapping[str, str]) -> Agreement:
-    """Export a network; keep the file only if ONNX Runtime agrees with PyTorch on `pictures`.
+def export_onnx(network: nn.Module, path: Path, images: NDArray[np.uint8], metadata: Mapping[str, str]) -> Agreement:
+    """Export a network; keep the file only if ONNX Runtime agrees with PyTorch on `images`.
 
     Args:
         network: Module with `forward(image float32 [N, 3, H, W] in [0, 1]) -> logits [N, C, H, W]`, at most 256
             classes.
         path: File to write; batch size, height and width of its input are dynamic.
-        pictures: Images uint8 [N, H, W, 3] RGB to compare on; real ones, because noise has no clear classes.
+        images: Images uint8 [N, H, W, 3] RGB to compare on; real ones, because noise has no clear classes.
         metadata: Metadata of the file.
 
     Returns:
-        The agreement on `pictures`.
+        The agreement on `images`.
 
     Raises:
         UserError: If the exporter fails, if they disagree, or if there are too many classes for uint8 masks; nothing
             is left at `path`.
     """
     original = export_wrapper(network).to(memory_format=torch.channels_last)
-    expected_mask, expected_logits = _run(original, pictures)
+    expected_mask, expected_logits = _run(original, images)
     if expected_logits.shape[1] > MAX_CLASSES:
         raise UserError(f"{path}: {expected_logits.shape[1]} classes do not fit into a mask of 8 bits")
     with atomic_write(path) as temporary:
-        _write(export_wrapper(network), temporary, pictures.shape[1:3], metadata)
+        _write(export_wrapper(network), temporary, images.shape[1:3], metadata)
         exported = Segmenter(temporary)
         agreement = Agreement(
-            pixels=float(np.mean(exported.masks(pictures) == expected_mask)),
-            logit_error=float(np.abs(exported.logits(pictures) - expected_logits).max()),
+            pixels=float(np.mean(exported.masks(images) == expected_mask)),
+            logit_error=float(np.abs(exported.logits(images) - expected_logits).max()),
         )
         if not (agreement.pixels >= MIN_AGREEMENT and agreement.logit_error <= MAX_LOGIT_ERROR):
             raise UserError(
@@ -106,13 +106,13 @@ def export_onnx(network: nn.Module, path: Path, pictures: NDArray[np.uint8], met
     return agreement
 
 
-def export_fp16(source: Path, path: Path, pictures: NDArray[np.uint8]) -> float:
+def export_fp16(source: Path, path: Path, images: NDArray[np.uint8]) -> float:
     """Write a copy of an exported file that computes in float16, which is faster on GPUs; keep its input and outputs.
 
     Args:
         source: float32 file.
         path: File to write.
-        pictures: Images uint8 [N, H, W, 3] RGB to compare on.
+        images: Images uint8 [N, H, W, 3] RGB to compare on.
 
     Returns:
         Share of pixels with the same class in both files.
@@ -126,15 +126,15 @@ def export_fp16(source: Path, path: Path, pictures: NDArray[np.uint8]) -> float:
     with atomic_write(path) as temporary:
         onnx.checker.check_model(half, full_check=True)
         onnx.save(half, temporary)
-        agreement = float(np.mean(Segmenter(temporary).masks(pictures) == Segmenter(source).masks(pictures)))
+        agreement = float(np.mean(Segmenter(temporary).masks(images) == Segmenter(source).masks(images)))
         if not agreement >= MIN_FP16_AGREEMENT:
             raise UserError(f"{path}: not kept; in float16 {agreement:.3%} of the pixels keep their class")
     return agreement
 
 
 @torch.no_grad()
-def _run(module: ExportWrapper, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    mask, logits = module(torch.tensor(pictures))
+def _run(module: ExportWrapper, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    mask, logits = module(torch.tensor(images))
     return mask.numpy(), logits.numpy()
 
 

@@ -39,7 +39,7 @@ ACTIVATION_TYPE, WEIGHT_TYPE = QuantType.QUInt8, QuantType.QInt8
 QUANTIZED = ("Conv", "Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool", "MatMul", "Gemm")
 WEIGHTED = ("Conv", "MatMul", "Gemm")
 PROBED = 4  # number of images on which a layer's sensitivity is measured
-Pictures = Sequence[NDArray[np.uint8]]
+Images = Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Quantization:
 
     Attributes:
         method: Calibration method.
-        pictures: Number of calibration images.
+        images: Number of calibration images.
         drop: mIoU drop against the float32 file, a fraction of 1.
         float32_layers: Layers left in float32, the most sensitive first.
         target: Target processors: "portable" or "vnni".
@@ -59,7 +59,7 @@ class Quantization:
     """
 
     method: str
-    pictures: int
+    images: int
     drop: float
     float32_layers: list[str]
     target: Target
@@ -72,7 +72,7 @@ class Quantization:
 def quantize_int8(
     source: Path,
     path: Path,
-    calibration: Pictures,
+    calibration: Images,
     *,
     method: str = "minmax",
     limit: float = 0.005,
@@ -101,7 +101,7 @@ def quantize_int8(
             not be portable; nothing is left at `path`.
     """
     if not calibration:
-        raise UserError(f"{path}: quantisation needs pictures to calibrate on, there are none")
+        raise UserError(f"{path}: quantisation needs images to calibrate on, there are none")
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         bench = _Bench(source, Path(scratch), calibration, method, target)
         reference = score(source)
@@ -123,7 +123,7 @@ def quantize_int8(
             require_portable(model, path)
         result = Quantization(
             method=method,
-            pictures=len(calibration),
+            images=len(calibration),
             drop=drop,
             float32_layers=[bench.layers[name] for name in kept],
             target=target,
@@ -145,7 +145,7 @@ class _Bench:
         input_quantization: Normalisation of the image, if quantisation would undo it; otherwise None.
     """
 
-    def __init__(self, source: Path, scratch: Path, calibration: Pictures, method: str, target: Target) -> None:
+    def __init__(self, source: Path, scratch: Path, calibration: Images, method: str, target: Target) -> None:
         self.source, self.prepared, self.scratch = source, scratch / "prepared.onnx", scratch
         self.calibration, self.method, self.weight_bits = calibration, METHODS[method], WEIGHT_BITS[target]
         quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
@@ -185,7 +185,7 @@ class _Bench:
 
     def by_sensitivity(self) -> list[str]:
         """Return the layers, those first whose quantisation alone changes the logits most."""
-        probes = [picture[None] for picture in self.calibration[:PROBED]]
+        probes = [image[None] for image in self.calibration[:PROBED]]
         expected = [Segmenter(self.source).logits(probe) for probe in probes]
 
         def error(name: str) -> float:
@@ -197,19 +197,19 @@ class _Bench:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime ships no type information
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures = pictures
-        self.set_range(0, len(pictures))
+    def __init__(self, images: Images) -> None:
+        self.images = images
+        self.set_range(0, len(images))
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        self.chosen = iter(self.pictures[start_index:end_index])
+        self.chosen = iter(self.images[start_index:end_index])
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        picture = next(self.chosen, None)
-        return None if picture is None else {"image": picture[None]}
+        image = next(self.chosen, None)
+        return None if image is None else {"image": image[None]}
 
 
 def _layer(weight: str) -> str:

@@ -18,9 +18,9 @@ def _pytorch(path: Path, threads: int) -> Predict:
     torch.set_num_threads(threads)
     module = torch.load(path, weights_only=False).to(memory_format=torch.channels_last)  # this run wrote the file
 
-    def predict(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         with torch.inference_mode():
-            mask: NDArray[np.uint8] = module(torch.from_numpy(pictures))[0].numpy()
+            mask: NDArray[np.uint8] = module(torch.from_numpy(images))[0].numpy()
         return mask
 
     return predict
@@ -42,8 +42,8 @@ def _openvino(path: Path, threads: int) -> Predict:
     }
     model = openvino.Core().compile_model(path, "CPU", settings)
 
-    def predict(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        mask: NDArray[np.uint8] = model([pictures])["mask"]
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        mask: NDArray[np.uint8] = model([images])["mask"]
         return mask
 
     return predict

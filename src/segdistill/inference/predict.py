@@ -36,21 +36,21 @@ class Summary:
     """Counts and timing of a prediction.
 
     Attributes:
-        pictures: Number of segmented images and video frames.
+        images: Number of segmented images and video frames.
         skipped: Number of files that could not be decoded.
         seconds: Time spent in the network, including resizing, without decoding and writing.
         pixels: Number of pixels by class id, int64 [256].
     """
 
-    pictures: int = 0
+    images: int = 0
     skipped: int = 0
     seconds: float = 0.0
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
 
     def lines(self, classes: Sequence[str]) -> list[str]:
         """Return the summary as lines of text."""
-        each = f", {1000 * self.seconds / self.pictures:.1f} ms each" if self.pictures else ""
-        lines = [f"{self.pictures} pictures{each}; {self.skipped} skipped"]
+        each = f", {1000 * self.seconds / self.images:.1f} ms each" if self.images else ""
+        lines = [f"{self.images} images{each}; {self.skipped} skipped"]
         width = max(map(len, classes), default=0)
         for index, name in enumerate(classes):
             lines.append(f"  {name:<{width}}  {self.pixels[index] / max(1, self.pixels.sum()):7.2%} of all pixels")
@@ -91,13 +91,13 @@ def predict(
                 break
             if frame is None:
                 break
-            frame_name, picture = frame
+            frame_name, image = frame
             begin = time.perf_counter()
-            mask = segmenter(picture)
+            mask = segmenter(image)
             summary.seconds += time.perf_counter() - begin
-            summary.pictures += 1
+            summary.images += 1
             summary.pixels += np.bincount(mask.ravel(), minlength=256)
-            _write(out, frame_name, picture, mask, palette, overlay)
+            _write(out, frame_name, image, mask, palette, overlay)
     _show_progress(len(sources), len(sources))
     return summary
 
@@ -125,7 +125,7 @@ def _names(sources: Sequence[Path]) -> list[str]:
     counts = Counter(names)
     for name, source in zip(names, sources, strict=True):
         if counts[name] > 1:
-            raise UserError(f"{source}: another picture has the same name; segment one folder at a time")
+            raise UserError(f"{source}: another image has the same name; segment one folder at a time")
     return names
 
 
@@ -156,7 +156,7 @@ def _require_free(out: Path, sources: Sequence[Path], names: Sequence[str], *, o
             taken = [each for each in written if each in existing]
         for path in (out / each for each in taken):
             if path.resolve() in given:
-                raise UserError(f"{path}: is a picture to be segmented; give another folder with -o")
+                raise UserError(f"{path}: is an image to be segmented; give another folder with -o")
             if not overwrite:
                 raise UserError(f"{path}: exists; --overwrite replaces it")
 
@@ -172,17 +172,17 @@ def _frames(source: Path, name: str) -> Iterator[Frame]:
 def _write(
     out: Path,
     name: str,
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     mask: NDArray[np.uint8],
     palette: NDArray[np.uint8],
     overlay: float | None,
 ) -> None:
-    image = Image.fromarray(mask, "P")
-    image.putpalette(palette.tobytes())
+    indexed = Image.fromarray(mask, "P")
+    indexed.putpalette(palette.tobytes())
     with atomic_write(out / f"{name}.png") as temporary:
-        image.save(temporary, "PNG")
+        indexed.save(temporary, "PNG")
     if overlay is not None:
-        blend = (1 - overlay) * picture + overlay * palette[mask]
+        blend = (1 - overlay) * image + overlay * palette[mask]
         with atomic_write(out / f"{name}.overlay.jpg") as temporary:
             Image.fromarray(blend.round().astype(np.uint8)).save(temporary, "JPEG", quality=92, subsampling=0)
 
@@ -213,14 +213,14 @@ def main() -> int:
     """Parse the command line and write the masks; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m segdistill.inference.predict",
-        description="Segments pictures with an exported file; masks are PNG files with the file's palette.",
+        description="Segments images with an exported file; masks are PNG files with the file's palette.",
         epilog=f"Exit code {EXIT_USER_ERROR}: an error; {EXIT_SKIPPED}: some files could not be decoded.",
     )
     parser.add_argument("model", type=Path, help="an exported .onnx file")
-    parser.add_argument("path", help="a picture, a folder, a quoted glob pattern, or a video")
+    parser.add_argument("path", help="an image, a folder, a quoted glob pattern, or a video")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the masks")
     parser.add_argument(
-        "--overlay", type=_share, nargs="?", const=0.5, metavar="OPACITY", help="also blend the mask over the picture"
+        "--overlay", type=_share, nargs="?", const=0.5, metavar="OPACITY", help="also blend the mask over the image"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.add_argument("--threads", type=int, default=0, help="cores to use; 0: all")

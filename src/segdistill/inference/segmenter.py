@@ -61,40 +61,40 @@ class Segmenter:
         except ValueError as error:
             raise UserError(f"{path}: malformed metadata: {error}; export the network again") from error
 
-    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment an image of any size, uint8 [H, W, 3] RGB, into class ids [H, W].
 
         The image is resized to `input_size` for the network, and the mask back to the image's size.
         """
-        own = picture.shape[0], picture.shape[1]
-        shown = resized_rgb(picture, self.input_size or own)
+        own = image.shape[0], image.shape[1]
+        shown = resized_rgb(image, self.input_size or own)
         return resized_ids(self.masks(shown[None])[0], own)
 
-    def masks(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment images, uint8 [N, H, W, 3] RGB, without resizing, into class ids [N, H, W].
 
         Raises:
             UserError: If the network cannot process them.
         """
-        mask: NDArray[np.uint8] = self._run("mask", pictures)
-        if mask.shape != pictures.shape[:3]:
-            raise UserError(f"{self._path}: gives masks {mask.shape} of images {pictures.shape}")
+        mask: NDArray[np.uint8] = self._run("mask", images)
+        if mask.shape != images.shape[:3]:
+            raise UserError(f"{self._path}: gives masks {mask.shape} of images {images.shape}")
         return mask
 
-    def logits(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits, float32 [N, C, H, W], of images, uint8 [N, H, W, 3] RGB, without resizing.
 
         Raises:
             UserError: If the network cannot process them.
         """
-        logits: NDArray[np.float32] = self._run("logits", pictures)
+        logits: NDArray[np.float32] = self._run("logits", images)
         return logits
 
-    def _run(self, output: str, pictures: NDArray[np.uint8]) -> Any:
+    def _run(self, output: str, images: NDArray[np.uint8]) -> Any:
         try:
-            return self._session.run([output], {"image": pictures})[0]
+            return self._session.run([output], {"image": images})[0]
         except Exception as error:
-            raise UserError(f"{self._path}: cannot segment images {pictures.shape} ({first_line(error)})") from error
+            raise UserError(f"{self._path}: cannot segment images {images.shape} ({first_line(error)})") from error
 
 
 def _session(path: Path | str, threads: int) -> ort.InferenceSession:

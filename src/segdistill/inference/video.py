@@ -29,7 +29,7 @@ def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     try:
         with av.open(str(path)) as video:
             if not video.streams.video:
-                raise ImageError(f"{path}: holds no pictures")
+                raise ImageError(f"{path}: holds no images")
             for frame in video.decode(video=0):
                 yield _upright(frame)
     except (av.FFmpegError, OSError, ValueError) as error:

@@ -72,13 +72,13 @@ def validate_output_shape(network: nn.Module, num_classes: int, name: str) -> No
             logits = network(torch.zeros(1, 3, *PROBE_SIZE))
         except Exception as error:  # a network may reject a size in any way
             raise UserError(
-                f"{name}: fails on a picture of {size} ({first_line(error)}); networks that take multiples "
+                f"{name}: fails on an image of {size} ({first_line(error)}); networks that take multiples "
                 "of 32 alone need `multiple_of: 32` of segdistill.models.SegmentationModelAdapter"
             ) from error
     found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != [1, num_classes, *PROBE_SIZE]:
         wanted = f"[1, {num_classes}, {PROBE_SIZE[0]}, {PROBE_SIZE[1]}]"
         raise UserError(
-            f"{name}: of a picture of {size} it gives {found}, not logits {wanted}; "
+            f"{name}: of an image of {size} it gives {found}, not logits {wanted}; "
             "segdistill.models.SegmentationModelAdapter adapts networks that were written elsewhere"
         )

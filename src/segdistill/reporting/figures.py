@@ -42,7 +42,7 @@ def speed_accuracy(rows: Sequence[Row]) -> Figure:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.xaxis.set_minor_formatter("{x:g}")
-    axes.set_xlabel("p50 latency, ms a picture (log)")
+    axes.set_xlabel("p50 latency, ms an image (log)")
     axes.margins(0.12)
     axes.grid(visible=True, which="both", alpha=0.25)
     figure.set_size_inches(SIZE[0], SIZE[1] + 0.22 * len(rows))

@@ -26,7 +26,7 @@ from segdistill.reporting.results import Row, baseline_row, read_confusions, rea
 from segdistill.utils.image import read_rgb
 from segdistill.utils.io import atomic_write
 
-PICTURE_WIDTH, PICTURES = 1400, 8
+IMAGE_WIDTH, MAX_IMAGES = 1400, 8
 DPI = 160
 
 
@@ -77,7 +77,7 @@ def write_report(run_dir: Path) -> Path:
             lines=_lines(rows),
             models={row.model: row for row in rows},
             figures={name: drawn(figure) for name, figure in figures.items()},
-            pictures=list(_pictures(run_dir)),
+            predictions=list(_predictions(run_dir)),
             quantization=_quantization(run_dir),
             command=None if overrides is None else shlex.join(["python", "train.py", *overrides]),
             configuration=_text(run_dir / ".hydra" / "config.yaml"),
@@ -132,12 +132,12 @@ def drawn(figure: Figure) -> Markup:
     return Markup(svg[svg.index("<svg") :])  # matplotlib escapes what it is given
 
 
-def _pictures(run_dir: Path) -> Iterator[tuple[str, str]]:
+def _predictions(run_dir: Path) -> Iterator[tuple[str, str]]:
     """Yield name and data URL of the images on which teacher and student differ most, or of any."""
     folder = run_dir / "predictions"
-    for path in islice(sorted((folder / "differing").glob("*.png")) or sorted(folder.glob("*.png")), PICTURES):
+    for path in islice(sorted((folder / "differing").glob("*.png")) or sorted(folder.glob("*.png")), MAX_IMAGES):
         shown = Image.fromarray(read_rgb(path))
-        shown.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
+        shown.thumbnail((IMAGE_WIDTH, IMAGE_WIDTH))
         buffer = io.BytesIO()
         shown.save(buffer, "JPEG", quality=85)
         yield path.stem, f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
