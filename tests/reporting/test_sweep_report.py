@@ -209,6 +209,28 @@ def test_the_command_prints_the_table_of_rows(
         command.main()
 
 
+def test_sweeps_of_other_budgets_are_joined_and_paired_by_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, (alone, taught) in enumerate([(0.50, 0.56), (0.54, 0.61), (0.52, 0.60)]):
+        settings = {"seed": str(seed), "epochs": "50", "cache_dir": "a"}
+        job(tmp_path / "alone", f"none{seed}", settings | {"distill": "none"}, tested={"test/miou": alone})
+        settings |= {"epochs": "5", "cache_dir": "b"}
+        job(tmp_path / "taught", f"kl{seed}", settings | {"distill": "kl"}, tested={"test/miou": taught})
+    (tmp_path / "taught" / "notes").mkdir()
+    rows = tmp_path / "rows.csv"
+    arguments = ["report-sweep", str(tmp_path / "alone"), str(tmp_path / "taught"), "--rows", str(rows), "--markdown"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    command.main()
+    printed = capsys.readouterr()
+    gain = next(line for line in printed.out.splitlines() if line.startswith("| 5 | kl |"))
+    assert gain.split("|")[6].strip() == "+7.00"
+    assert "notes: skipped" in printed.err
+    monkeypatch.setattr(sys, "argv", ["report-sweep", str(rows), str(tmp_path / "taught")])
+    with pytest.raises(SystemExit, match=r"error: kl0: has the settings and the seed of kl0"):
+        command.main()
+
+
 @pytest.mark.parametrize(
     ("teachers", "whose"),
     [((0.46,), "one teacher"), ((0.46, 0.460001), "one teacher"), ((0.46, 0.47, 0.48), "the 3 teachers of these jobs")],

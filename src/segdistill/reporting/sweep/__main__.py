@@ -1,4 +1,4 @@
-"""`segdistill report-sweep DIR` writes the summary of a sweep anew, or keeps its jobs as rows of one file."""
+"""`segdistill report-sweep DIR` writes the summary of a sweep anew; several sweeps and files of rows are joined."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segdistill.reporting.sweep.comparison import study
 from segdistill.reporting.sweep.findings import sweep_warnings
+from segdistill.reporting.sweep.jobs import joined, read_jobs
 from segdistill.reporting.sweep.rows import read_rows, write_rows
 from segdistill.reporting.sweep.summary import summarise
 from segdistill.reporting.sweep.table import sweep_table
@@ -18,18 +19,24 @@ from segdistill.utils.errors import UserError
 def main() -> None:
     """Parse the command line, and write or print the summary."""
     parser = argparse.ArgumentParser(prog="segdistill report-sweep", description=__doc__)
-    parser.add_argument("sweep", type=Path, help="the directory of a multirun, or a file of --rows")
+    help_text = "the directory of a multirun, or a file of --rows; several are joined and printed"
+    parser.add_argument("sweep", type=Path, nargs="+", help=help_text)
     parser.add_argument("--baseline", metavar="KEY=VALUE,...", type=_settings, help="compare with this setting")
-    parser.add_argument("--rows", metavar="FILE.csv", type=Path, help="write the jobs of a directory as rows, too")
-    parser.add_argument("--markdown", action="store_true", help="print the table of a file as Markdown")
+    parser.add_argument("--rows", metavar="FILE.csv", type=Path, help="keep the jobs as rows of one file, too")
+    parser.add_argument("--markdown", action="store_true", help="print the table of rows or joined sweeps as Markdown")
     given = parser.parse_args()
     try:
-        if given.sweep.suffix != ".csv":
-            jobs = summarise(given.sweep, given.baseline)
-            if given.rows is not None:
-                write_rows(jobs, given.rows)
+        summarised = len(given.sweep) == 1 and given.sweep[0].suffix != ".csv"
+        if summarised:
+            jobs = summarise(given.sweep[0], given.baseline)
+        else:
+            jobs = joined([read_rows(path) if path.suffix == ".csv" else read_jobs(path) for path in given.sweep])
+            for name, reason in jobs.skipped.items():
+                sys.stderr.write(f"{name}: skipped, no job of a sweep ({reason})\n")
+        if given.rows is not None:
+            write_rows(jobs, given.rows)
+        if summarised:
             return
-        jobs = read_rows(given.sweep)
         table = sweep_table(jobs, study(jobs, given.baseline), sweep_warnings(jobs, given.baseline))
         if given.markdown:
             sys.stdout.write(f"{as_markdown(table)}\n")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from segdistill.reporting.findings import split_label
+from segdistill.utils.errors import UserError
 
 STATUS = "job.json"
 SCORE, TEACHER_SCORE = "test/miou", "test/teacher_miou"
@@ -108,8 +110,8 @@ class Jobs:
 
     @property
     def swept(self) -> list[str]:
-        """Keys that differ between jobs, except seeds."""
-        keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key != REPETITION)
+        """Keys that differ between jobs, except seeds and what shapes no result."""
+        keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key not in (REPETITION, *UNSHAPING))
         return [key for key in keys if len({job.settings.get(key) for job in self.jobs}) > 1]
 
     @property
@@ -134,8 +136,30 @@ class Jobs:
         return sorted(settings, key=lambda setting: (setting.score_label, -setting.mean))
 
 
+def joined(parts: Sequence[Jobs]) -> Jobs:
+    """Join the jobs of several sweeps, whose settings may differ in any key.
+
+    Raises:
+        UserError: If two jobs have the same settings and seed, which would count one measurement twice.
+    """
+    first: dict[tuple[tuple[str, str], ...], str] = {}
+    for job in (job for part in parts for job in part.jobs):
+        shaping = tuple(sorted((key, value) for key, value in job.settings.items() if key not in UNSHAPING))
+        if shaping in first:
+            raise UserError(f"{job.name}: has the settings and the seed of {first[shaping]}; join sweeps that differ")
+        first[shaping] = job.name
+    skipped = {name: reason for part in parts for name, reason in part.skipped.items()}
+    return Jobs([job for part in parts for job in part.jobs], skipped)
+
+
 def read_jobs(sweep_dir: Path) -> Jobs:
-    """Read every job's directory; directories that cannot be read are skipped and recorded."""
+    """Read every job's directory; directories that cannot be read are skipped and recorded.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    if not sweep_dir.is_dir():
+        raise UserError(f"{sweep_dir}: no such folder")
     jobs, skipped = [], {}
     folders = [path for path in sweep_dir.iterdir() if path.is_dir() and not path.name.startswith(".")]
     for folder in sorted(folders, key=_order):

@@ -18,7 +18,6 @@ from segdistill.reporting.sweep.findings import score_label, scored_classes, swe
 from segdistill.reporting.sweep.jobs import ConfigGroup, Jobs, read_jobs
 from segdistill.reporting.sweep.table import sweep_table
 from segdistill.utils.console import terminal
-from segdistill.utils.errors import UserError
 from segdistill.utils.io import atomic_write, write_json
 
 DPI = 160
@@ -35,8 +34,6 @@ def summarise(sweep_dir: Path, baseline: Mapping[str, str] | None = None) -> Job
     Raises:
         UserError: If there is no such folder.
     """
-    if not sweep_dir.is_dir():
-        raise UserError(f"{sweep_dir}: no such folder")
     jobs = read_jobs(sweep_dir)
     for name, reason in jobs.skipped.items():
         log.warning("%s: skipped, no job of a sweep (%s)", sweep_dir / name, reason)
