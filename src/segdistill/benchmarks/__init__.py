@@ -1,1 +1,1 @@
-"""`python -m segdistill.benchmarks training | inference`: times as ratios within one run."""
+"""`segdistill benchmark training | inference | soak`: times as ratios within one run."""

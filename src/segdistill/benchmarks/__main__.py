@@ -12,7 +12,7 @@ from segdistill.utils.errors import UserError
 
 def main() -> None:
     """Parse the command line and run one benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m segdistill.benchmarks", description=benchmarks.__doc__)
+    parser = argparse.ArgumentParser(prog="segdistill benchmark", description=benchmarks.__doc__)
     commands = parser.add_subparsers(required=True, metavar="training | inference | soak", dest="name")
     summaries = {
         training: "a training step, on a CPU",

@@ -1,4 +1,4 @@
-"""`python -m segdistill.benchmarks soak`: does memory, or the number of open files, grow with what is done?
+"""`segdistill benchmark soak`: does memory, or the number of open files, grow with what is done?
 
 One process predicts thousands of images, or runs the jobs of a sweep, while its memory and its open files are read
 again and again. Linux alone tells them.

@@ -1,4 +1,4 @@
-"""`python -m segdistill.benchmarks training`: what a step costs, as ratios within one run.
+"""`segdistill benchmark training`: what a step costs, as ratios within one run.
 
 Each kind of step has a process of its own. They take turns, so that a noisy machine is noisy for all of them, and the
 median of many turns is kept.

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segdistill.config.parse import parse
 from segdistill.engine.sweep_plan import differing_keys, planned_jobs, settings_of
-from segdistill.reporting.sweep.jobs import SCORE, STATUS, UNSHAPING
+from segdistill.reporting.sweep.jobs import INCIDENTAL, SCORE, STATUS
 from segdistill.utils.errors import UserError, first_line
 from segdistill.utils.io import read_object, write_json
 
@@ -85,7 +85,7 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
 
 def job_identity(cfg: DictConfig) -> dict[str, Any]:
     """Return what identifies a job: its whole configuration, except where it is stored."""
-    shaping = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in (*UNSHAPING, "hydra")])
+    shaping = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in (*INCIDENTAL, "hydra")])
     identity: dict[str, Any] = json.loads(json.dumps(OmegaConf.to_container(shaping, resolve=True)))
     return identity
 

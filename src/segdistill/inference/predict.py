@@ -1,4 +1,4 @@
-"""Segments images with an exported file: `python -m segdistill.inference.predict MODEL.onnx PATH -o OUT`.
+"""Segments images with an exported file: `segdistill predict MODEL.onnx PATH -o OUT`.
 
 Needs only onnxruntime, numpy and Pillow; videos need `pip install av`.
 """
@@ -212,7 +212,7 @@ def _share(text: str) -> float:
 def main() -> int:
     """Parse the command line and write the masks; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m segdistill.inference.predict",
+        prog="segdistill predict",
         description="Segments images with an exported file; masks are PNG files with the file's palette.",
         epilog=f"Exit code {EXIT_USER_ERROR}: an error; {EXIT_SKIPPED}: some files could not be decoded.",
     )

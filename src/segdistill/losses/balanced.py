@@ -93,7 +93,7 @@ class BalancedLoss(nn.Module):
         self,
         class_weights: Sequence[float] | None = None,
         *,
-        power: float = 0.5,
+        power: float = 0.25,
         max_weight: float = 10.0,
         dice_weight: float = 0.5,
     ) -> None:

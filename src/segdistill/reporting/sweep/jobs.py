@@ -17,7 +17,7 @@ SCORE, TEACHER_SCORE = "test/miou", "test/teacher_miou"
 CLASS_SCORE, CLASSES_PREDICTED = "test/iou_", "test/classes_predicted"
 REPETITION = "seed"
 """Key whose values repeat a setting instead of making another one."""
-UNSHAPING = ("resume", "cache_dir")
+INCIDENTAL = ("resume", "cache_dir")
 """Keys of a configuration that may differ between two runs of the same job."""
 
 
@@ -111,7 +111,7 @@ class Jobs:
     @property
     def swept(self) -> list[str]:
         """Keys that differ between jobs, except seeds and what shapes no result."""
-        keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key not in (REPETITION, *UNSHAPING))
+        keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key not in (REPETITION, *INCIDENTAL))
         return [key for key in keys if len({job.settings.get(key) for job in self.jobs}) > 1]
 
     @property
@@ -144,7 +144,7 @@ def joined(parts: Sequence[Jobs]) -> Jobs:
     """
     first: dict[tuple[tuple[str, str], ...], str] = {}
     for job in (job for part in parts for job in part.jobs):
-        shaping = tuple(sorted((key, value) for key, value in job.settings.items() if key not in UNSHAPING))
+        shaping = tuple(sorted((key, value) for key, value in job.settings.items() if key not in INCIDENTAL))
         if shaping in first:
             raise UserError(f"{job.name}: has the settings and the seed of {first[shaping]}; join sweeps that differ")
         first[shaping] = job.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from segdistill.reporting.sweep.jobs import UNSHAPING, Job, Jobs
+from segdistill.reporting.sweep.jobs import INCIDENTAL, Job, Jobs
 from segdistill.utils.errors import UserError
 from segdistill.utils.io import atomic_write
 
@@ -17,7 +17,7 @@ SCORES = "test/"
 def write_rows(jobs: Jobs, path: Path) -> None:
     """Write the jobs that have a score, sorted by name; the same jobs give the same file."""
     scored = sorted((job for job in jobs.jobs if job.score is not None), key=lambda job: job.name)
-    settings = dict.fromkeys(key for job in scored for key in job.settings if key not in UNSHAPING)
+    settings = dict.fromkeys(key for job in scored for key in job.settings if key not in INCIDENTAL)
     scores = sorted({name for job in scored for name in job.tested})
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [NAME, *settings, SPLIT, SELECTED_ON, *scores], restval="", lineterminator="\n")
