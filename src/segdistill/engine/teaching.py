@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from segdistill.callbacks.inputs import evenly_spaced
 from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.sources.base import DatasetIndex
 from segdistill.engine.builders import Builder
 from segdistill.engine.logit_cache import LogitCache, replay_distance
 from segdistill.engine.networks import check_export
 from segdistill.engine.teacher import get_or_train_teacher
 from segdistill.engine.trainer import root_device
+from segdistill.losses import DistillationLoss
 from segdistill.models.inherit import inherit
 from segdistill.models.output import PROBE_SIZE, cell_multiple
 from segdistill.models.teacher_logits import logits_shape
@@ -50,6 +52,7 @@ def task_with_teacher(
     cache, multiple = builder.logit_cache(reads_features=bool(loss.feature_losses)), cell_multiple(student, probe)
     source = builder.source()
     seen = source if loss.losses else source.labelled()  # distillation losses use unlabelled images as well
+    warn_of_silent_images(seen, loss)
     data, count = builder.datamodule(seen, "student"), len(seen.splits["train"])
     if cache is not None and not cache.has_room(count, logits_shape(probe, builder.input_size, multiple)):
         cache = None
@@ -64,6 +67,13 @@ def task_with_teacher(
     if cache is not None:
         _attach_cached_logits(cache, task, data, root_device(builder.trainer_config))
     return task, data
+
+
+def warn_of_silent_images(source: DatasetIndex, loss: DistillationLoss) -> None:
+    """Warn if the training ends without a loss for the images that have no labels."""
+    if source.unlabelled and loss.alpha(1.0) == 0:
+        message = "%d images have no labels but the teacher's, and alpha falls to 0: %s keeps them to the end"
+        log.warning(message, source.unlabelled, "distill.alpha_schedule=constant")
 
 
 def can_inherit(init: str, student: nn.Module, teacher: nn.Module) -> bool:
