@@ -147,7 +147,7 @@ def test_verdicts_go_by_the_paired_t_test_after_holm(tmp_path: Path) -> None:
             job(tmp_path, f"{method}{seed}", {"distill": method, "seed": str(seed)}, tested={"test/miou": value})
     compared = study(read_jobs(tmp_path))
     assert compared is not None
-    gains = {name[:-1]: gain for name, gain in compared.gains.items()}
+    gains = {method: gain for (method,), gain in compared.gains.items()}
     plain = {}
     for method, gain in gains.items():
         differences = scores[method] - scores["none"]
@@ -229,6 +229,26 @@ def test_sweeps_of_other_budgets_are_joined_and_paired_by_seed(
     monkeypatch.setattr(sys, "argv", ["report-sweep", str(rows), str(tmp_path / "taught")])
     with pytest.raises(SystemExit, match=r"error: kl0: has the settings and the seed of kl0"):
         command.main()
+
+
+def test_joined_sweeps_whose_jobs_share_their_names_have_one_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, (alone, taught) in enumerate([(0.50, 0.56), (0.54, 0.61), (0.52, 0.60)]):
+        fixed = {"experiment": "few_labels", "seed": str(seed)}
+        job(tmp_path / "alone", f"seed={seed}", fixed | {"distill": "none"}, tested={"test/miou": alone})
+        job(tmp_path / "taught", f"seed={seed}", fixed, tested={"test/miou": taught})
+    arguments = ["report-sweep", str(tmp_path / "alone"), str(tmp_path / "taught"), "--markdown"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    command.main()
+    first, second = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("| none", "| (default)"))
+    )
+    assert (first[0], first[4], first[-1]) == ("(default)", "+7.00", "better")
+    assert second[0] == "none"
+    assert second[4:] == ["-", "-", "-", "-", "-", "baseline"]
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,12 @@ class BaselineStudy:
     Attributes:
         baseline: Setting that the others are compared with.
         teachers: Mean IoU of each teacher that was tested, fractions of 1.
-        gains: Comparison of each other setting, by the name of its first job.
+        gains: Comparison of each other setting, by its key.
     """
 
     baseline: ConfigGroup
     teachers: Sequence[float]
-    gains: Mapping[str, PairedComparison]
+    gains: Mapping[tuple[str, ...], PairedComparison]
 
     @property
     def teacher(self) -> float | None:
@@ -81,7 +81,7 @@ class BaselineStudy:
 
     def of(self, setting: ConfigGroup) -> PairedComparison | None:
         """Return the comparison of a setting; None for the baseline, and for a setting that shares no seed with it."""
-        return self.gains.get(setting.jobs[0].name)
+        return self.gains.get(setting.key)
 
 
 def refusal(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> str | None:
@@ -115,8 +115,8 @@ def study(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> BaselineStudy 
     (baseline,) = baselines
     taught = [score for job in jobs.jobs if (score := job.tested.get(TEACHER_SCORE)) is not None]
     teacher = statistics.fmean(taught) if taught else None
-    gains = {setting.jobs[0].name: _gain(setting, baseline, teacher) for setting in settings if setting is not baseline}
-    return BaselineStudy(baseline, taught, _holm({name: gain for name, gain in gains.items() if gain is not None}))
+    gains = {setting.key: _gain(setting, baseline, teacher) for setting in settings if setting is not baseline}
+    return BaselineStudy(baseline, taught, _holm({key: gain for key, gain in gains.items() if gain is not None}))
 
 
 def gain_record(gain: PairedComparison | None) -> dict[str, Any]:
@@ -170,14 +170,14 @@ def _paired(mine: Sequence[float], theirs: Sequence[float]) -> tuple[tuple[float
     return (float(low), float(high)), float(test.pvalue)
 
 
-def _holm(gains: Mapping[str, PairedComparison]) -> dict[str, PairedComparison]:
+def _holm(gains: Mapping[tuple[str, ...], PairedComparison]) -> dict[tuple[str, ...], PairedComparison]:
     """Adjust the p-values so that the chance of any false verdict among them stays within `LEVEL`."""
-    ordered = sorted((gain.p, name) for name, gain in gains.items() if gain.p is not None)
+    ordered = sorted((gain.p, key) for key, gain in gains.items() if gain.p is not None)
     adjusted, largest = {}, 0.0
-    for rank, (p, name) in enumerate(ordered):
+    for rank, (p, key) in enumerate(ordered):
         largest = max(largest, min(1.0, (len(ordered) - rank) * p))
-        adjusted[name] = largest
-    return {name: replace(gain, p=adjusted.get(name)) for name, gain in gains.items()}
+        adjusted[key] = largest
+    return {key: replace(gain, p=adjusted.get(key)) for key, gain in gains.items()}
 
 
 def _by_seed(setting: ConfigGroup) -> dict[str, float]:

@@ -19,6 +19,8 @@ REPETITION = "seed"
 """Key whose values repeat a setting instead of making another one."""
 INCIDENTAL = ("resume", "cache_dir")
 """Keys of a configuration that may differ between two runs of the same job."""
+UNSET = "(default)"
+"""Value of a key that a job left as it is, where another job sets it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class ConfigGroup:
     jobs: list[Job]
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """What no other setting of the same split has: its values. Jobs of joined sweeps may share their names."""
+        return tuple(self.values.values())
+
+    @property
     def scores(self) -> list[float]:
         """Scores, one per seed."""
         return [job.score for job in self.jobs if job.score is not None]
@@ -128,7 +135,7 @@ class Jobs:
         groups: dict[tuple[str, tuple[str, ...]], list[Job]] = {}
         for job in self.jobs:
             if job.score is not None:
-                values = tuple(job.settings.get(key, "") for key in self.swept)
+                values = tuple(job.settings.get(key, UNSET) for key in self.swept)
                 groups.setdefault((job.score_label, values), []).append(job)
         settings = [
             ConfigGroup(dict(zip(self.swept, values, strict=True)), jobs) for (_, values), jobs in groups.items()
