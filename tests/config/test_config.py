@@ -20,6 +20,7 @@ from segdistill.utils.errors import ConfigError
 KL = {"_target_": "segdistill.losses.PixelwiseKL", "weight": 1.0, "temperature": 2.0}
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,16 @@ def parsed(*overrides: str) -> Config:
 def test_every_experiment_composes_into_the_typed_schema(experiment: str, tmp_path: Path) -> None:
     overrides = [f"experiment={experiment}"] + [f"data.root={tmp_path}"] * ("camvid" in experiment)
     assert isinstance(parsed(*overrides), Config)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_the_smoke_experiment_takes_any_data(data: str, tmp_path: Path) -> None:
+    values = {"data.root": tmp_path, "data.input_size": "[96,128]", "data.classes": "{road: 0, car: 1}"}
+    composed = compose("config", overrides=["experiment=smoke", f"data={data}"])
+    needed = OmegaConf.missing_keys(composed) | ({"data.classes"} if composed.data.get("classes") == {} else set())
+    config = parsed("experiment=smoke", f"data={data}", *(f"++{key}={values[key]}" for key in needed))
+    assert config.data.limit == 16
+    assert isinstance(config.data, RoadScenesConfig) == data.startswith("roadscenes")
 
 
 def test_the_promised_experiments_are_there() -> None:

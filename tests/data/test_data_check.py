@@ -191,14 +191,33 @@ def test_an_image_and_its_mask_are_read_upright(
     np.testing.assert_array_equal(labels == 2, np.rot90(ids == 7, turns))
 
 
-def test_a_mask_that_is_not_turned_with_its_image_is_named_with_the_reason(
+@pytest.mark.parametrize(("orientation", "turned_mask"), [(6, False), (8, False), (5, True)])
+def test_a_mask_drawn_over_the_stored_pixels_is_read_with_these(
+    folder_config: FolderConfig, cache_dir: Path, orientation: int, turned_mask: bool
+) -> None:
+    exif, mask_exif = Image.Exif(), Image.Exif()
+    exif[ORIENTATION] = orientation
+    mask_exif[ORIENTATION] = 6
+    path, mask = image(folder_config, "train", 0), Path(folder_config.root) / "train" / "masks" / "000.png"
+    with Image.open(path) as opened, Image.open(mask) as opened_mask:
+        pixels, ids = np.array(opened), np.array(opened_mask)
+    Image.fromarray(pixels).save(path, exif=exif)
+    if turned_mask:  # stored a quarter turn against the clock, which its own orientation mends
+        Image.fromarray(np.rot90(ids)).save(mask, exif=mask_exif)
+    read, labels = open_folder(folder_config, cache_dir).read("train", 0)
+    np.testing.assert_array_equal(read, pixels)
+    np.testing.assert_array_equal(labels == 2, ids == 7)
+
+
+def test_an_image_and_a_mask_turned_against_each_other_are_named_with_the_reason(
     folder_config: FolderConfig, cache_dir: Path
 ) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    with Image.open(image(folder_config, "train", 0)) as opened:
-        opened.copy().save(image(folder_config, "train", 0), exif=exif)
-    with pytest.raises(UserError, match=r"36 x 24, its image is 24 x 36; EXIF orientation is applied to both$"):
+    mask = Path(folder_config.root) / "train" / "masks" / "000.png"
+    with Image.open(mask) as opened:
+        opened.copy().save(mask, exif=exif)
+    with pytest.raises(UserError, match=r"24 x 36, its image is 36 x 24; EXIF orientation is applied to both$"):
         open_folder(folder_config, cache_dir)
 
 

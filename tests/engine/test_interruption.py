@@ -20,7 +20,14 @@ from segdistill.utils import interruption
 from segdistill.utils.interruption import Terminated, as_exit, ending_in_order, in_one_piece, way_on
 
 DEADLINE_S = 300
-WITHOUT_TEACHER = ["distill=none", "student.fit.max_epochs=3", "student.fit.batch_size=2", "data.train=48", *NO_REPORT]
+WITHOUT_TEACHER = [
+    "distill=none",
+    "student.fit.max_epochs=3",
+    "student.fit.batch_size=2",
+    "data.train=48",
+    "data.limit=null",
+    *NO_REPORT,
+]
 
 
 def send_sigterm() -> None:

@@ -157,7 +157,14 @@ def test_a_teacher_of_other_classes_is_refused(run_dir: Path, tmp_path: Path) ->
 
 def test_a_training_killed_in_mid_epoch_resumes_and_finishes(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    budget = ["distill=none", "student.fit.max_epochs=3", "student.fit.batch_size=2", "data.train=48", *NO_REPORT]
+    budget = [
+        "distill=none",
+        "student.fit.max_epochs=3",
+        "student.fit.batch_size=2",
+        "data.train=48",
+        "data.limit=null",
+        *NO_REPORT,
+    ]
     process = subprocess.Popen(command(run, *budget), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     last = run / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 200

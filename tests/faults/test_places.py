@@ -42,7 +42,14 @@ def test_a_file_that_finds_no_room_is_one_line_and_the_run_goes_on_later(tmp_pat
 
 @pytest.mark.slow
 def test_a_killed_loader_process_is_one_line(tmp_path: Path) -> None:
-    budget = ["student.fit.max_epochs=50", "student.fit.batch_size=2", "data.train=48", "data.num_workers=1", *ALONE]
+    budget = [
+        "student.fit.max_epochs=50",
+        "student.fit.batch_size=2",
+        "data.train=48",
+        "data.limit=null",
+        "data.num_workers=1",
+        *ALONE,
+    ]
     run = tmp_path / "run"
     process = launched(command(run, *budget), tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     until((run / "checkpoints" / "last.ckpt").is_file, process, DEADLINE_S)

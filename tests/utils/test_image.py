@@ -46,6 +46,23 @@ def test_images_and_masks_are_turned_as_their_exif_orientation_says(orientation:
     np.testing.assert_array_equal(deep[..., 0], expected * 10_000 // 256)
 
 
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_an_image_stays_as_it_is_stored_where_only_so_its_mask_fits(orientation: int, tmp_path: Path) -> None:
+    image = save(np.stack([STORED] * 3, axis=2), tmp_path / "image.png", orientation)
+    stored, turned = save(STORED, tmp_path / "stored.png"), save(STORED.T.copy(), tmp_path / "turned.png")
+    np.testing.assert_array_equal(read_rgb(image, stored)[..., 0], STORED)
+    np.testing.assert_array_equal(read_rgb(image, turned)[..., 0], UPRIGHT[orientation])
+    np.testing.assert_array_equal(read_rgb(image, image)[..., 0], UPRIGHT[orientation])
+    levels, exif = STORED.astype(np.uint16) * 10_001, Image.Exif()
+    exif[ORIENTATION] = orientation
+    tiff = exif.tobytes().removeprefix(b"Exif\0\0")
+    write_png16(tmp_path / "deep.png", np.stack([levels] * 3, axis=2), exif=tiff)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "deep.png", stored)[..., 0], levels // 256)
+    np.testing.assert_array_equal(
+        read_rgb(tmp_path / "deep.png", turned)[..., 0] == 39, np.array(UPRIGHT[orientation]) == 1
+    )
+
+
 def test_a_jpeg_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None:
     pixels = np.zeros((8, 16, 3), np.uint8)
     pixels[:, :8] = 200  # bright on the left; turned clockwise it is bright on top

@@ -24,6 +24,10 @@ If a file does not state its own, the first that holds its largest value is take
 LOW_BYTES = {"RGB;16B": ("RGB;16L", [0, 1, 2]), "RGBA;16B": ("RGBA;16L", [0, 1, 2]), "LA;16B": ("RGBA", [1, 1, 1])}
 """Raw mode of 16-bit colour, of which Pillow keeps the high byte -> raw mode whose given channels are the low bytes."""
 
+EXIF_ORIENTATION = 0x0112
+EXIF_TURNED = (5, 6, 7, 8)
+"""Orientations by a quarter turn, which swap height and width."""
+
 PNG_SIGNATURE_BYTES = 8
 TIFF_BITS_PER_SAMPLE = 258
 
@@ -32,25 +36,35 @@ class ImageError(UserError):
     """A file that cannot be decoded, or whose values do not fit into 8 bits."""
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
+def read_rgb(path: Path, mask: Path | None = None) -> NDArray[np.uint8]:
     """Read an image of any mode (grey, palette, transparent, CMYK, 16 bits) as RGB, uint8 [H, W, 3].
 
-    The EXIF orientation is applied. Values of more than 8 bits lose their low bits: a 12-bit image is divided by 16,
+    The EXIF orientation is applied, unless the image has the size of its mask only without that: some masks were drawn
+    over the pixels as they are stored. Values of more than 8 bits lose their low bits: a 12-bit image is divided by 16,
     whatever its largest value, so that dark images stay dark. The depth is the one stated in the file (PNG's sBIT,
     TIFF's BitsPerSample), or else the first of `DEPTHS` that holds the largest value.
 
+    Args:
+        path: File of the image.
+        mask: File of its mask, of which the size alone is read.
+
     Raises:
-        ImageError: If the file cannot be decoded, or holds floating-point or negative values, or more than 16 bits.
+        ImageError: If a file cannot be decoded, or the image holds floating-point or negative values or more than 16
+            bits.
     """
     with _opened(path) as image:
         raw_mode = image.tile[0].args if image.tile else None
-        _turn_upright(image)
+        upright = mask is None or not _fits_as_stored(image, mask)
+        if upright:
+            _turn_upright(image)
+        else:
+            image.load()
         if image.mode == "F":
             raise ImageError(f"{path}: holds floating-point values; save it with 8 or 16 bits a channel")
         if image.mode.startswith("I"):
             return np.repeat(_eight_bits(_grey_levels(path, image), path, image)[..., None], 3, axis=2)
         if isinstance(raw_mode, str) and raw_mode in LOW_BYTES:
-            return _eight_bits(_colour_levels(path, image, raw_mode), path, image)
+            return _eight_bits(_colour_levels(path, image, raw_mode, upright), path, image)
         return np.asarray(image.convert("RGB"))
 
 
@@ -79,6 +93,20 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         raise ImageError(f"{path}: cannot be read as an image ({first_line(error)})") from error
 
 
+def _fits_as_stored(image: ImageFile.ImageFile, mask: Path) -> bool:
+    """Return whether an image has the size of its mask without its EXIF orientation, and not with it."""
+    if image.width == image.height or not _is_turned(image):
+        return False
+    with _opened(mask) as drawn:
+        return image.size == (drawn.size[::-1] if _is_turned(drawn) else drawn.size)
+
+
+def _is_turned(image: ImageFile.ImageFile) -> bool:
+    with suppress(Exception):  # as in _turn_upright
+        return image.getexif().get(EXIF_ORIENTATION) in EXIF_TURNED
+    return False
+
+
 def _turn_upright(image: ImageFile.ImageFile) -> None:
     """Decode an image and apply its EXIF orientation."""
     image.load()
@@ -94,14 +122,15 @@ def _grey_levels(path: Path, image: ImageFile.ImageFile) -> NDArray[np.uint16]:
     return levels.astype(np.uint16)
 
 
-def _colour_levels(path: Path, upright: ImageFile.ImageFile, raw_mode: str) -> NDArray[np.uint16]:
+def _colour_levels(path: Path, high: ImageFile.ImageFile, raw_mode: str, upright: bool) -> NDArray[np.uint16]:
     """Return all 16 bits, uint16 [H, W, 3], of an image of which Pillow keeps only the high bytes."""
     low_mode, channels = LOW_BYTES[raw_mode]
     with Image.open(path) as image:
         image.tile = [tile._replace(args=low_mode) for tile in image.tile]
-        _turn_upright(image)
+        if upright:
+            _turn_upright(image)
         low = np.asarray(image)[..., channels]
-    levels: NDArray[np.uint16] = (np.asarray(upright)[..., :3].astype(np.uint16) << 8) | low
+    levels: NDArray[np.uint16] = (np.asarray(high)[..., :3].astype(np.uint16) << 8) | low
     return levels
 
 

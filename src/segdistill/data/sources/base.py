@@ -23,12 +23,12 @@ class Sample:
     mask: Path | None
 
     def read_image(self) -> NDArray[np.uint8]:
-        """Read the image as uint8 [H, W, 3] RGB, upright.
+        """Read the image as uint8 [H, W, 3] RGB: upright, or as it is stored where its mask fits that alone.
 
         Raises:
-            ImageError: If the file cannot be read as an image.
+            ImageError: If the file, or the header of its mask, cannot be read as an image.
         """
-        return read_rgb(self.image)
+        return read_rgb(self.image, self.mask)
 
     def read_mask_values(self) -> NDArray[np.uint8]:
         """Read the values stored in the mask, uint8 [H, W], upright.
