@@ -229,6 +229,7 @@ def test_an_error_inside_what_hydra_instantiates_is_told_in_its_own_words() -> N
         ("optimizer.lr=1e-4", "set teacher.training.optimizer.lr=1e-4"),
         ("optimizer=sgd", "set optimizer@teacher.training.optimizer=sgd"),
         ("loss.power=1", "set teacher.training.loss.power=1"),
+        ("augment=weak", "set augment@teacher.training.augment=weak"),
         ("schedule.power=1", "set teacher.training.schedule.power=1"),
         ("student.fit.max_epochs=2", "has no effect where stage=teacher"),
         ("distill=cwd", "has no effect where stage=teacher"),
@@ -242,7 +243,13 @@ def test_settings_of_the_student_are_refused_where_a_teacher_is_trained(override
 
 @pytest.mark.parametrize(
     ("key", "now"),
-    [("train", "stage"), ("distill.terms", "distill.losses"), ("loss.name", "loss=focal")],
+    [
+        ("train", "stage"),
+        ("distill.terms", "distill.losses"),
+        ("loss.name", "loss=focal"),
+        ("student.fit.hflip", "augment.flip.p"),
+        ("teacher.fit.jitter", "teacher.training.augment.jitter"),
+    ],
 )
 def test_a_key_of_an_earlier_version_is_answered_with_its_new_name(key: str, now: str) -> None:
     GlobalHydra.instance().clear()

@@ -81,7 +81,7 @@ def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         room, _, rest = key.partition(".")
-        if room in ("optimizer", "loss", "schedule"):
+        if room in ("optimizer", "loss", "schedule", "augment"):
             own = f"teacher.training.{key}" if rest else f"{room}@teacher.training.{room}"
             raise UserError(f"{key}={value}: has no effect where stage=teacher; set {own}={value}")
         if room in ("student", "distill"):

@@ -22,7 +22,7 @@ from segdistill.engine.trainer import build_trainer
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.errors import UserError
 
-FIT = fit_config(max_epochs=2, batch_size=2, crop=[24, 36], scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
+FIT = fit_config(max_epochs=2, batch_size=2, crop=[24, 36], scale=[1.0, 1.0])
 ONE, TWO = (trainer_config(devices=count) for count in (1, 2))
 
 

@@ -30,7 +30,7 @@ def make(num_classes):
 """
 OPTIONS = [
     f"{path.parent.name}={path.stem}"
-    for group in ("student", "teacher", "optimizer", "logger", "callbacks")
+    for group in ("student", "teacher", "optimizer", "augment", "logger", "callbacks")
     for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
 ]
 TORCHVISION = "student=torchvision student.network.factory="
@@ -75,6 +75,10 @@ def test_every_option_of_conf_may_be_called(option: str, monkeypatch: pytest.Mon
         ("+callbacks.x={_target_: os.system, _partial_: true}", "callbacks.x._target_=os.system"),
         ("+callbacks.x={_target_: torch.optim.SGD}", "callbacks.x._target_=torch.optim.SGD"),
         ("student.network._target_=${distill.alpha}", "student.network._target_=0.5"),
+        (
+            "+augment.x={_target_: torchvision.transforms.v2.RandomApply, transforms: [{_target_: os.system}]}",
+            "augment.x.transforms.0._target_=os.system",
+        ),
         ("+callbacks.x={_target_: [os.system]}", "callbacks.x._target_=['os.system']"),
     ],
 )
@@ -98,6 +102,11 @@ def test_a_target_where_nothing_is_called_is_refused() -> None:
         ("torch.nn.functional.torch.load", "network", "torch.serialization.load"),
         ("torchvision.models.WeightsEnum", "network", "torchvision.models._api.WeightsEnum"),
         ("torch.nn.init.normal_", "network", "torch.nn.init.normal_"),
+        (
+            "torchvision.transforms.v2.InterpolationMode",
+            "augmentation",
+            "torchvision.transforms.functional.InterpolationMode",
+        ),
         ("torch.optim.lr_scheduler.LambdaLR", "optimizer", "torch.optim.lr_scheduler.LambdaLR"),
         ("segdistill.engine.loggers.start", "logger", "segdistill.engine.loggers.start"),
         ("segdistill.callbacks.inputs.evenly_spaced", "callback", "segdistill.callbacks.inputs.evenly_spaced"),
@@ -115,6 +124,7 @@ def test_networks_optimizers_loggers_and_callbacks_are_located() -> None:
         locate("key", "timm.optim.AdaBelief", "optimizer"),
         locate("key", "segdistill.engine.loggers.wandb_logger", "logger"),
         locate("key", "pytorch_lightning.callbacks.LearningRateMonitor", "callback"),
+        locate("key", "torchvision.transforms.v2.GaussianBlur", "augmentation"),
         locate("key", "segdistill.losses.pixelwise_kl.PixelwiseKL", "loss"),  # a file that no __init__.py need know
         locate("key", "segdistill.callbacks.predictions.Predictions", "callback"),
     ]
@@ -124,6 +134,7 @@ def test_networks_optimizers_loggers_and_callbacks_are_located() -> None:
         "AdaBelief",
         "wandb_logger",
         "LearningRateMonitor",
+        "GaussianBlur",
         "PixelwiseKL",
         "Predictions",
     ]

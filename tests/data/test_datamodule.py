@@ -94,7 +94,7 @@ def test_a_partial_training_batch_is_left_out_unless_it_is_the_only_one(
 
 
 def test_training_sees_every_image_once_an_epoch_in_an_order_of_its_own(source: DatasetIndex) -> None:
-    as_it_is = fit_config(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0], hflip=0.0, jitter=0.0)
+    as_it_is = fit_config(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0])
     loader = SegmentationDataModule(source, as_it_is, input_size=INPUT_SIZE, num_workers=0).train_dataloader()
     truth = [source.read("train", index)[1].tolist() for index in range(5)]
     orders = []
@@ -106,7 +106,7 @@ def test_training_sees_every_image_once_an_epoch_in_an_order_of_its_own(source: 
 
 
 def test_last_epochs_show_whole_images(source: DatasetIndex) -> None:
-    fit = fit_config(max_epochs=3, batch_size=5, crop=CROP, full_frame_epochs=1, hflip=0.0, jitter=0.0)
+    fit = fit_config(max_epochs=3, batch_size=5, crop=CROP, full_frame_epochs=1)
     data = SegmentationDataModule(source, fit, input_size=INPUT_SIZE, num_workers=0)
     data.teacher_logits = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 6, 9)  # stride 4
     loader = data.train_dataloader()

@@ -6,6 +6,7 @@ import torch
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from segdistill.config.data import IGNORE_INDEX
@@ -30,7 +31,7 @@ def test_replayed_maps_show_what_the_transformed_image_shows(
     seed: int, file_size: tuple[int, int], crop: tuple[int, int]
 ) -> None:
     original = smooth(*file_size)
-    pipeline = train_pipeline(INPUT_SIZE, crop, scale=(0.6, 1.6), hflip=0.5, jitter=0)
+    pipeline = train_pipeline(INPUT_SIZE, crop, scale=(0.6, 1.6), augment=[v2.RandomHorizontalFlip(0.5)])
     torch.manual_seed(seed)
     image, mask, view = pipeline(
         tv_tensors.Image(original),
@@ -75,9 +76,8 @@ def test_what_changes_colours_leaves_the_view_alone() -> None:
     views = []
     for jitter in (0.0, 0.5):
         torch.manual_seed(0)
-        _, _, view = train_pipeline(INPUT_SIZE, (64, 80), (0.6, 1.6), 0.5, jitter)(
-            *image, GeometryRecord.whole(*INPUT_SIZE)
-        )
+        steps = [v2.RandomHorizontalFlip(0.5), v2.ColorJitter(jitter, jitter)]
+        _, _, view = train_pipeline(INPUT_SIZE, (64, 80), (0.6, 1.6), steps)(*image, GeometryRecord.whole(*INPUT_SIZE))
         assert isinstance(view, GeometryRecord)
         views.append(view.tolist())
     assert views[0] == views[1]

@@ -14,6 +14,8 @@ from segdistill.data.transforms import ClassCrop, RandomScale, eval_geometry, to
 IGNORE_INDEX, GREY = 255, 127
 BLOCK = 12
 SEEDS = range(8)
+FLIP, JITTER = v2.RandomHorizontalFlip(0.5), v2.ColorJitter(0.3, 0.3, 0.3, 0.03)
+DEFAULT = [FLIP, JITTER]
 
 
 def blocks(rows: int, columns: int) -> Tensor:
@@ -42,7 +44,7 @@ def inside(mask: Tensor, margin: int = 3) -> Tensor:
 @pytest.mark.parametrize("crop", [(60, 72), (33, 47), (100, 150)])
 def test_image_and_mask_go_through_one_geometry(crop: tuple[int, int], seed: int) -> None:
     torch.manual_seed(seed)
-    pipeline = train_pipeline((60, 72), crop, scale=(0.75, 2.0), hflip=0.5, jitter=0.0)
+    pipeline = train_pipeline((60, 72), crop, scale=(0.75, 2.0), augment=[FLIP])
     image, mask = pipeline(*image_of(blocks(5, 6)))
     assert image.shape == (3, *crop)
     assert mask.shape == crop
@@ -88,7 +90,7 @@ def test_a_scaled_mask_invents_no_class(scale: tuple[float, float], seed: int) -
     torch.manual_seed(seed)
     # Bilinear resizing would put every value from 0 to 200 between these two.
     ids = torch.where(torch.rand(40, 56) < 0.5, 0, 200).to(torch.uint8)
-    _, mask = train_pipeline((40, 56), (33, 47), scale, hflip=0.5, jitter=0.3)(*image_of(ids))
+    _, mask = train_pipeline((40, 56), (33, 47), scale, DEFAULT)(*image_of(ids))
     assert set(mask.unique().tolist()) <= {0, 200, IGNORE_INDEX}
     assert {0, 200} <= set(mask.unique().tolist())
 
@@ -124,7 +126,7 @@ def test_a_resized_mask_is_not_shifted_against_its_image(resize: Callable[[int],
 def test_padding_is_void_in_the_mask_and_grey_in_the_image() -> None:
     torch.manual_seed(0)
     ids = torch.full((20, 30), 4, dtype=torch.uint8)
-    image, mask = train_pipeline((20, 30), (40, 50), (1, 1), hflip=0.5, jitter=0.0)(*image_of(ids))
+    image, mask = train_pipeline((20, 30), (40, 50), (1, 1), [FLIP])(*image_of(ids))
     padded = mask == IGNORE_INDEX
     assert (~padded).sum() == 20 * 30
     assert set(mask.unique().tolist()) == {4, IGNORE_INDEX}
@@ -138,7 +140,8 @@ def test_padding_is_void_in_the_mask_and_grey_in_the_image() -> None:
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
 def test_images_leave_as_float32_in_0_to_1_and_masks_as_int64(jitter: float) -> None:
     torch.manual_seed(0)
-    image, mask = train_pipeline((60, 72), (48, 48), (0.5, 2), hflip=0.5, jitter=jitter)(*image_of(blocks(5, 6)))
+    steps = [FLIP, v2.ColorJitter(jitter, jitter, jitter, jitter / 10)]
+    image, mask = train_pipeline((60, 72), (48, 48), (0.5, 2), steps)(*image_of(blocks(5, 6)))
     assert (image.dtype, mask.dtype) == (torch.float32, torch.int64)
     assert 0 <= image.min() < image.max() <= 1
 
@@ -177,7 +180,7 @@ def test_random_scale_never_rounds_a_side_to_nothing() -> None:
 
 
 def test_one_seed_repeats_and_another_differs() -> None:
-    pipeline = train_pipeline((60, 72), (48, 48), (0.5, 2), hflip=0.5, jitter=0.3)
+    pipeline = train_pipeline((60, 72), (48, 48), (0.5, 2), DEFAULT)
     images = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
@@ -189,5 +192,5 @@ def test_one_seed_repeats_and_another_differs() -> None:
 @pytest.mark.parametrize(("probability", "flipped"), [(0.0, False), (1.0, True)])
 def test_hflip_is_a_probability(probability: float, flipped: bool) -> None:
     image, mask = image_of(blocks(5, 6))
-    _, out = train_pipeline((60, 72), (60, 72), (1, 1), probability, jitter=0.0)(image, mask)
+    _, out = train_pipeline((60, 72), (60, 72), (1, 1), [v2.RandomHorizontalFlip(probability)])(image, mask)
     assert torch.equal(out, (mask.flip(-1) if flipped else mask).long())

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from helpers.settings import fit_config, schedule_config
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from segdistill.config.data import FolderConfig
 from segdistill.data.datamodule import SegmentationDataModule
@@ -176,7 +177,7 @@ def test_logits_that_nobody_asked_for_take_a_gigabyte_at_most_whatever_is_free(
 
 
 def test_training_batches_bring_the_logits_of_what_they_show(data: SegmentationDataModule, cache_dir: Path) -> None:
-    data.fit.scale, data.fit.jitter, data.fit.hflip, data.fit.crop = [1.0, 1.0], 0.0, 1.0, [24, 36]
+    data.fit.scale, data.fit.crop, data.augment = [1.0, 1.0], [24, 36], (v2.RandomHorizontalFlip(1.0),)
     frozen = teacher()
     data.cell_multiple = 32
     data.teacher_logits = LogitCache("memory", cache_dir, MADE_FROM).logits(frozen, data, CPU)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from segdistill.config.data import RoadScenesConfig
 from segdistill.config.model import FitConfig
@@ -162,7 +163,8 @@ def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
     """Build a loader with a worker for each core; return a function that measures its seconds per training batch."""
     source = open_scenes(RoadScenesConfig(list(size), seed=0, train=LOADED, val=1, test=1), cache_dir)
     fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=list(size), scale=[0.5, 2.0])
-    data = SegmentationDataModule(source, fit, input_size=size, num_workers=cpu_count())
+    augment = [v2.RandomHorizontalFlip(0.5), v2.ColorJitter(0.3, 0.3, 0.3, 0.03)]
+    data = SegmentationDataModule(source, fit, augment, input_size=size, num_workers=cpu_count())
     loader = data.train_dataloader()
     batches = chain.from_iterable(loader for _ in count())
     ready_beforehand = loader.num_workers * (loader.prefetch_factor or 0)

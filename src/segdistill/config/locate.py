@@ -19,7 +19,7 @@ from typing import Any, Literal
 from segdistill.config.known_names import backbone_objection, is_installed, objection
 from segdistill.utils.errors import ConfigError, first_line
 
-Role = Literal["network", "loss", "optimizer", "logger", "callback", "source"]
+Role = Literal["network", "loss", "optimizer", "augmentation", "logger", "callback", "source"]
 TARGET, FACTORY = "_target_", "factory"
 ADAPTERS = ("segdistill.models.SegmentationModelAdapter", "segdistill.models.adapters.SegmentationModelAdapter")
 """Networks whose `factory` is a dotted path as well."""
@@ -62,6 +62,9 @@ RULES: dict[Role, Rule] = {
     ),
     "loss": Rule("torch.nn.Module", ("segdistill.losses", "torch.nn")),
     "optimizer": Rule("torch.optim.Optimizer", ("torch.optim", "timm.optim")),
+    "augmentation": Rule(
+        "torchvision.transforms.v2.Transform", ("torchvision.transforms.v2", "segdistill.data.augment")
+    ),
     "logger": Rule(
         "pytorch_lightning.loggers.Logger",
         ("pytorch_lightning.loggers", "segdistill.engine.loggers"),
@@ -75,6 +78,7 @@ ROLES: dict[str, Role] = {
     "loss": "loss",
     "losses": "loss",
     "optimizer": "optimizer",
+    "augment": "augmentation",
     "logger": "logger",
     "callbacks": "callback",
     "source": "source",

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from segdistill.config.ranges import is_number, require, require_size, require_temperature
+from segdistill.config.ranges import is_number, require, require_size, require_steps, require_temperature
 
 TEACHER_CACHES = ("auto", "none", "memory", "disk")
 ALPHA_SCHEDULES = ("constant", "linear", "cosine")
@@ -18,14 +18,12 @@ TEACHER_SOURCES = ("auto", "train", "checkpoint", "pretrained", "packaged")
 
 @dataclass
 class FitConfig:
-    """Budget and augmentation of one network's training."""
+    """Budget of one network's training, and what of an image it sees."""
 
     max_epochs: int = MISSING
     batch_size: int = MISSING
     crop: list[int] = MISSING  # [H, W]
     scale: list[float] = MISSING  # random resize before the crop
-    hflip: float = 0.5  # probability
-    jitter: float = 0.3  # brightness, contrast and saturation change by up to this share
     full_frame_epochs: int = 0  # the last ones, on whole images at data.input_size, as evaluation sees them
     class_crop: float = 0.0  # probability that a crop shows a class drawn uniformly from those of its image
     ema_decay: float | None = None  # of the moving average of the weights, which is what is kept; null: the last ones
@@ -36,8 +34,6 @@ class FitConfig:
         require_size("crop", self.crop)
         valid = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[-1] <= 10
         require(valid, "scale", self.scale, "must be [low, high] with 0 < low <= high <= 10")
-        require(0 <= self.hflip <= 1, "hflip", self.hflip, "must be a probability from 0 to 1")
-        require(0 <= self.jitter <= 1, "jitter", self.jitter, "must be from 0 to 1")
         whole, allowed = self.full_frame_epochs, f"must be from 0 to max_epochs={self.max_epochs}"
         require(0 <= whole <= self.max_epochs, "full_frame_epochs", whole, allowed)
         require(0 <= self.class_crop <= 1, "class_crop", self.class_crop, "must be a probability from 0 to 1")
@@ -61,11 +57,15 @@ class ScheduleConfig:
 
 @dataclass
 class TrainingConfig:
-    """Supervised loss, optimizer and schedule of a network."""
+    """Supervised loss, optimizer, schedule and augmentation of a network."""
 
     loss: dict[str, Any] = MISSING
     optimizer: dict[str, Any] = MISSING
     schedule: ScheduleConfig = MISSING
+    augment: dict[str, Any] = MISSING  # name -> a `_target_` with its options, in this order after scale and crop
+
+    def __post_init__(self) -> None:
+        require_steps("augment", self.augment)
 
 
 @dataclass

@@ -31,3 +31,10 @@ def require_temperature(key: str, temperature: Any) -> None:
     """Check the temperature of a softmax."""
     valid = is_number(temperature) and 0.1 <= temperature <= 100
     require(valid, key, temperature, "must be a number from 0.1 to 100")
+
+
+def require_steps(key: str, steps: dict[str, Any]) -> None:
+    """Check that every step of an augmentation names what is called."""
+    for name, spec in steps.items():
+        allowed = "needs a `_target_`, such as torchvision.transforms.v2.ColorJitter; ~ in front leaves a step out"
+        require(isinstance(spec, dict) and "_target_" in spec, f"{key}.{name}", spec, allowed)

@@ -1,7 +1,7 @@
 """Typed schema of conf/: which keys may be set, and in which range; checked before torch is imported.
 
-Networks, losses, optimizers, loggers, callbacks and data sources in code are Hydra `_target_`s and stay dictionaries
-here; every other key is a field of one dataclass.
+Networks, losses, optimizers, augmentation steps, loggers, callbacks and data sources in code are Hydra `_target_`s and
+stay dictionaries here; every other key is a field of one dataclass.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from segdistill.config.model import (
     TeacherConfig,
     TrainingConfig,
 )
-from segdistill.config.ranges import require
+from segdistill.config.ranges import require, require_steps
 from segdistill.config.trainer import TrainerConfig
 
 STAGES = ("teacher", "student")
@@ -51,6 +51,7 @@ class Config:
     loss: dict[str, Any] = MISSING
     optimizer: dict[str, Any] = MISSING
     schedule: ScheduleConfig = MISSING
+    augment: dict[str, Any] = MISSING
     trainer: TrainerConfig = MISSING
     logger: dict[str, Any] = MISSING
     callbacks: dict[str, Any] = MISSING
@@ -58,6 +59,7 @@ class Config:
     def __post_init__(self) -> None:
         for key, spec in (("loss", self.loss), ("teacher.training.loss", self.teacher.training.loss)):
             require("_target_" in spec, key, spec, "needs a `_target_`, such as segdistill.losses.FocalLoss")
+        require_steps("augment", self.augment)
         require(self.stage in STAGES, "stage", self.stage, f"must be one of {STAGES}")
         require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
         require(self.resume is None or Path(self.resume).exists(), "resume", self.resume, "no such file or folder")
@@ -75,7 +77,7 @@ class Config:
             own = self.teacher.seed
             require(own in (0, self.seed), "teacher.seed", own, "must not differ from seed, which seeds stage=teacher")
             self.teacher.seed = self.seed
-        for name, part in self._trained().items():
+        for name, part in self.trained.items():
             _require_fitting(f"{name}.fit", part.fit, self)
         if isinstance(self.data, FolderConfig):
             require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
@@ -102,7 +104,8 @@ class Config:
         """Whether this run's student has a teacher."""
         return self.stage == "student" and (bool(self.distill.losses) or self.student.init == "teacher")
 
-    def _trained(self) -> dict[str, ModelConfig]:
+    @property
+    def trained(self) -> dict[str, ModelConfig]:
         """Return the networks that this run trains or may train."""
         if self.stage == "teacher":
             return {"teacher": self.teacher}
@@ -113,7 +116,7 @@ class Config:
         """Return how the network of a role, "teacher" or "student", is trained."""
         if role == "teacher":
             return self.teacher.training
-        return TrainingConfig(self.loss, self.optimizer, self.schedule)
+        return TrainingConfig(self.loss, self.optimizer, self.schedule, self.augment)
 
 
 def _require_fitting(key: str, fit: FitConfig, config: Config) -> None:

@@ -16,8 +16,12 @@ RENAMED = {
     "loss.name": "loss=focal, cross_entropy or balanced",
     "callbacks.quantize.pictures": "callbacks.quantize.images",
     "teacher.training.loss.name": "loss@teacher.training.loss",
+    "student.fit.hflip": "augment.flip.p",
+    "student.fit.jitter": "augment.jitter (brightness, contrast, saturation, hue)",
+    "teacher.fit.hflip": "teacher.training.augment.flip.p",
+    "teacher.fit.jitter": "teacher.training.augment.jitter (brightness, contrast, saturation, hue)",
 }
-"""Keys of 0.1.0 -> their present names."""
+"""Keys of earlier versions -> their present names."""
 
 
 def new_name(key: str) -> str | None:

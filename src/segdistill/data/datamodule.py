@@ -104,7 +104,8 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     Args:
         source: Checked dataset.
-        fit: Batch size and augmentation of the training split.
+        fit: Batch size, scale and crop of the training split.
+        augment: Steps on training images and masks after scale and crop; see `segdistill.data.augment`.
         input_size: [H, W] of the images in evaluation.
         eval_batch_size: Number of images per batch in validation and test.
         num_workers: Number of loader processes; None chooses it from the available hardware.
@@ -125,6 +126,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self,
         source: DatasetIndex,
         fit: FitConfig,
+        augment: Sequence[v2.Transform] = (),
         *,
         input_size: Sequence[int],
         eval_batch_size: int = 8,
@@ -133,6 +135,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source, self.fit, self.input_size, self.seed = source, fit, tuple(input_size), seed
+        self.augment = tuple(augment)
         self.eval_batch_size = eval_batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
 
@@ -185,7 +188,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _augmented(self, crop: Sequence[int], scale: Sequence[float], class_crop: float) -> Dataset[Batch]:
         """Build the training split with its augmentation, and with the teacher's logits where they are cached."""
-        pipeline = train_pipeline(self.input_size, crop, scale, self.fit.hflip, self.fit.jitter, class_crop)
+        pipeline = train_pipeline(self.input_size, crop, scale, self.augment, class_crop)
         images, logits = SegmentationDataset(self.source, "train", pipeline), self.teacher_logits
         return images if logits is None else CachedLogitsDataset(images, logits, self.input_size, self.cell_multiple)
 

@@ -105,29 +105,19 @@ def train_pipeline(
     input_size: Sequence[int],
     crop: Sequence[int],
     scale: Sequence[float],
-    hflip: float,
-    jitter: float,
+    augment: Sequence[v2.Transform] = (),
     class_crop: float = 0.0,
 ) -> v2.Compose:
-    """Build the training pipeline: random scale, crop, flip and photometric jitter.
+    """Build the training pipeline: random scale, crop, and the steps of the augmentation.
 
     Args:
         input_size: [H, W] that `scale` refers to.
         crop: [H, W] of the output; smaller images are padded with grey and void.
         scale: Minimum and maximum resize factor.
-        hflip: Probability of a horizontal flip.
-        jitter: Maximum relative change of brightness, contrast and saturation; hue changes by up to a tenth of it.
+        augment: Steps on image and mask, uint8, after the crop.
         class_crop: Probability that the crop shows a uniformly drawn class; see `ClassCrop`.
     """
-    return v2.Compose(
-        [
-            RandomScale(input_size, scale),
-            ClassCrop(crop, class_crop),
-            v2.RandomHorizontalFlip(hflip),
-            v2.ColorJitter(jitter, jitter, jitter, jitter / 10),
-            to_tensors(),
-        ]
-    )
+    return v2.Compose([RandomScale(input_size, scale), ClassCrop(crop, class_crop), *augment, to_tensors()])
 
 
 def eval_geometry(input_size: Sequence[int]) -> Resized:

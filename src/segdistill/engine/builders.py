@@ -21,14 +21,15 @@ from segdistill.data.datamodule import SegmentationDataModule, default_workers
 from segdistill.data.labels import LabelSet
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.opening import labels_of, open_source
+from segdistill.engine.augmentation import build_augmentation, require_replayed, try_augmentation
 from segdistill.engine.loggers import start_all
 from segdistill.engine.logit_cache import LogitCache
 from segdistill.engine.networks import build_network, given_teacher, loaded_network, packaged_teacher
-from segdistill.engine.objectives import build_distillation_loss, build_loss, build_optimizer
+from segdistill.engine.objectives import build_distillation_loss, build_optimizer, build_part, with_class_pixels
 from segdistill.engine.resume import resume_checkpoint
 from segdistill.engine.trainer import build_trainer
 from segdistill.losses import DistillationLoss
-from segdistill.losses.base import NeedsClassPixels, SupervisedLoss
+from segdistill.losses.base import SupervisedLoss
 from segdistill.models.adapters import without_pretrained
 from segdistill.models.frozen_teacher import FrozenTeacher, TeacherCache
 from segdistill.tasks import DistillationTask, SegmentationTask
@@ -97,8 +98,13 @@ class Builder:
         return self.config.teacher.seed if role == "teacher" else self.config.seed
 
     def fit(self, role: Role) -> FitConfig:
-        """Return the training budget and augmentation of a role."""
+        """Return the training budget of a role."""
         return self._model(role).fit
+
+    def try_augmentation(self) -> None:
+        """Try the augmentation of every network that this run trains; a faulty step raises ConfigError."""
+        for role in cast(list[Role], list(self.config.trained)):
+            try_augmentation(self._key(role, "augment"), self.config.training(role).augment, self.fit(role).crop)
 
     def source(self) -> DatasetIndex:
         """Open and check the data; faults in it raise UserError."""
@@ -115,6 +121,7 @@ class Builder:
         return SegmentationDataModule(
             source,
             fit,
+            build_augmentation(self._key(role, "augment"), self.config.training(role).augment),
             input_size=data.input_size,
             eval_batch_size=data.eval_batch_size,
             num_workers=default_workers(trainer.devices) if data.num_workers is None else data.num_workers,
@@ -170,11 +177,13 @@ class Builder:
             place = "memory" if processes == 1 and not reads_features else "none"
         if place == "none" or not config.distill.losses:
             return None
+        if not require_replayed("augment", config.augment, config.distill.teacher_cache):
+            return None
         return LogitCache(place, Path(config.cache_dir), made_from, required=config.distill.teacher_cache != "auto")
 
     def supervised_loss(self, role: Role) -> SupervisedLoss:
         """Build a role's loss against the labels."""
-        loss: SupervisedLoss = build_loss(self._key(role, "loss"), self.config.training(role).loss)
+        loss: SupervisedLoss = build_part(self._key(role, "loss"), self.config.training(role).loss)
         return loss
 
     def distillation_loss(self, student: nn.Module, teacher: nn.Module) -> DistillationLoss:
@@ -189,13 +198,13 @@ class Builder:
         self, role: Role, network: nn.Module, loss: SupervisedLoss, source: DatasetIndex
     ) -> SegmentationTask:
         """Build the task that trains a network on labels only."""
-        return SegmentationTask(network, loss=_measured(loss, source), role=role, **self._options(role))
+        return SegmentationTask(network, loss=with_class_pixels(loss, source), role=role, **self._options(role))
 
     def distillation_task(
         self, student: nn.Module, teacher: nn.Module, loss: DistillationLoss, source: DatasetIndex
     ) -> DistillationTask:
         """Build the task that trains a student on labels and on a teacher."""
-        _measured(loss.supervised, source)
+        with_class_pixels(loss.supervised, source)
         frozen = FrozenTeacher(teacher, loss.teacher_layers)
         return DistillationTask(student, frozen, loss, **self._options("student"))
 
@@ -239,9 +248,3 @@ class Builder:
             "channels_last": self.trainer_config.channels_last,
             "network_config": self._model(role).network,
         }
-
-
-def _measured(loss: SupervisedLoss, source: DatasetIndex) -> SupervisedLoss:
-    if isinstance(loss, NeedsClassPixels):
-        loss.set_class_pixels(torch.from_numpy(source.class_pixels("train")))
-    return loss

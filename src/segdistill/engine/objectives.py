@@ -1,4 +1,4 @@
-"""Build the losses and optimizers of a configuration."""
+"""Build the losses, optimizers and class counts of a configuration."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import nn
 
 from segdistill.config.locate import build
 from segdistill.config.model import DistillConfig
+from segdistill.data.sources.base import DatasetIndex
 from segdistill.losses import DistillationLoss, FeatureLoss, LogitLoss
-from segdistill.losses.base import SupervisedLoss
+from segdistill.losses.base import NeedsClassPixels, SupervisedLoss
 from segdistill.models.feature_hooks import feature_channels
 from segdistill.tasks.segmentation import OptimizerFactory
 from segdistill.utils.errors import ConfigError, first_line
@@ -36,11 +37,11 @@ def build_optimizer(key: str, settings: Mapping[str, Any]) -> OptimizerFactory:
     return factory
 
 
-def build_loss(key: str, spec: Mapping[str, Any]) -> Any:
-    """Build a loss from a `_target_` and its options.
+def build_part(key: str, spec: Mapping[str, Any]) -> Any:
+    """Build a loss, or a step of an augmentation, from a `_target_` and its options.
 
     Raises:
-        ConfigError: If the loss rejects its settings; names `key`.
+        ConfigError: If it rejects its settings; names `key`.
     """
     try:
         return build(key, spec, _convert_="all")
@@ -58,7 +59,7 @@ def build_distillation_loss(
     Raises:
         UserError: If a loss rejects its settings, or a network has no such layer.
     """
-    losses = {name: build_loss(f"distill.losses.{name}", spec) for name, spec in distill.losses.items()}
+    losses = {name: build_part(f"distill.losses.{name}", spec) for name, spec in distill.losses.items()}
     for name, loss in losses.items():
         key = f"distill.losses.{name}"
         if not isinstance(loss, LogitLoss | FeatureLoss):
@@ -70,3 +71,10 @@ def build_distillation_loss(
                 feature_channels(teacher, loss.teacher_layer, f"{key}.teacher_layer"),
             )
     return DistillationLoss(supervised, losses, alpha=distill.alpha, alpha_schedule=distill.alpha_schedule)
+
+
+def with_class_pixels(loss: SupervisedLoss, source: DatasetIndex) -> SupervisedLoss:
+    """Tell a loss that asks for them the training pixels of each class; return it."""
+    if isinstance(loss, NeedsClassPixels):
+        loss.set_class_pixels(torch.from_numpy(source.class_pixels("train")))
+    return loss

@@ -112,6 +112,7 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
     keep_freed_memory()
     role = builder.role
     seed_everything(builder.seed(role))
+    builder.try_augmentation()
     network, callbacks, resume = builder.network(role), builder.callbacks(), builder.resume()
     if resume is not None:
         load_network(network, resume, builder.labels.names)
