@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segdistill.inference.segmenter import Segmenter
+from segdistill.inference.tiled import add_arguments, open_segmenter
 from segdistill.inference.video import VIDEO_SUFFIXES, read_frames
 from segdistill.utils.errors import UserError
 from segdistill.utils.image import IMAGE_SUFFIXES, ImageError, read_rgb
@@ -216,17 +217,16 @@ def main() -> int:
         description="Segments images with an exported file; masks are PNG files with the file's palette.",
         epilog=f"Exit code {EXIT_USER_ERROR}: an error; {EXIT_SKIPPED}: some files could not be decoded.",
     )
-    parser.add_argument("model", type=Path, help="an exported .onnx file")
+    add_arguments(parser)
     parser.add_argument("path", help="an image, a folder, a quoted glob pattern, or a video")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the masks")
     parser.add_argument(
         "--overlay", type=_share, nargs="?", const=0.5, metavar="OPACITY", help="also blend the mask over the image"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    parser.add_argument("--threads", type=int, default=0, help="cores to use; 0: all")
     arguments = parser.parse_args()
     try:
-        segmenter = Segmenter(arguments.model, threads=arguments.threads)
+        segmenter = open_segmenter(arguments)
         summary = predict(
             segmenter, arguments.path, arguments.out, overlay=arguments.overlay, overwrite=arguments.overwrite
         )
