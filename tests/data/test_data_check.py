@@ -101,16 +101,16 @@ def test_overfitting_reuses_images_without_a_complaint(
     assert not caplog.messages
 
 
-def test_a_class_that_does_not_occur_is_named_with_its_splits(
+def test_classes_that_do_not_occur_are_named_by_split(
     folder_config: FolderConfig, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for split in ("val", "test"):
         fill_masks(folder_config, split, 1)
     open_folder(replace(folder_config, classes={**folder_config.classes, "tram": 9}), cache_dir)
     assert caplog.messages == [
-        "data.classes.background: occurs in no mask of val, test",
-        "data.classes.lane: occurs in no mask of val, test",
-        "data.classes.tram: occurs in no mask of train, val, test",
+        "data.splits.train: 1 of 4 classes occur in no mask: tram",
+        "data.splits.val: 3 of 4 classes occur in no mask: background, lane, tram",
+        "data.splits.test: 3 of 4 classes occur in no mask: background, lane, tram",
     ]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from segdistill.config.data import UNLABELLED
 from segdistill.data.labels import LabelSet
+from segdistill.data.measures import Measures, total_pixels
 from segdistill.utils.image import read_ids, read_rgb
 
 
@@ -72,6 +74,7 @@ class DatasetIndex:
         values: int16 [256], maps a mask value to a class id or IGNORE_INDEX.
         fingerprint: Hash that changes when any decoded image, mask or class changes.
         labelled_fingerprint: Fingerprint of the same dataset without its unlabelled training images; may be empty.
+        measures: Measures of the samples, by which nothing is decoded again that a check has decoded; may be empty.
     """
 
     name: str
@@ -80,6 +83,7 @@ class DatasetIndex:
     values: NDArray[np.int16]
     fingerprint: str
     labelled_fingerprint: str = ""
+    measures: Mapping[Sample, Measures] = field(default_factory=dict, repr=False)
 
     @property
     def eval_split(self) -> str:
@@ -126,12 +130,12 @@ class DatasetIndex:
         return replace(self, splits=splits, fingerprint=fingerprint, labelled_fingerprint=labelled)
 
     def class_pixels(self, split: str) -> NDArray[np.int64]:
-        """Count the pixels of each class in all masks of a split, int64 [C]."""
-        pixels = np.zeros(len(self.labels), np.int64)
-        for sample in (each for each in self.splits[split] if each.mask is not None):
-            ids = self.values[sample.read_mask_values()]
-            pixels += np.bincount(ids[ids < len(pixels)], minlength=len(pixels))
-        return pixels
+        """Count the pixels of each class in all masks of a split, int64 [C]; masks without measures are decoded."""
+        labelled = [sample for sample in self.splits[split] if sample.mask is not None]
+        pixels = total_pixels(self.measures[sample] for sample in labelled if sample in self.measures)
+        for sample in (each for each in labelled if each not in self.measures):
+            pixels += np.bincount(self.values[sample.read_mask_values()].ravel(), minlength=256)
+        return pixels[: len(self.labels)]
 
     def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Read a sample's image, uint8 [H, W, 3], and class ids, uint8 [H, W], all UNLABELLED if it has no mask."""

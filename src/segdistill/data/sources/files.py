@@ -59,7 +59,8 @@ def checked_index(
     """
     values = label_lut(config.classes, config.void)
     labels = label_set(tuple(config.classes), config.palette)
-    decoded = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
+    checked = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
+    decoded = [(entry.measures.image, entry.measures.mask) for entry in checked.entries if entry.measures]
 
     def fingerprint(only: Sequence[tuple[str, str]]) -> str:
         counts = {split: sum(sample.mask is not None for sample in part) for split, part in splits.items()}
@@ -73,4 +74,5 @@ def checked_index(
         values=values,
         fingerprint=fingerprint(decoded),
         labelled_fingerprint=fingerprint([pair for pair in decoded if pair[1]]),
+        measures=checked.measures,
     )

@@ -15,6 +15,7 @@ from rich.progress import track
 
 from roadscenes.dataset import SceneFile, scene_paths, write_scene
 from segdistill.config.data import RoadScenesConfig
+from segdistill.data.check import check_splits
 from segdistill.data.labels import ROAD_SCENES, label_lut
 from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.utils.code import code_digest
@@ -34,12 +35,15 @@ def open_scenes(config: RoadScenesConfig, cache_dir: Path) -> DatasetIndex:
         for split, count in counts.items()
     }
     manifests = [(folder / MANIFEST).read_bytes() for folder in folders.values()]
+    splits = {split: _samples(folder, counts[split]) for split, folder in folders.items()}
+    values = label_lut({name: index for index, name in enumerate(ROAD_SCENES.names)}, void=())
     return DatasetIndex(
         name="RoadScenes",
         labels=ROAD_SCENES,
-        splits={split: _samples(folder, counts[split]) for split, folder in folders.items()},
-        values=label_lut({name: index for index, name in enumerate(ROAD_SCENES.names)}, void=()),
+        splits=splits,
+        values=values,
         fingerprint=hashlib.sha256(b"".join(manifests)).hexdigest(),
+        measures=check_splits(splits, values, ROAD_SCENES.names, cache_dir).measures,
     )
 
 
