@@ -110,9 +110,7 @@ OUTSIDE = "a run directory may choose files of conf/ alone"
         ("logger.wandb=${student.network}", "may not start another logger"),
     ],
 )
-def test_a_run_directory_gives_no_orders_unless_they_are_given_again_here(
-    override: str, reason: str, tmp_path: Path
-) -> None:
+def test_hydra_settings_of_a_run_directory_are_dropped(override: str, reason: str, tmp_path: Path) -> None:
     run = run_directory(tmp_path / "run", ["experiment=smoke", override])
     with pytest.raises(UserError) as caught:
         with_resumed_overrides([f"resume={run}"])
@@ -129,16 +127,14 @@ def test_a_run_directory_gives_no_orders_unless_they_are_given_again_here(
     "override",
     ["trusted_packages=[evil]", "++trusted_packages=[evil]", "trusted_packages.0=evil", "logger.wandb.upload=true"],
 )
-def test_whom_to_trust_and_whether_to_upload_is_decided_on_this_command_line_alone(
-    override: str, tmp_path: Path
-) -> None:
+def test_trusted_packages_and_upload_come_from_the_command_line_alone(override: str, tmp_path: Path) -> None:
     run = run_directory(tmp_path / "run", [override, "seed=3"])
     given = [f"resume={run}"]
     assert with_resumed_overrides(given) == ["seed=3", f"resume='{run}'", f"hydra.run.dir='{run}'", "hydra.mode=RUN"]
     assert override in with_resumed_overrides([*given, override])
 
 
-def test_what_runs_are_started_with_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_overrides_round_trip_through_resume(tmp_path: Path) -> None:
     overrides = [
         "experiment=kd_camvid",
         "data.root='/a b/c'",

@@ -71,7 +71,7 @@ def test_the_root_is_small_and_no_file_is_long() -> None:
     assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
 
 
-def test_the_renderer_knows_nothing_of_the_package() -> None:
+def test_roadscenes_imports_nothing_of_segdistill() -> None:
     renderer = [*(ROOT / "src" / "roadscenes").rglob("*.py")]
     assert renderer
     assert not [path for path in renderer for name in imports(path) if name.partition(".")[0] == "segdistill"]

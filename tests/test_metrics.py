@@ -112,7 +112,7 @@ def test_uneven_batches_add_up_to_one_shot_exactly() -> None:
     assert measured(*parts) == measured((predicted, truth))
 
 
-def test_reset_forgets() -> None:
+def test_reset_clears_the_confusion_matrix() -> None:
     first, second = random_batch((2, 5, 6), seed=4), random_batch((2, 5, 6), seed=5)
     metrics = SegmentationMetrics(CLASSES)
     metrics.update(*map(torch.from_numpy, first))

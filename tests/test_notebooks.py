@@ -27,7 +27,7 @@ def executed(path: Path, **parameters: Any) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
-def test_both_forms_are_in_step_and_no_output_is_stored(source: Path) -> None:
+def test_notebooks_match_their_scripts_and_hold_no_output(source: Path) -> None:
     notebook = jupytext.read(source.with_suffix(".ipynb"))
     assert [(c.cell_type, c.source) for c in notebook.cells] == [
         (c.cell_type, c.source) for c in jupytext.read(source).cells

@@ -107,7 +107,7 @@ def fit(folder_config: FolderConfig, tmp_path: Path) -> Fit:
     return run
 
 
-def test_a_failure_is_a_warning_and_what_follows_has_its_turn(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_callback_warns_and_the_next_ones_run(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     failing, after = Failing(ValueError("no such thing\nand a page of advice")), Noting()
     fit(failing, after)
     assert after.called
@@ -116,7 +116,7 @@ def test_a_failure_is_a_warning_and_what_follows_has_its_turn(fit: Fit, caplog: 
     assert warning == "Failing failed, everything else goes on: no such thing"
 
 
-def test_a_full_disk_gets_out_whatever_it_was_wrapped_in(fit: Fit) -> None:
+def test_a_full_disk_is_raised_from_any_wrapping_exception(fit: Fit) -> None:
     wrapped = RuntimeError("cannot save")
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     after = Noting()
@@ -126,7 +126,7 @@ def test_a_full_disk_gets_out_whatever_it_was_wrapped_in(fit: Fit) -> None:
     assert not after.called
 
 
-def test_an_interruption_gets_out(fit: Fit) -> None:
+def test_an_interruption_is_raised(fit: Fit) -> None:
     after = Noting()
     with pytest.raises(SystemExit):
         fit(Failing(SystemExit(143)), after)

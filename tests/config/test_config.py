@@ -51,7 +51,7 @@ def test_the_smoke_experiment_takes_any_data(data: str, tmp_path: Path) -> None:
     assert isinstance(config.data, RoadScenesConfig) == data.startswith("roadscenes")
 
 
-def test_the_promised_experiments_are_there() -> None:
+def test_promised_experiments_exist() -> None:
     assert {"kd_deeplab", "kd_camvid", "teacher", "student_baseline", "smoke"} <= set(EXPERIMENTS)
 
 
@@ -295,7 +295,7 @@ def test_debugging_makes_any_experiment_small(experiment: str) -> None:
     assert profile.trainer.profiler == "simple"
 
 
-def test_several_processes_are_one_word() -> None:
+def test_trainer_ddp_selects_several_processes() -> None:
     assert parsed("trainer=ddp").trainer.devices == 2
     assert parsed("trainer=ddp", "trainer.devices=4").trainer.devices == 4
     with pytest.raises(ConfigError, match=r"trainer.devices=0: must be at least 1"):

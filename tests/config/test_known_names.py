@@ -58,7 +58,7 @@ def test_a_missing_optional_package_is_named(option: str, package: str, monkeypa
         parsed(option)
 
 
-def test_what_this_run_does_not_build_may_be_missing() -> None:
+def test_packages_that_a_run_does_not_use_may_be_missing() -> None:
     parsed("experiment=student_baseline", "teacher.network.backbone=no_such_network")
     parsed("experiment=teacher", "student.network.backbone=no_such_network")
     with pytest.raises(ConfigError, match=r"teacher\.network\.backbone"):
@@ -80,7 +80,7 @@ def test_no_name_that_a_module_has_is_refused(module: object) -> None:
     assert {name: why for name, why in refused.items() if why is not None} == {}
 
 
-def test_a_module_that_makes_up_names_is_left_to_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_with_getattr_is_left_to_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, source in {
         "making_up": "def __getattr__(name):\n    return name\n",
         "by_table": "globals()['Net'] = 1\n",

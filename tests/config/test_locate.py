@@ -82,7 +82,7 @@ def test_every_option_of_conf_may_be_called(option: str, monkeypatch: pytest.Mon
         ("+callbacks.x={_target_: [os.system]}", "callbacks.x._target_=['os.system']"),
     ],
 )
-def test_what_builds_no_part_of_a_run_is_refused_before_it_is_imported(overrides: str, key: str) -> None:
+def test_a_foreign_callable_is_refused_before_its_import(overrides: str, key: str) -> None:
     name, *rest = overrides.split(" ") if overrides.startswith(TORCHVISION) else [overrides]
     with pytest.raises(ConfigError) as caught:
         parsed(name, *rest)
@@ -112,7 +112,7 @@ def test_a_target_where_nothing_is_called_is_refused() -> None:
         ("segdistill.callbacks.inputs.evenly_spaced", "callback", "segdistill.callbacks.inputs.evenly_spaced"),
     ],
 )
-def test_what_a_name_turns_out_to_be_is_checked_too(path: str, role: Role, found: str) -> None:
+def test_the_located_object_is_checked_too(path: str, role: Role, found: str) -> None:
     with pytest.raises(ConfigError, match=f"{path}: is {found}; needed is a subclass of"):
         locate("key", path, role)
 

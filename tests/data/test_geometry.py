@@ -49,7 +49,7 @@ def test_replayed_maps_show_what_the_transformed_image_shows(
     assert difference.mean() < 0.01
 
 
-def test_the_view_of_a_scaled_cropped_flipped_image_is_what_a_ruler_says() -> None:
+def test_the_recorded_geometry_of_a_scaled_cropped_flipped_image_by_hand() -> None:
     view = F.resize(GeometryRecord.whole(10, 20), [20, 30])  # 2 down, 1.5 across
     view = F.crop(F.pad(view, [1, 2, 3, 4]), 5, 6, 7, 8)
     assert view.tolist() == [1 - 6, 31 - 6, 2 - 5, 22 - 5, 8, 7]
@@ -71,7 +71,7 @@ def test_sampling_agrees_with_scipy(flip: bool) -> None:
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
 
 
-def test_what_changes_colours_leaves_the_view_alone() -> None:
+def test_colour_jitter_leaves_the_geometry_alone() -> None:
     image = tv_tensors.Image(smooth(*INPUT_SIZE)), tv_tensors.Mask(torch.zeros(INPUT_SIZE, dtype=torch.uint8))
     views = []
     for jitter in (0.0, 0.5):

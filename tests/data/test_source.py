@@ -57,7 +57,7 @@ def overrides(folder_config: FolderConfig, tmp_path: Path, monkeypatch: pytest.M
     ]
 
 
-def test_what_it_finds_is_indexed_as_a_folder_is(
+def test_a_source_in_code_is_indexed_as_a_folder_is(
     overrides: list[str], folder_config: FolderConfig, cache_dir: Path
 ) -> None:
     config = parsed(*overrides)
@@ -91,7 +91,7 @@ def test_the_example_of_the_docs_sets_keys_that_exist() -> None:
         (["data.void=[9]"], "mask value 255 belongs to no class"),
     ],
 )
-def test_what_does_not_fit_is_told(overrides: list[str], changes: list[str], message: str, cache_dir: Path) -> None:
+def test_a_bad_source_is_refused(overrides: list[str], changes: list[str], message: str, cache_dir: Path) -> None:
     config = parsed(*overrides, *changes)
     with trusting(config.trusted_packages), pytest.raises(UserError, match=message):
         open_source(config.data, cache_dir)
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_told(overrides: list[str], changes: list[str], mes
         (["data.unlabelled=more"], "the source finds the images"),
     ],
 )
-def test_what_is_no_source_is_refused_before_anything_is_imported(
+def test_a_target_that_is_no_source_is_refused_before_its_import(
     overrides: list[str], changes: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):

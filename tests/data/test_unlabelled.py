@@ -72,7 +72,7 @@ def test_a_folder_of_images_comes_on_top(folder_config: FolderConfig, cache_dir:
         open_source(replace(folder_config, unlabelled="absent"), cache_dir)
 
 
-def test_batches_tell_what_nobody_labelled_from_what_is_no_image(folder_config: FolderConfig, cache_dir: Path) -> None:
+def test_batches_tell_unlabelled_pixels_from_padding(folder_config: FolderConfig, cache_dir: Path) -> None:
     source = open_source(replace(folder_config, unlabelled=4), cache_dir)
     fit = fit_config(1, 5, crop=[40, 60], scale=[1.0, 1.0], class_crop=1.0)  # larger than the images
     (batch,) = SegmentationDataModule(source, fit, input_size=[24, 36], num_workers=0).train_dataloader()
@@ -99,7 +99,7 @@ def test_the_supervised_loss_is_silent_and_the_distillation_loss_is_not() -> Non
 
 
 @pytest.mark.parametrize("options", [{"class_balance": 0.5}, {"only_correct": True}])
-def test_what_nobody_labelled_has_the_teachers_class(options: dict[str, float]) -> None:
+def test_unlabelled_pixels_have_the_teachers_class(options: dict[str, float]) -> None:
     shape = (2, 4, 6, 7)
     student, teacher, target = random_logits(*shape, seed=1), random_logits(*shape, seed=2), random_target(shape)
     target[0] = UNLABELLED
@@ -118,7 +118,7 @@ def test_a_batch_without_any_label_trains_on_the_teacher_alone() -> None:
     assert gradient.any()
 
 
-def test_borders_of_what_nobody_labelled_are_the_teachers() -> None:
+def test_borders_of_unlabelled_images_are_the_teachers() -> None:
     student, teacher = random_logits(1, 3, 8, 9, seed=1), random_logits(1, 3, 8, 9, seed=2)
     unlabelled = torch.full((1, 8, 9), UNLABELLED)
     losses = [boundary_kl(student, teacher, ids, temperature=1.0) for ids in (unlabelled, teacher.argmax(dim=1))]

@@ -76,7 +76,7 @@ def say(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_processes_hear_what_the_first_one_says(tmp_path: Path) -> None:
+def test_broadcast_returns_rank_zero_value(tmp_path: Path) -> None:
     with launch_ranks(2, say, tmp_path / "heard"):
         assert broadcast_from_rank_zero(TWO, "first") == "first"
     assert json.loads((tmp_path / "heard").read_text()) == "first"
@@ -90,7 +90,7 @@ def stay(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_failure_of_the_first_process_ends_its_companions(tmp_path: Path) -> None:
+def test_a_failure_of_rank_zero_ends_the_other_ranks(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="mine"), launch_ranks(2, stay, tmp_path / "there"):  # noqa: PT012 # waits
         while not (tmp_path / "there").exists():
             pass
@@ -103,9 +103,7 @@ def fail() -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_companion_ends_a_process_that_does_not_notice(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_rank_ends_rank_zero(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     ended = Event()
     monkeypatch.setattr(processes, "GRACE_S", 0)
     monkeypatch.setattr(os, "_exit", lambda code: ended.set())

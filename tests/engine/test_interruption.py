@@ -51,7 +51,7 @@ def test_an_exception_that_is_swallowed_is_raised_again(monkeypatch: pytest.Monk
         signal.pause()
 
 
-def test_what_is_done_in_one_piece_is_done_before_sigterm_is_answered() -> None:
+def test_sigterm_waits_for_the_end_of_in_one_piece() -> None:
     done = []
     with pytest.raises(Terminated), ending_in_order(), in_one_piece():  # noqa: PT012 # what comes after it is the point
         send_sigterm()
@@ -59,7 +59,7 @@ def test_what_is_done_in_one_piece_is_done_before_sigterm_is_answered() -> None:
     assert done == ["all of it"]
 
 
-def test_who_answers_sigterm_already_goes_on_answering_it() -> None:
+def test_an_existing_sigterm_handler_is_kept() -> None:
     received: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
@@ -77,7 +77,7 @@ def test_a_fit_that_ctrl_c_ended_has_the_code_of_ctrl_c() -> None:
     assert ends == [130, 130, 143]
 
 
-def test_what_is_repeated_is_told(tmp_path: Path) -> None:
+def test_the_message_names_the_epoch_that_is_repeated(tmp_path: Path) -> None:
     assert way_on(tmp_path).endswith(f"resume={tmp_path} goes on from the first epoch, because none was finished")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
@@ -147,7 +147,7 @@ def test_rendering_stops_without_rendering_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_was_exported_before_is_whole_and_the_timing_leaves_no_process(tmp_path: Path) -> None:
+def test_ctrl_c_during_timing_keeps_exported_files_and_leaves_no_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
     timed = ["distill=none", "logger=csv", "data.test=60", "callbacks.latency.batch_size=1"]
     file = run / "onnx" / "student.int8.onnx"

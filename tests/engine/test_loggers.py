@@ -65,7 +65,7 @@ def test_a_service_that_cannot_finish_does_not_take_the_results_along(caplog: py
 
 
 @pytest.mark.slow
-def test_the_users_own_mode_of_wandb_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_wandb_mode_of_the_environment_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_MODE", "offline")
     logger = wandb_logger(save_dir=str(tmp_path), project="test")
@@ -123,6 +123,6 @@ def test_an_offline_run_says_what_syncing_it_would_send(
 
 
 @pytest.mark.parametrize("option", ["save_code", "sync_tensorboard"])
-def test_no_other_option_uploads_by_the_back_door(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+def test_no_other_wandb_option_uploads(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
     with pytest.raises(ConfigError, match=rf"logger\.wandb\.{option}=True: needs logger.wandb.upload=true"):
         online_run(monkeypatch, **{option: True})

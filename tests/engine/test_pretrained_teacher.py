@@ -54,7 +54,7 @@ def test_a_transformers_network_is_loaded_with_its_head_from_a_folder(tmp_path: 
         assert torch.equal(weights[name], value), name
 
 
-def test_it_is_not_trained_and_needs_its_map() -> None:
+def test_a_pretrained_teacher_is_not_trained_and_needs_a_class_map() -> None:
     config = parsed("teacher=torchvision", *pretrained())
     probe = torch.nn.Identity()
     assert get_or_train_teacher(Builder(config), None, probe) is probe  # type: ignore[arg-type] # no data is read for it

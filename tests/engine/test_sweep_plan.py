@@ -84,7 +84,7 @@ def composed(**changes: Any) -> Callable[[list[str]], dict[str, Any]]:
     return lambda task: {"lr": 0.1, "t": task[0].partition("=")[2], **changes}
 
 
-def test_a_growing_sweep_is_welcome_in_its_folder(tmp_path: Path) -> None:
+def test_a_sweep_with_more_values_is_accepted_in_its_folder(tmp_path: Path) -> None:
     record(tmp_path / "t=1", {"t": "1"}, {"lr": 0.1, "t": "1"})
     record(tmp_path / "t=9", {"t": "9"}, {"lr": 0.1, "t": "9"}, status="failed")
     require_own_folder(tmp_path, planned_jobs(multirun("t=1,2")) or [], composed())

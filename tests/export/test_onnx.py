@@ -80,7 +80,7 @@ def test_file_and_network_agree_at_three_sizes_and_two_batches(
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
 
 
-def test_what_comes_out_equals_arithmetic_by_hand_and_metadata_is_kept(tmp_path: Path) -> None:
+def test_corrected_files_equal_arithmetic_by_hand_and_keep_metadata(tmp_path: Path) -> None:
     image = random_images(2, 17, 19)
     agreement = export_onnx(Linear(), tmp_path / "m.onnx", image, {"classes": '["r", "g", "b"]'})
     segmenter = Segmenter(tmp_path / "m.onnx")

@@ -155,7 +155,7 @@ def test_engines_that_fail_or_die_are_named_and_the_others_go_on(
     assert not multiprocessing.active_children()
 
 
-def test_a_round_takes_the_place_of_the_one_before(pixels: Pixels, images: Images, tmp_path: Path) -> None:
+def test_a_round_replaces_the_previous_one(pixels: Pixels, images: Images, tmp_path: Path) -> None:
     buffer = RoundBuffer(tmp_path / "images.npy", images, capacity=8)
     mapped, size = np.load(buffer.path, mmap_mode="r"), buffer.path.stat().st_size
     for indices in (range(8), range(8, 16), range(16, 19)):

@@ -63,7 +63,7 @@ def test_agreement_without_a_reference_is_unknown() -> None:
     assert scores.agreement(0) is None
 
 
-def test_no_mask_outlives_its_round() -> None:
+def test_masks_of_a_round_are_freed() -> None:
     scores = MaskScores([0, 0], num_classes=2)
     given = [TRUTH.copy(), TRUTH.copy()]
     alive = [weakref.ref(each) for each in given]

@@ -21,7 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_brightest(tmp_path_factory.mktemp("model") / "model.onnx")
 
 
-def test_a_program_gets_masks_of_its_own_size(model: Path) -> None:
+def test_masks_have_the_size_of_the_given_image(model: Path) -> None:
     segmenter = Segmenter(model)
     assert (segmenter.classes, segmenter.palette) == (["red", "green", "blue"], PALETTE)
     assert segmenter.input_size == (HEIGHT, WIDTH)
@@ -30,7 +30,7 @@ def test_a_program_gets_masks_of_its_own_size(model: Path) -> None:
         Segmenter("absent.onnx")
 
 
-def test_a_file_that_tells_nothing_of_itself_is_taken(model: Path, tmp_path: Path) -> None:
+def test_a_file_without_metadata_is_accepted(model: Path, tmp_path: Path) -> None:
     silent = onnx.load(model)
     del silent.metadata_props[:]
     onnx.save(silent, tmp_path / "silent.onnx")

@@ -36,7 +36,7 @@ def test_dice_is_the_formula_over_the_classes_present(shape: tuple[int, ...]) ->
     assert dice_loss(logits, target).item() == pytest.approx(1 - np.mean(dice), rel=1e-5)
 
 
-def test_void_alone_costs_nothing_and_has_no_gradient() -> None:
+def test_all_void_has_zero_loss_and_zero_gradient() -> None:
     logits = random_logits(2, 3, 4, 5).requires_grad_()
     value = BalancedLoss([1.0, 2.0, 3.0])(logits, torch.full((2, 4, 5), IGNORE_INDEX))
     assert value.item() == 0

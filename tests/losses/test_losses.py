@@ -105,7 +105,7 @@ def test_kl_by_class_needs_labels(option: dict[str, float]) -> None:
         pixelwise_kl(logits, logits, temperature=1.0, **option)  # type: ignore[arg-type] # one of them is a bool
 
 
-def test_kl_is_0_where_the_teacher_is_never_right() -> None:
+def test_kl_only_correct_is_zero_where_the_teacher_is_never_right() -> None:
     student, teacher = random_logits(1, 2, 3, 3, seed=1).requires_grad_(), random_logits(1, 2, 3, 3, seed=2)
     loss = pixelwise_kl(student, teacher, 1 - teacher.argmax(dim=1), temperature=1.0, only_correct=True)
     assert loss.item() == 0

@@ -17,7 +17,7 @@ SHAPES = [(1, 2, 7, 13), (3, 4, 5, 1), (2, 5, 6, 9)]
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.3, 1.0])
 @pytest.mark.parametrize("min_kept", [0.0, 0.3, 1.0])
-def test_it_is_the_mean_over_the_hard_pixels(shape: tuple[int, ...], threshold: float, min_kept: float) -> None:
+def test_ohem_is_the_mean_over_the_hard_pixels(shape: tuple[int, ...], threshold: float, min_kept: float) -> None:
     logits, target = random_logits(*shape), random_target(shape)
     labels = target.numpy()
     batch, row, column = np.nonzero(labels != IGNORE_INDEX)
@@ -42,7 +42,7 @@ def test_easy_pixels_get_no_gradient_and_void_neither() -> None:
     assert found[:, 1].all()
 
 
-def test_void_alone_costs_nothing() -> None:
+def test_all_void_has_zero_loss() -> None:
     logits = random_logits(2, 3, 4, 5).requires_grad_()
     value = OhemCrossEntropyLoss()(logits, torch.full((2, 4, 5), IGNORE_INDEX))
     assert value.item() == 0

@@ -81,7 +81,7 @@ def test_a_frozen_teacher_answers_the_same_twice_and_keeps_its_statistics() -> N
     assert_loaded(teacher.network, before)
 
 
-def test_a_task_does_not_know_its_teacher_as_a_module() -> None:
+def test_the_teacher_is_no_submodule_of_the_task() -> None:
     task = distillation_task()
     student = task.networks["student"]
     assert set(task.networks) == {"teacher", "student"}

@@ -112,7 +112,7 @@ class BatchStatistics(Branching):
 
 
 @torch.no_grad()
-def test_what_is_tapped_inside_a_batchnorm_or_around_its_convolution_stays() -> None:
+def test_tapped_batchnorms_and_convolutions_are_not_folded() -> None:
     network = lived(DeepLabV3Plus(3, "mobilenetv2_100", pretrained=False))
     image, inner = torch.rand(1, 3, 49, 66), "backbone.features.bn1.act"
     assert norms(fuse_conv_bn(network, image, keep=[inner])) == 1
@@ -122,7 +122,7 @@ def test_what_is_tapped_inside_a_batchnorm_or_around_its_convolution_stays() -> 
 
 @pytest.mark.parametrize("build", [Branching, TwoNorms, CalledTwice, NormFirst, BatchStatistics])
 @torch.no_grad()
-def test_what_cannot_be_folded_keeps_its_logits(build: Callable[[], nn.Module]) -> None:
+def test_unfoldable_batchnorms_keep_the_logits(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     network, image = build(), torch.rand(1, 3, 7, 6)
     if build is not BatchStatistics:

@@ -59,9 +59,7 @@ def test_a_resampled_kernel_sees_interpolated_features_as_the_fine_one_does() ->
 
 @pytest.mark.parametrize("options", [{"head_norm": "batch"}, {"head_bias": True}])
 @torch.no_grad()
-def test_what_refines_has_the_teachers_statistics_on_the_images(
-    teacher: DeepLabV3Plus, options: dict[str, object]
-) -> None:
+def test_refine_has_the_teachers_statistics_on_the_images(teacher: DeepLabV3Plus, options: dict[str, object]) -> None:
     student, images = student_of(**options), torch.rand(4, 3, 64, 80)
     inherit(student, teacher, images)
     norm = teacher.head.get_submodule("refine.1")

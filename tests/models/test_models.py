@@ -80,7 +80,7 @@ def test_logits_have_the_images_size(built: tuple[Network, int], size: tuple[int
 
 
 @torch.no_grad()
-def test_an_image_is_judged_without_regard_to_its_batch(built: tuple[Network, int]) -> None:
+def test_an_images_loss_does_not_depend_on_its_batch(built: tuple[Network, int]) -> None:
     network, _ = built
     network.eval()
     images = torch.rand(2, 3, *ODD)

@@ -19,7 +19,7 @@ from segdistill.utils.errors import UserError
 SCENES = 6
 
 
-def test_it_knows_the_scenes_that_it_was_trained_for() -> None:
+def test_packaged_teacher_scores_on_scenes() -> None:
     network = DeepLabV3Plus(5, pretrained=False)
     known = load_packaged(network, ROAD_SCENES.names)
     assert json.loads(known["network"]) == PACKAGED_NETWORK
@@ -34,7 +34,7 @@ def test_it_knows_the_scenes_that_it_was_trained_for() -> None:
     assert scores["class_iou"].min() > 0.3
 
 
-def test_it_is_small_enough_to_come_along_and_is_the_one_that_was_scored() -> None:
+def test_packaged_weights_are_at_most_13_mb_and_have_the_scored_digest() -> None:
     assert WEIGHTS.stat().st_size < 13e6
     scored = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == scored["sha256"]

@@ -96,7 +96,7 @@ def test_not_a_number_never_reaches_a_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+def test_temporaries_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path: Path) -> None:
     host, ended = platform.node().replace(".", "-"), 999_999_999  # beyond every system's process numbers
     names = [f".{host}.{ended}.x", f".{host}.{os.getppid()}.x", f".other.{ended}.x", f".{host}.{ended}.y"]
     for name in names:

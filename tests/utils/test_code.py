@@ -17,11 +17,11 @@ SOURCE = '"""Room."""\ndef f(x: int) -> int:\n    """Doc."""\n    return x + 1\n
     ],
     ids=["docstrings and comments", "layout"],
 )
-def test_words_and_layout_do_not_change_what_code_is(changed: str) -> None:
+def test_comments_and_layout_do_not_change_the_code_digest(changed: str) -> None:
     assert essence(changed) == essence(SOURCE)
 
 
-def test_a_changed_constant_does() -> None:
+def test_a_changed_constant_changes_the_code_digest() -> None:
     assert essence(SOURCE.replace("1", "2")) != essence(SOURCE)
     assert essence('x = "a"') != essence('x = "b"')  # a string that is no docstring
 
@@ -35,6 +35,6 @@ def test_each_room_has_a_digest_of_its_own() -> None:
     assert all(len(digest) == 8 for digest in digests)
 
 
-def test_a_room_that_is_not_there_is_no_room() -> None:
+def test_a_missing_path_has_no_code_digest() -> None:
     with pytest.raises(FileNotFoundError):
         code_digest("no_such_room.py")
