@@ -47,7 +47,7 @@ def set_by_yaml(*overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
             if kind is DataConfig:
                 kind = FolderConfig if "splits" in node["data"] else RoadScenesConfig
             if is_dataclass(kind):
-                walk(kind, node[field.name], f"{key}.")
+                walk(kind, node.get(field.name, {}), f"{key}.")
             elif field.name in node:
                 values[key] = node[field.name]
                 default = field.default_factory() if callable(field.default_factory) else field.default

@@ -111,7 +111,12 @@ def test_masks_with_and_without_a_palette_hold_the_same_ids(
         pytest.param(lambda root: cut(root / MASK), MASK, "cannot be read", id="truncated mask"),
         pytest.param(lambda root: (root / IMAGE).write_text("no image"), IMAGE, "cannot be read", id="text as image"),
         pytest.param(lambda root: save(np.zeros((24, 36, 3), np.uint8), root / MASK), MASK, "is RGB", id="RGB mask"),
-        pytest.param(lambda root: save(np.zeros((24, 36), np.uint16), root / MASK), MASK, "is I;16", id="16-bit mask"),
+        pytest.param(
+            lambda root: save(np.full((24, 36), 300, np.uint16), root / MASK),
+            MASK,
+            "mask value 300 belongs to no class (864 pixels); give it one by data.classes",
+            id="16-bit mask",
+        ),
         pytest.param(lambda root: poke(root / MASK, 9), MASK, "mask value 9 belongs to no class", id="unowned value"),
     ],
 )

@@ -18,22 +18,23 @@ from segdistill.data import inspection as inspecting
 from segdistill.data.check import DataError, check_splits, summary
 from segdistill.data.findings import findings
 from segdistill.data.inspection import Inspection, inspect
-from segdistill.data.labels import label_lut
+from segdistill.data.labels import MaskCoding, mask_coding
 from segdistill.data.measures import perceptual_hash
 from segdistill.data.near_duplicates import MAX_DISTANCE, nearest
 from segdistill.data.sources.base import Sample
-from segdistill.data.sources.folder import open_folder, pair
+from segdistill.data.sources.folder import find_samples, open_folder
 
 NAMES = ("background", "car", "lane")
 
 
 def samples(config: FolderConfig) -> dict[str, list[Sample]]:
-    root = Path(config.root)
-    return {split: pair(root / part.images, root / part.masks) for split, part in config.splits.items()}
+    splits, faults = find_samples(config)
+    assert not faults
+    return splits
 
 
 def inspected(config: FolderConfig, cache_dir: Path) -> Inspection:
-    return inspect(samples(config), label_lut(config.classes, config.void), NAMES, cache_dir)
+    return inspect(samples(config), mask_coding(config.classes, config.void), NAMES, cache_dir)
 
 
 def stored(path: Path) -> NDArray[np.uint8]:
@@ -119,7 +120,7 @@ def test_an_interrupted_inspection_keeps_what_it_has_measured(
 def test_a_file_that_is_missing_is_a_fault_of_its_own(folder_config: FolderConfig, cache_dir: Path) -> None:
     splits = samples(folder_config)
     splits["val"].append(Sample(Path("absent.png"), None))
-    inspection = inspect(splits, label_lut(folder_config.classes, folder_config.void), NAMES, cache_dir)
+    inspection = inspect(splits, mask_coding(folder_config.classes, folder_config.void), NAMES, cache_dir)
     assert inspection.faults == ["absent.png: No such file or directory"]
     assert inspection.splits["val"].faulty == 1
 
@@ -138,7 +139,7 @@ def test_a_training_counts_class_pixels_without_decoding_a_mask_again(
 ) -> None:
     source = open_folder(folder_config, cache_dir)
     decoded = {split: replace(source, measures={}).class_pixels(split).tolist() for split in source.splits}
-    monkeypatch.delattr(Sample, "read_mask_values")
+    monkeypatch.delattr(MaskCoding, "read")
     assert {split: source.class_pixels(split).tolist() for split in source.splits} == decoded
     assert sum(decoded["train"]) > source.limited(2).class_pixels("train").sum() > 0
 
@@ -241,7 +242,7 @@ def test_each_run_says_in_one_line_a_split_what_it_holds(
     Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(Path(folder_config.root) / "val/images/000.png")
     Image.fromarray(np.zeros((10, 20), np.uint8)).save(Path(folder_config.root) / "val/masks/000.png")
     with caplog.at_level(logging.INFO):
-        check_splits(samples(folder_config), label_lut(folder_config.classes, folder_config.void), NAMES, cache_dir)
+        check_splits(samples(folder_config), mask_coding(folder_config.classes, folder_config.void), NAMES, cache_dir)
     line = "val: 3 images of 36 x 24, 20 x 10; background 55.6%, car 22.2%, lane 22.2%, void 6.6%"
     assert [message for message in caplog.messages if message.startswith("val:")] == [line]
     assert summary(inspected(folder_config, cache_dir))[1] == line

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segdistill.config.data import IGNORE_INDEX
-from segdistill.data.labels import ROAD_SCENES, UNMAPPED, LabelSet, label_lut, label_set
+from segdistill.data.labels import ROAD_SCENES, UNMAPPED, LabelSet, label_set, mask_coding
 
 
 def test_colourise_paints_each_class_and_leaves_void_black() -> None:
@@ -25,7 +25,7 @@ def test_colourise_takes_any_integer_type_and_odd_sizes(dtype: type[np.integer])
 
 
 def test_value_table_maps_values_and_lists_of_values_in_the_order_of_the_classes() -> None:
-    table = label_lut({"road": 7, "car": [1, 2], "sky": 0}, void=[255, 9])
+    table = mask_coding({"road": 7, "car": [1, 2], "sky": 0}, void=[255, 9]).values
     expected = {7: 0, 1: 1, 2: 1, 0: 2, 255: IGNORE_INDEX, 9: IGNORE_INDEX}
     assert table.dtype == np.int16
     assert table.tolist() == [expected.get(value, UNMAPPED) for value in range(256)]
@@ -33,13 +33,13 @@ def test_value_table_maps_values_and_lists_of_values_in_the_order_of_the_classes
 
 def test_unowned_differs_from_void_and_from_every_class() -> None:
     assert UNMAPPED not in range(256)
-    assert label_lut({"road": 0, "car": 1}, void=[])[IGNORE_INDEX] == UNMAPPED
+    assert mask_coding({"road": 0, "car": 1}, void=[]).values[IGNORE_INDEX] == UNMAPPED
 
 
 def test_a_mask_through_the_table_keeps_its_shape() -> None:
-    table = label_lut({"road": 7, "car": [1, 2]}, void=[255])
+    coding = mask_coding({"road": 7, "car": [1, 2]}, void=[255])
     mask = np.array([[7, 1, 255], [2, 7, 7]], np.uint8)
-    assert table[mask].tolist() == [[0, 1, IGNORE_INDEX], [1, 0, 0]]
+    assert coding.class_ids(mask).tolist() == [[0, 1, IGNORE_INDEX], [1, 0, 0]]
 
 
 def test_label_set_keeps_given_colours_and_chooses_the_others() -> None:

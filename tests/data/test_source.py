@@ -65,8 +65,8 @@ def test_a_source_in_code_is_indexed_as_a_folder_is(
     with trusting(config.trusted_packages):
         found = open_source(config.data, cache_dir)
     expected = open_folder(folder_config, cache_dir)
-    assert replace(found, name=expected.name, values=expected.values) == expected
-    assert (found.values == expected.values).all()
+    assert replace(found, name=expected.name, coding=expected.coding) == expected
+    assert found.coding.key == expected.coding.key
     assert found.name == "Town"
     assert labels_of(config.data) == found.labels
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from segdistill.callbacks.quantize import Quantize, validation_miou
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.data.labels import label_lut, label_set
+from segdistill.data.labels import label_set, mask_coding
 from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.export.onnx import export_onnx
 from segdistill.export.quantize import METHODS, WEIGHT_BITS, quantize_int8
@@ -197,7 +197,7 @@ def validation_data(shown: NDArray[np.uint8], truth: NDArray[np.uint8], folder: 
         name="colours",
         labels=label_set(tuple(classes), {}),
         splits={"val": [Sample(folder / "image.png", folder / "mask.png")]},
-        values=label_lut(classes, [255]),
+        coding=mask_coding(classes, [255]),
         fingerprint="",
     )
     fit = fit_config(max_epochs=1, crop=[16, 16])

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.exported import export_brightest, sample_image
-from numpy.typing import NDArray
 from PIL import Image
 
 from segdistill.data.check import check_splits
-from segdistill.data.labels import label_lut
+from segdistill.data.labels import MaskCoding, mask_coding
 from segdistill.data.sources.base import Sample
 from segdistill.utils.errors import UserError
 
@@ -70,24 +69,24 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 
 def require_answers_to_images(whole: Whole, seeds: range) -> None:
-    values = label_lut({"object": [1]}, [0])
+    coding = mask_coding({"object": [1]}, [0])
     mask = whole.folder / "mask.png"
     Image.fromarray(np.ones(sample_image().shape[:2], np.uint8)).save(mask)
     refused = 0
     for seed in seeds:
         path = whole.damaged(whole.images[seed % len(whole.images)], seed)
         for sample in (Sample(path, mask), Sample(mask, path)):
-            line = fault(sample, values, whole.folder)
+            line = fault(sample, coding, whole.folder)
             refused += line is not None
             assert line is None or str(path) in line or "void" in line
             assert line is None or "\n" not in line
     assert refused > len(seeds) / 3
 
 
-def fault(sample: Sample, values: NDArray[np.int16], cache_dir: Path) -> str | None:
+def fault(sample: Sample, coding: MaskCoding, cache_dir: Path) -> str | None:
     """What the data check says is wrong with a sample."""
     try:
-        check_splits({"train": [sample]}, values, ["object"], cache_dir)
+        check_splits({"train": [sample]}, coding, ["object"], cache_dir)
     except UserError as error:
         return str(error)
     return None

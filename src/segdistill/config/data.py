@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
+from segdistill.config.class_table import HEX_COLOUR, MAX_VALUE, read_class_table, rgb
 from segdistill.config.ranges import require, require_size
 
 IGNORE_INDEX = 255
@@ -16,6 +19,9 @@ UNLABELLED = 254
 """Class id of unlabelled pixels, from which the distillation losses alone learn."""
 
 MAX_CLASSES = 254
+ON_BAD = ("error", "skip")
+BY_FOLDER = "folder"
+"""Value of `data.random_split.group_by` that keeps the images of one folder together."""
 
 
 @dataclass
@@ -62,30 +68,51 @@ class RoadScenesConfig(DataConfig):
 
 @dataclass
 class FilesConfig(DataConfig):
-    """Images and masks of any origin, whose mask values are named and whose files are checked."""
+    """Images and masks of any origin, whose mask values or colours are named and whose files are checked."""
 
-    classes: dict[str, Any] = MISSING  # name -> the mask value, or list of values, it owns
-    void: list[int] = MISSING  # mask values that are ignored
+    classes: dict[str, Any] = MISSING  # name -> the mask value or colour ("#rrggbb"), or list of them, it owns
+    void: list[Any] = MISSING  # mask values and colours that are ignored
     palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
+    class_table: str | None = None  # a .csv or .yaml file that names classes, void and palette instead
     allow_duplicates: bool = False  # accept an image that occurs in two splits; scores on it say nothing about new ones
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.class_table is not None:
+            allowed = f"must be empty where data.class_table={self.class_table} names the classes"
+            require(not self.classes, "classes", dict(self.classes), allowed)
+            table = read_class_table(self._class_table_path(Path(self.class_table)))
+            self.classes = dict(table.classes)
+            self.void = list(dict.fromkeys([*self.void, *table.void]))
+            self.palette = {**table.palette, **self.palette}
         allowed = f"must name 2 to {MAX_CLASSES} classes"
         require(2 <= len(self.classes) <= MAX_CLASSES, "classes", list(self.classes), allowed)
-        owners: dict[int, str] = {}
+        owners: dict[int | str, str] = {}
         for name, values in {"void": self.void, **{f"classes.{k}": v for k, v in self.classes.items()}}.items():
             listed = values if isinstance(values, list) else [values]
-            valid = all(isinstance(value, int) and 0 <= value <= 255 for value in listed)
-            allowed = "must be a mask value from 0 to 255, or a list of them"
-            require(valid and (bool(listed) or name == "void"), name, values, allowed)
+            allowed = f'must be a mask value from 0 to {MAX_VALUE}, a colour as in "#804080", or a list of them'
+            require(all(map(_is_mask_value, listed)) and (bool(listed) or name == "void"), name, values, allowed)
             for value in listed:
-                require(value not in owners, name, value, f"already belongs to {owners.get(value)}")
+                mend = "; take it out of data.void" if owners.get(value) == "void" else ""
+                require(value not in owners, name, value, f"already belongs to {owners.get(value)}{mend}")
                 owners[value] = name
+            colours = [value for value in listed if isinstance(value, str)]
+            if colours and name != "void":
+                self.palette.setdefault(name.removeprefix("classes."), rgb(colours[0]))
         for name, colour in self.palette.items():
             require(name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")
             valid = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
             require(valid, f"palette.{name}", colour, "must be [R, G, B], each from 0 to 255")
+
+    def _class_table_path(self, table: Path) -> Path:
+        """Return where the class table lies."""
+        return table
+
+
+def _is_mask_value(value: object) -> bool:
+    if isinstance(value, str):
+        return HEX_COLOUR.fullmatch(value) is not None
+    return type(value) is int and 0 <= value <= MAX_VALUE
 
 
 @dataclass
@@ -94,20 +121,73 @@ class SplitFolders:
 
     images: str = MISSING
     masks: str = MISSING
+    list: str | None = None  # a text file that names the split's images, one a line; null: every image of the folder
+
+
+@dataclass
+class RandomSplit:
+    """Shares of the training images that become the other splits, drawn by the images' names and a seed."""
+
+    val: float = 0.0
+    test: float = 0.0
+    seed: int = 0
+    group_by: str | None = None  # "folder", or a regular expression on names; images of a group stay in one split
+
+    def __post_init__(self) -> None:
+        for name in ("val", "test"):
+            share = getattr(self, name)
+            require(0 <= share < 1, name, share, "must be a share of the images, from 0 to below 1")
+        require(self.val + self.test < 1, "val", self.val, f"must leave images for train beside test={self.test}")
+        if self.group_by not in (None, BY_FOLDER):
+            try:
+                re.compile(self.group_by)
+            except re.error as error:
+                require(False, "group_by", self.group_by, f'must be "{BY_FOLDER}" or a regular expression ({error})')
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The splits that are drawn, and their shares of the images."""
+        return {name: share for name, share in (("val", self.val), ("test", self.test)) if share}
 
 
 @dataclass
 class FolderConfig(FilesConfig):
-    """Any folder of images beside a folder of masks, paired by stem."""
+    """Any folders of images and of masks, paired by name."""
 
     root: str = MISSING
     splits: dict[str, SplitFolders] = MISSING
+    recursive: bool = False  # look into folders of the folders, too; an image and its mask are in folders of one name
+    image_name: str = "{stem}"  # what an image is called; {stem} is what its mask's name has as well
+    mask_name: str = "{stem}"
+    random_split: RandomSplit = field(default_factory=RandomSplit)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require({"train", "val"} <= set(self.splits), "splits", sorted(self.splits), "must name train and val")
+        drawn = set(self.random_split.shares)
+        for name in sorted(drawn & set(self.splits)):
+            share = self.random_split.shares[name]
+            allowed = f"data.splits has its own {name}; take it out by ~data.splits.{name}"
+            require(False, f"random_split.{name}", share, allowed)
+        allowed = "must name train, and val unless data.random_split.val draws it"
+        require({"train", "val"} <= set(self.splits) | drawn, "splits", sorted(self.splits), allowed)
+        require("train" in self.splits, "splits", sorted(self.splits), allowed)
         unknown = set(self.splits) - {"train", "val", "test"}
         require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
+        for name in ("image_name", "mask_name"):
+            pattern = getattr(self, name)
+            rest = pattern.replace("{stem}", "", 1).replace("{folder}", "", 1)
+            valid = "{stem}" in pattern and not set("{}") & set(rest)
+            require(valid, name, pattern, 'must contain {stem} once, as in "{stem}_mask", and may contain {folder}')
+            require(
+                self.recursive or "/" not in pattern,
+                name,
+                pattern,
+                "names folders, so that it needs data.recursive=true",
+            )
+
+    def _class_table_path(self, table: Path) -> Path:
+        inside = Path(self.root) / table
+        return inside if inside.is_file() else table
 
 
 @dataclass

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from segdistill.data.findings import bounded, findings
 from segdistill.data.inspection import Inspection, inspect
+from segdistill.data.labels import MaskCoding
 from segdistill.data.sources.base import Sample
 from segdistill.utils.errors import UserError
 
@@ -34,7 +32,7 @@ class DataError(UserError):
 
 def check_splits(
     splits: Mapping[str, Sequence[Sample]],
-    values: NDArray[np.int16],
+    coding: MaskCoding,
     classes: Sequence[str],
     cache_dir: Path,
     *,
@@ -47,7 +45,7 @@ def check_splits(
 
     Args:
         splits: Samples of each split.
-        values: int16 [256], maps a mask value to a class id, IGNORE_INDEX or UNMAPPED.
+        coding: What the pixels of the masks mean.
         classes: Class names by id.
         cache_dir: Folder in which passed checks are cached.
         allow_duplicates: Whether to accept an image that occurs in two splits, with a warning.
@@ -58,7 +56,7 @@ def check_splits(
     Raises:
         DataError: If a file is unusable, an image is in two splits, or a split has no labels; names the first faults.
     """
-    inspection = inspect(splits, values, classes, cache_dir)
+    inspection = inspect(splits, coding, classes, cache_dir)
     found = findings(inspection, allow_duplicates=allow_duplicates)
     faults = [*inspection.faults, *(finding.line for finding in found if finding.level == "stops")]
     if faults:

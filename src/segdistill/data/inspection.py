@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from segdistill.config.data import IGNORE_INDEX
-from segdistill.data.labels import UNMAPPED
+from segdistill.data.labels import UNMAPPED, MaskCoding
 from segdistill.data.measures import Measures, content_hash, perceptual_hash, total_pixels
 from segdistill.data.records import Stamp, recalled, record_path, remember, stamp
 from segdistill.data.sources.base import Sample
@@ -29,7 +29,7 @@ PROCESSES_FROM = 1500
 """Number of samples from which processes decode them; a few are done before a process has started."""
 
 STRAY_VALUES = 8
-"""Number of values without a class in one mask from which it looks like one that was compressed or resampled."""
+"""Number of values or colours without a class from which a mask looks like one that was compressed or resampled."""
 
 JPEG_START = b"\xff\xd8\xff"
 
@@ -124,13 +124,13 @@ class Inspection:
 
 
 def inspect(
-    splits: Mapping[str, Sequence[Sample]], values: NDArray[np.int16], classes: Sequence[str], cache_dir: Path
+    splits: Mapping[str, Sequence[Sample]], coding: MaskCoding, classes: Sequence[str], cache_dir: Path
 ) -> Inspection:
     """Measure every sample; those that can be used are remembered in `cache_dir`, and read again only if they change.
 
     Args:
         splits: Samples of each split.
-        values: int16 [256], maps a mask value to a class id, IGNORE_INDEX or UNMAPPED.
+        coding: What the pixels of the masks mean.
         classes: Class names by id.
         cache_dir: Folder of the records.
     """
@@ -144,7 +144,7 @@ def inspect(
         except OSError as error:
             found[sample] = f"{error.filename}: {error.strerror}"
     if stamps:
-        record = record_path(list(stamps), values, cache_dir)
+        record = record_path(list(stamps), coding, cache_dir)
         found |= recalled(record, stamps)
         if len(found) < len(distinct):
             record.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def inspect(
                 found |= recalled(record, stamps)
                 missing = [sample for sample in stamps if sample not in found]
                 try:
-                    found.update(_measured_one_by_one(missing, values))
+                    found.update(_measured_one_by_one(missing, coding))
                 finally:  # an interrupted inspection goes on where it was
                     remember(record, stamps, found)
     outcomes = [(split, sample, found[sample]) for split, sample in samples]
@@ -163,9 +163,7 @@ def inspect(
     return Inspection(entries, classes)
 
 
-def _measured_one_by_one(
-    samples: Sequence[Sample], values: NDArray[np.int16]
-) -> Iterator[tuple[Sample, Measures | str]]:
+def _measured_one_by_one(samples: Sequence[Sample], coding: MaskCoding) -> Iterator[tuple[Sample, Measures | str]]:
     """Yield every sample with its measures or its fault, as they are decoded by all cores."""
     pool: Executor
     if len(samples) < PROCESSES_FROM:
@@ -174,7 +172,7 @@ def _measured_one_by_one(
         pool = ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn"))
     with pool:
         with in_one_piece():
-            results = pool.map(partial(_measured, values=values), samples, chunksize=8)
+            results = pool.map(partial(_measured, coding=coding), samples, chunksize=8)
         try:
             shown = track(results, "Checking images and masks", total=len(samples), transient=True)
             yield from zip(samples, shown, strict=True)
@@ -182,19 +180,19 @@ def _measured_one_by_one(
             pool.shutdown(cancel_futures=True)  # if interrupted, do not decode the remaining files
 
 
-def _measured(sample: Sample, values: NDArray[np.int16]) -> Measures | str:
+def _measured(sample: Sample, coding: MaskCoding) -> Measures | str:
     try:
-        return measure(sample, values)
+        return measure(sample, coding)
     except UserError as error:
         return str(error)
 
 
-def measure(sample: Sample, values: NDArray[np.int16]) -> Measures:
+def measure(sample: Sample, coding: MaskCoding) -> Measures:
     """Decode a sample, and measure it.
 
     Args:
         sample: Files to read.
-        values: int16 [256], maps a mask value to a class id, IGNORE_INDEX or UNMAPPED.
+        coding: What the pixels of the masks mean.
 
     Raises:
         UserError: If a file cannot be read, the sizes differ, or a mask value belongs to no class.
@@ -204,29 +202,32 @@ def measure(sample: Sample, values: NDArray[np.int16]) -> Measures:
     digest, look = content_hash(image), perceptual_hash(image)
     if sample.mask is None:
         return Measures(size, digest, look)
-    mask = sample.read_mask_values()
-    if mask.shape != size:
-        turned = "; EXIF orientation is applied to both" if mask.shape == (width, height) else ""
+    mask = coding.read(sample.mask)
+    if mask.shape[:2] != size:
+        turned = "; EXIF orientation is applied to both" if mask.shape[:2] == (width, height) else ""
         shape = f"{mask.shape[1]} x {mask.shape[0]}"
         raise UserError(f"{sample.mask}: {shape}, its image is {width} x {height}{turned}")
-    counts = np.bincount(mask.ravel(), minlength=256)
-    unowned = np.flatnonzero((counts > 0) & (values == UNMAPPED))
-    if unowned.size:
-        raise UserError(f"{sample.mask}: {_unowned(unowned, counts)}; see data.classes and data.void")
-    pixels: Counter[int] = Counter()
-    for value in np.flatnonzero(counts):
-        pixels[int(values[value])] += int(counts[value])
+    ids = coding.class_ids(mask)
+    counts = np.bincount(ids.ravel() - UNMAPPED)
+    if counts[0]:
+        kind = "mask value" if mask.ndim == 2 else "colour"
+        raise UserError(f"{sample.mask}: {_unowned(kind, coding.unmapped(mask), ids.size)}")
+    pixels = {int(place) + UNMAPPED: int(counts[place]) for place in np.flatnonzero(counts)}
     return Measures(size, digest, look, content_hash(mask), pixels, _is_jpeg(sample.mask))
 
 
-def _unowned(unowned: NDArray[np.intp], counts: NDArray[np.intp]) -> str:
-    if unowned.size < STRAY_VALUES:
-        return f"mask value {unowned[0]} belongs to no class"
-    named = ", ".join(str(value) for value in islice(unowned, 3))
-    share = counts[unowned].sum() / counts.sum()
+def _unowned(kind: str, found: Sequence[tuple[str, int]], size: int) -> str:
+    """Say which values or colours belong to no class, of a mask of so many pixels, and what to do about it."""
+    if len(found) < STRAY_VALUES:
+        (value, pixels), more = found[0], f", and {len(found) - 1} more like it" if len(found) > 1 else ""
+        mend = "give it one by data.classes or data.class_table, or name it in data.void"
+        return f"{kind} {value} belongs to no class ({pixels} pixels{more}); {mend}"
+    named = ", ".join(value for value, _ in islice(found, 3))
+    share = sum(pixels for _, pixels in found) / size
     return (
-        f"{unowned.size} mask values ({named}, ...) belong to no class, in {share:.1%} of its pixels, as after saving "
-        "as JPEG or resizing smoothly; if so, make it anew as PNG, resized to the nearest pixel"
+        f"{len(found)} {kind}s ({named}, ...) belong to no class, in {share:.1%} of its pixels, as after saving "
+        "as JPEG or resizing smoothly; if so, make it anew as PNG, resized to the nearest pixel; if not, see "
+        "data.classes, data.class_table and data.void"
     )
 
 

@@ -58,7 +58,7 @@ def total_pixels(measures: Iterable[Measures]) -> NDArray[np.int64]:
     return total
 
 
-def content_hash(pixels: NDArray[np.uint8]) -> str:
+def content_hash(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
     """Return a hash of an array's shape and values."""
     digest = hashlib.sha256(json.dumps(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from os.path import commonpath
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from segdistill.data.labels import MaskCoding
 from segdistill.data.measures import Measures
 from segdistill.data.sources.base import Sample
 from segdistill.utils.io import atomic_write, read_object
@@ -30,10 +28,10 @@ def stamp(sample: Sample) -> Stamp:
     return [figure for state in states for figure in (state.st_size, state.st_mtime_ns)]
 
 
-def record_path(samples: Sequence[Sample], values: NDArray[np.int16], cache_dir: Path) -> Path:
-    """Return the path of the record for one meaning of mask values and the folder that holds all images."""
+def record_path(samples: Sequence[Sample], coding: MaskCoding, cache_dir: Path) -> Path:
+    """Return the path of the record for one coding of masks and the folder that holds all images."""
     folder = commonpath({str(sample.image.absolute().parent) for sample in samples})
-    identity = json.dumps([RECORD_VERSION, folder, values.tolist()])
+    identity = json.dumps([RECORD_VERSION, folder, coding.key])
     return cache_dir / "checked" / f"{hashlib.sha256(identity.encode()).hexdigest()}.json"
 
 

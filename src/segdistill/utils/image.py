@@ -13,8 +13,8 @@ from PIL import Image, ImageFile, ImageOps
 
 from segdistill.utils.errors import UserError, first_line
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-SINGLE_CHANNEL_MODES = ("L", "P", "1")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SINGLE_CHANNEL_MODES = ("L", "P", "1", "I;16", "I;16B", "I")
 DEPTHS = (8, 10, 12, 14, 16)
 """Bit depths per channel that cameras use.
 
@@ -68,17 +68,49 @@ def read_rgb(path: Path, mask: Path | None = None) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def read_ids(path: Path) -> NDArray[np.uint8]:
-    """Read the values of a mask as they are stored, uint8 [H, W], with the EXIF orientation applied.
+def read_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Read the values of a mask as they are stored, uint8 or uint16 [H, W], with the EXIF orientation applied.
 
     Raises:
-        ImageError: If the file cannot be decoded, or has more than one channel or more than 8 bits.
+        ImageError: If the file cannot be decoded, or has more than one channel or more than 16 bits.
     """
     with _opened(path) as image:
         if image.mode not in SINGLE_CHANNEL_MODES:
-            raise ImageError(f"{path}: a mask needs one 8-bit channel of ids, this one is {image.mode}")
-        _turn_upright(image)
-        return np.asarray(image, np.uint8)
+            mend = "save one channel, or give its colours a class by data.class_table"
+            raise ImageError(f"{path}: a mask needs one channel of ids, this one is {image.mode}; {mend}")
+        return _stored_ids(path, image)
+
+
+def read_colours(path: Path) -> NDArray[np.uint8]:
+    """Read the colours of a mask, uint8 [H, W, 3], with the EXIF orientation applied; a palette is looked up.
+
+    Raises:
+        ImageError: If the file cannot be decoded, has more than 8 bits a channel, or is transparent somewhere.
+    """
+    with _opened(path) as image:
+        return _stored_colours(path, image)
+
+
+def read_mask(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Read a mask of one channel as `read_ids` does, and any other as `read_colours` does."""
+    with _opened(path) as image:
+        single = image.mode in SINGLE_CHANNEL_MODES
+        return _stored_ids(path, image) if single else _stored_colours(path, image)
+
+
+def _stored_ids(path: Path, image: ImageFile.ImageFile) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    _turn_upright(image)
+    return _grey_levels(path, image) if image.mode.startswith("I") else np.asarray(image, np.uint8)
+
+
+def _stored_colours(path: Path, image: ImageFile.ImageFile) -> NDArray[np.uint8]:
+    raw_mode = image.tile[0].args if image.tile else None
+    if image.mode[:1] in "IF" or (isinstance(raw_mode, str) and raw_mode in LOW_BYTES):
+        raise ImageError(f"{path}: the colours of a mask need 8 bits a channel; save it with 8 bits")
+    _turn_upright(image)
+    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        raise ImageError(f"{path}: a mask of colours must not be transparent; save it without an alpha channel")
+    return np.asarray(image.convert("RGB"))
 
 
 @contextmanager

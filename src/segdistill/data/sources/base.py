@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdistill.config.data import UNLABELLED
-from segdistill.data.labels import LabelSet
+from segdistill.data.labels import LabelSet, MaskCoding
 from segdistill.data.measures import Measures, total_pixels
-from segdistill.utils.image import read_ids, read_rgb
+from segdistill.utils.image import read_rgb
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,6 @@ class Sample:
         """
         return read_rgb(self.image, self.mask)
 
-    def read_mask_values(self) -> NDArray[np.uint8]:
-        """Read the values stored in the mask, uint8 [H, W], upright.
-
-        Raises:
-            ImageError: If the file cannot be read, or has more than one channel or more than 8 bits.
-            ValueError: If there is no mask.
-        """
-        if self.mask is None:
-            raise ValueError(f"{self.image}: has no mask")
-        return read_ids(self.mask)
-
 
 class Source(ABC):
     """Base of the data sources that a configuration names under `data.source`; its options are their arguments."""
@@ -55,8 +44,8 @@ class Source(ABC):
             cache_dir: Where a source that has to unpack or convert something may put it.
 
         Returns:
-            The samples of `train`, `val` and, where there is one, `test`. Masks are 8-bit files of one channel, whose
-            values `data.classes` and `data.void` name; None stands for a mask in `train` alone.
+            The samples of `train`, `val` and, where there is one, `test`. Masks are files whose values or colours
+            `data.classes` and `data.void` name; None stands for a mask in `train` alone.
 
         Raises:
             UserError: If there is something that the user has to mend.
@@ -71,7 +60,7 @@ class DatasetIndex:
         name: Name of the dataset in metadata and logs.
         labels: Names and colours of the classes.
         splits: Samples of `train`, `val` and, if there is one, `test`.
-        values: int16 [256], maps a mask value to a class id or IGNORE_INDEX.
+        coding: What the pixels of the mask files mean.
         fingerprint: Hash that changes when any decoded image, mask or class changes.
         labelled_fingerprint: Fingerprint of the same dataset without its unlabelled training images; may be empty.
         measures: Measures of the samples, by which nothing is decoded again that a check has decoded; may be empty.
@@ -80,7 +69,7 @@ class DatasetIndex:
     name: str
     labels: LabelSet
     splits: dict[str, list[Sample]]
-    values: NDArray[np.int16]
+    coding: MaskCoding
     fingerprint: str
     labelled_fingerprint: str = ""
     measures: Mapping[Sample, Measures] = field(default_factory=dict, repr=False)
@@ -133,8 +122,8 @@ class DatasetIndex:
         """Count the pixels of each class in all masks of a split, int64 [C]; masks without measures are decoded."""
         labelled = [sample for sample in self.splits[split] if sample.mask is not None]
         pixels = total_pixels(self.measures[sample] for sample in labelled if sample in self.measures)
-        for sample in (each for each in labelled if each not in self.measures):
-            pixels += np.bincount(self.values[sample.read_mask_values()].ravel(), minlength=256)
+        for mask in (each.mask for each in labelled if each.mask is not None and each not in self.measures):
+            pixels += np.bincount(self._ids(mask).ravel(), minlength=256)
         return pixels[: len(self.labels)]
 
     def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -143,7 +132,11 @@ class DatasetIndex:
         image = sample.read_image()
         if sample.mask is None:
             return image, np.full(image.shape[:2], UNLABELLED, np.uint8)
-        return image, self.values[sample.read_mask_values()].astype(np.uint8)
+        return image, self._ids(sample.mask)
+
+    def _ids(self, mask: Path) -> NDArray[np.uint8]:
+        """Read the class ids of a mask, uint8 [H, W]."""
+        return self.coding.class_ids(self.coding.read(mask)).astype(np.uint8)
 
 
 def _changed(fingerprint: str, change: str) -> str:

@@ -12,7 +12,7 @@ from hydra.errors import InstantiationException
 from segdistill.config.data import FilesConfig, SourceConfig
 from segdistill.config.locate import build
 from segdistill.data.check import check_splits
-from segdistill.data.labels import label_lut, label_set
+from segdistill.data.labels import label_set, mask_coding
 from segdistill.data.sources.base import DatasetIndex, Sample, Source
 from segdistill.utils.errors import ConfigError, UserError, first_line
 
@@ -57,21 +57,21 @@ def checked_index(
     Raises:
         UserError: If files or splits are faulty; names the first of them.
     """
-    values = label_lut(config.classes, config.void)
+    coding = mask_coding(config.classes, config.void)
     labels = label_set(tuple(config.classes), config.palette)
-    checked = check_splits(splits, values, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
+    checked = check_splits(splits, coding, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
     decoded = [(entry.measures.image, entry.measures.mask) for entry in checked.entries if entry.measures]
 
     def fingerprint(only: Sequence[tuple[str, str]]) -> str:
         counts = {split: sum(sample.mask is not None for sample in part) for split, part in splits.items()}
-        identity = json.dumps([only, values.tolist(), labels.names, counts])
+        identity = json.dumps([only, *coding.key, labels.names, counts])
         return hashlib.sha256(identity.encode()).hexdigest()
 
     return DatasetIndex(
         name=name,
         labels=labels,
         splits={split: list(part) for split, part in splits.items()},
-        values=values,
+        coding=coding,
         fingerprint=fingerprint(decoded),
         labelled_fingerprint=fingerprint([pair for pair in decoded if pair[1]]),
         measures=checked.measures,

@@ -1,4 +1,4 @@
-"""Any folder of images with a folder of masks, paired by stem and checked before training."""
+"""Any folders of images with folders of masks, paired by name and checked before training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from segdistill.config.data import FolderConfig
 from segdistill.data.check import raise_if_any
 from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.data.sources.files import checked_index
-from segdistill.utils.errors import UserError
+from segdistill.data.sources.layout import MASK_SUFFIXES, FoundFiles, NamePattern, pair, search_pair
+from segdistill.data.sources.lists import pair_listed
+from segdistill.data.sources.random_split import draw_splits
 from segdistill.utils.image import IMAGE_SUFFIXES
-
-MASK_SUFFIXES = (".png", ".bmp")
 
 
 def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
@@ -21,36 +21,38 @@ def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
     Raises:
         UserError: If files or splits are faulty; names the first ones and what is wrong with them.
     """
-    root = Path(config.root)
-    splits = {name: pair(root / part.images, root / part.masks) for name, part in config.splits.items()}
-    if isinstance(config.unlabelled, str):
-        unlabelled = _by_stem(root / config.unlabelled, IMAGE_SUFFIXES)
-        splits["train"] += [Sample(path, None) for _, path in sorted(unlabelled.items())]
-    return checked_index(root.resolve().name, splits, config, cache_dir)
+    splits, faults = find_samples(config)
+    raise_if_any(faults)
+    return checked_index(Path(config.root).resolve().name, splits, config, cache_dir)
 
 
-def pair(images: Path, masks: Path) -> list[Sample]:
-    """Return the samples of one split, sorted by stem.
+def find_samples(config: FolderConfig) -> tuple[dict[str, list[Sample]], list[str]]:
+    """Find the files of every split, without opening any image.
+
+    Returns:
+        The samples of each split, and one line for each file without a partner.
 
     Raises:
-        UserError: If a folder is missing or empty, or a file has no partner or more than one.
+        UserError: If a folder or a list is missing or empty, or names are ambiguous.
     """
-    by_stem = [_by_stem(images, IMAGE_SUFFIXES), _by_stem(masks, MASK_SUFFIXES)]
-    faults = [f"{path} has no mask in {masks}" for stem, path in by_stem[0].items() if stem not in by_stem[1]]
-    faults += [f"{path} has no image in {images}" for stem, path in by_stem[1].items() if stem not in by_stem[0]]
-    raise_if_any(faults)
-    return [Sample(path, by_stem[1][stem]) for stem, path in sorted(by_stem[0].items())]
+    root = Path(config.root)
+    image_name = NamePattern(config.image_name, IMAGE_SUFFIXES, "data.image_name")
+    mask_name = NamePattern(config.mask_name, MASK_SUFFIXES, "data.mask_name")
+    splits: dict[str, list[Sample]] = {}
+    faults: list[str] = []
+    for name, part in config.splits.items():
+        recursive = config.recursive or part.list is not None
+        found = search_pair(root / part.images, root / part.masks, image_name, mask_name, recursive=recursive)
+        splits[name], unpaired = pair(*found) if part.list is None else pair_listed(*found, root / part.list)
+        faults += unpaired
+    if config.random_split.shares and not faults:
+        splits |= draw_splits(_by_name(splits["train"], root / config.splits["train"].images), config.random_split)
+    if isinstance(config.unlabelled, str):
+        more = FoundFiles.search(root / config.unlabelled, image_name, recursive=config.recursive)
+        splits["train"] += [Sample(path, None) for _, path in sorted(more.by_key().items())]
+    return splits, faults
 
 
-def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; see data.root and data.splits")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
-    if not paths:
-        raise UserError(f"{folder}: holds no {', '.join(suffixes)} file")
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in found:
-            raise UserError(f"{path}: has the same stem as {found[path.stem].name}; one of them must go")
-        found[path.stem] = path
-    return found
+def _by_name(samples: Sequence[Sample], folder: Path) -> dict[str, Sample]:
+    """Return samples by their image's path without suffix, relative to the folder."""
+    return {sample.image.relative_to(folder).with_suffix("").as_posix(): sample for sample in samples}

@@ -16,7 +16,7 @@ from rich.progress import track
 from roadscenes.dataset import SceneFile, scene_paths, write_scene
 from segdistill.config.data import RoadScenesConfig
 from segdistill.data.check import check_splits
-from segdistill.data.labels import ROAD_SCENES, label_lut
+from segdistill.data.labels import ROAD_SCENES, mask_coding
 from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.utils.code import code_digest
 from segdistill.utils.hardware import cpu_count
@@ -36,14 +36,14 @@ def open_scenes(config: RoadScenesConfig, cache_dir: Path) -> DatasetIndex:
     }
     manifests = [(folder / MANIFEST).read_bytes() for folder in folders.values()]
     splits = {split: _samples(folder, counts[split]) for split, folder in folders.items()}
-    values = label_lut({name: index for index, name in enumerate(ROAD_SCENES.names)}, void=())
+    coding = mask_coding({name: index for index, name in enumerate(ROAD_SCENES.names)}, void=())
     return DatasetIndex(
         name="RoadScenes",
         labels=ROAD_SCENES,
         splits=splits,
-        values=values,
+        coding=coding,
         fingerprint=hashlib.sha256(b"".join(manifests)).hexdigest(),
-        measures=check_splits(splits, values, ROAD_SCENES.names, cache_dir).measures,
+        measures=check_splits(splits, coding, ROAD_SCENES.names, cache_dir).measures,
     )
 
 
