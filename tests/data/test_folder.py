@@ -143,13 +143,17 @@ def test_an_image_too_large_to_be_real_is_named(
         open_folder(folder_config, cache_dir)
 
 
-def test_many_faults_are_named_up_to_three_and_counted(folder_config: FolderConfig, cache_dir: Path) -> None:
-    masks = sorted((Path(folder_config.root) / "train/masks").iterdir())
+def test_many_faults_are_all_named_up_to_ten_and_counted(folder_config: FolderConfig, cache_dir: Path) -> None:
+    root = Path(folder_config.root)
+    for index in range(5, 12):
+        for kind in ("images", "masks"):
+            shutil.copy(root / "train" / kind / "001.png", root / "train" / kind / f"{index:03}.png")
+    masks = sorted((root / "train/masks").iterdir())
     for path in masks:
         poke(path, 9)
     with pytest.raises(UserError, match=r"\(and 2 more\)$") as raised:
         open_folder(folder_config, cache_dir)
-    assert [path for path in masks if str(path) in str(raised.value)] == masks[:3]
+    assert [path for path in masks if str(path) in str(raised.value)] == masks[:10]
 
 
 def test_a_passed_check_is_remembered(folder_config: FolderConfig, cache_dir: Path, readings: list[Path]) -> None:

@@ -29,7 +29,7 @@ NAMES = ("background", "car", "lane")
 
 def samples(config: FolderConfig) -> dict[str, list[Sample]]:
     splits, faults = find_samples(config)
-    assert not faults
+    assert not any(faults.values())
     return splits
 
 

@@ -145,6 +145,7 @@ class Latency(FitEndCallback):
             threads=self.threads,
             device=cpu_name(),
             input_size=list(data.input_size),
+            skipped=len(data.source.skipped.get(data.source.eval_split, ())),
         )
 
 

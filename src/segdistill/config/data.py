@@ -74,10 +74,12 @@ class FilesConfig(DataConfig):
     void: list[Any] = MISSING  # mask values and colours that are ignored
     palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
     class_table: str | None = None  # a .csv or .yaml file that names classes, void and palette instead
+    on_bad: str = "error"  # skip: leave out samples whose files cannot be used, which log and report name
     allow_duplicates: bool = False  # accept an image that occurs in two splits; scores on it say nothing about new ones
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.on_bad in ON_BAD, "on_bad", self.on_bad, f"must be one of {ON_BAD}")
         if self.class_table is not None:
             allowed = f"must be empty where data.class_table={self.class_table} names the classes"
             require(not self.classes, "classes", dict(self.classes), allowed)

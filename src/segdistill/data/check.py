@@ -12,7 +12,10 @@ from segdistill.data.labels import MaskCoding
 from segdistill.data.sources.base import Sample
 from segdistill.utils.errors import UserError
 
-FAULTS_SHOWN, SIZES_SHOWN = 3, 3
+FAULTS_SHOWN, SIZES_SHOWN = 10, 3
+FEW_FAULTY = 0.1
+"""Share of unusable samples below which leaving them out is worth naming; more look like a wrong setting."""
+
 log = logging.getLogger(__name__)
 
 
@@ -25,8 +28,9 @@ class DataError(UserError):
     """
 
     def __init__(self, faults: Sequence[str], inspection: Inspection | None = None) -> None:
-        more = f" (and {len(faults) - FAULTS_SHOWN} more)" if len(faults) > FAULTS_SHOWN else ""
-        super().__init__("; ".join(faults[:FAULTS_SHOWN]) + more)
+        few = inspection is not None and 0 < len(inspection.faults) < FEW_FAULTY * len(inspection.entries)
+        mend = "; mend what cannot be used, or leave it out by data.on_bad=skip" if few else ""
+        super().__init__(named_faults(faults) + mend)
         self.faults, self.inspection = faults, inspection
 
 
@@ -37,6 +41,7 @@ def check_splits(
     cache_dir: Path,
     *,
     allow_duplicates: bool = False,
+    skip_faulty: bool = False,
 ) -> Inspection:
     """Check every sample, then the splits against each other; log what they hold, and possible mistakes as warnings.
 
@@ -49,23 +54,43 @@ def check_splits(
         classes: Class names by id.
         cache_dir: Folder in which passed checks are cached.
         allow_duplicates: Whether to accept an image that occurs in two splits, with a warning.
+        skip_faulty: Whether to leave unusable samples out of account, unless no other sample of their split remains.
 
     Returns:
-        The inspected samples, all of them usable.
+        The inspected samples, all of them usable unless `skip_faulty`.
 
     Raises:
         DataError: If a file is unusable, an image is in two splits, or a split has no labels; names the first faults.
     """
     inspection = inspect(splits, coding, classes, cache_dir)
-    found = findings(inspection, allow_duplicates=allow_duplicates)
-    faults = [*inspection.faults, *(finding.line for finding in found if finding.level == "stops")]
+    judged = inspection.usable if skip_faulty else inspection
+    found = findings(judged, allow_duplicates=allow_duplicates)
+    kept = judged.splits if skip_faulty else {}
+    faults = [entry.fault for entry in inspection.entries if entry.measures is None and entry.split not in kept]
+    faults += [finding.line for finding in found if finding.level == "stops"]
     if faults:
         raise DataError(faults, inspection)
-    for line in summary(inspection):
+    for line in summary(judged):
         log.info(line)
     for finding in found:
         log.warning(finding.line)
     return inspection
+
+
+def named_faults(faults: Sequence[str]) -> str:
+    """Join the first faults, and count the others."""
+    more = f" (and {len(faults) - FAULTS_SHOWN} more)" if len(faults) > FAULTS_SHOWN else ""
+    return "; ".join(faults[:FAULTS_SHOWN]) + more
+
+
+def left_out_line(split: str, faults: Sequence[str]) -> str:
+    """Return the line that names what `data.on_bad=skip` leaves out of a split.
+
+    Example:
+        >>> left_out_line("val", ["a.png: cannot be read"])
+        '1 left out of val by data.on_bad=skip: a.png: cannot be read'
+    """
+    return f"{len(faults)} left out of {split} by data.on_bad=skip: {named_faults(faults)}"
 
 
 def raise_if_any(faults: Sequence[str]) -> None:

@@ -98,6 +98,11 @@ class Inspection:
         return [entry.fault for entry in self.entries if entry.measures is None]
 
     @property
+    def usable(self) -> Inspection:
+        """The samples that can be used, without the others."""
+        return Inspection([entry for entry in self.entries if entry.measures is not None], self.classes)
+
+    @property
     def measures(self) -> dict[Sample, Measures]:
         """Measures of every usable sample."""
         return {entry.sample: entry.measures for entry in self.entries if entry.measures is not None}

@@ -15,6 +15,7 @@ from segdistill.callbacks import OnnxExport
 from segdistill.callbacks.fit_end import tolerated
 from segdistill.config.locate import trusting
 from segdistill.config.schema import Config
+from segdistill.data.sources.base import DatasetIndex
 from segdistill.engine.builders import Builder
 from segdistill.engine.distributed import is_externally_launched, is_rank_zero, launch_ranks, lost_worker
 from segdistill.engine.loggers import close, require, sweep_dir
@@ -24,18 +25,19 @@ from segdistill.engine.teaching import task_with_teacher
 from segdistill.engine.trainer import best_checkpoint, filter_warnings, require_accelerator
 from segdistill.models.frozen_teacher import load_network
 from segdistill.reporting.page import write_report
-from segdistill.reporting.results import read_failures, read_results
+from segdistill.reporting.results import SKIPPED, read_failures, read_results
 from segdistill.reporting.table import results_table
 from segdistill.utils.console import as_text
 from segdistill.utils.errors import ConfigError, UserError
 from segdistill.utils.hardware import keep_freed_memory
 from segdistill.utils.interruption import as_exit, ending_in_order, way_on
-from segdistill.utils.io import full_disk
+from segdistill.utils.io import full_disk, write_json
 
 seed_everything = partial(pl.seed_everything, workers=True, verbose=False)
 RUN_ARTIFACTS = (
     "report.html",
     "results.json",
+    SKIPPED,
     "fit-profile.txt",
     "onnx",
     "predictions",
@@ -126,6 +128,8 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
         source = builder.source().labelled()
         task, data = builder.segmentation_task(role, network, loss, source), builder.datamodule(source, role)
     seed_everything(builder.seed(role))  # so that the batches do not depend on what was built before
+    if is_rank_zero():
+        _write_skipped(data.source, run_dir / SKIPPED)
     loggers = builder.loggers(run_dir)
     try:
         trainer = builder.trainer(task, run_dir, loggers, callbacks)
@@ -138,6 +142,13 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
     if is_rank_zero():
         _log_summary(run_dir)
     return RunResult(dict(tested), data.source.eval_split)
+
+
+def _write_skipped(source: DatasetIndex, path: Path) -> None:
+    """Write which files were left out; a resumed run may have mended them."""
+    path.unlink(missing_ok=True)
+    if source.skipped:
+        write_json(path, source.skipped)
 
 
 def _log_summary(run_dir: Path) -> None:

@@ -57,8 +57,10 @@ def run_warnings(rows: Sequence[Row]) -> list[str]:
         finding = prediction_finding(row.collapsed_to, row.never_predicted)
         if finding is not None:
             found.setdefault((row.model, finding), []).append(row)
+    left = dict.fromkeys((row.skipped, row.split, row.images) for row in rows if row.skipped)
     return [
         *map(optimism, selected),
+        *(f"{count} more of {split} could not be used: scores are of {images} images" for count, split, images in left),
         *(f"{_named(those, rows)} {finding}" for (_, finding), those in found.items()),
     ]
 

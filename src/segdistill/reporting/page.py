@@ -19,12 +19,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from segdistill import __version__
+from segdistill.data.check import left_out_line
 from segdistill.reporting.curves import read_curves
 from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy, training_curves
 from segdistill.reporting.findings import count_of, failures, run_warnings, scored_classes, selected_on, split_label
-from segdistill.reporting.results import Row, baseline_row, read_confusions, read_failures, read_results
+from segdistill.reporting.results import SKIPPED, Row, baseline_row, read_confusions, read_failures, read_results
 from segdistill.utils.image import read_rgb
-from segdistill.utils.io import atomic_write
+from segdistill.utils.io import atomic_write, read_object
 
 IMAGE_WIDTH, MAX_IMAGES = 1400, 8
 DPI = 160
@@ -69,7 +70,7 @@ def write_report(run_dir: Path) -> Path:
             reference=baseline_row(rows) if rows else None,
             split=label,
             images=split_label(split, selected_on(split), "images"),
-            warnings=[*run_warnings(rows), *failures(failed)],
+            warnings=[*run_warnings(rows), *failures(failed), *_left_out(run_dir)],
             scored=scored_classes(rows),
             scored_differ=len({(row.classes_scored, len(row.class_iou)) for row in rows}) > 1,
             failed=failed,
@@ -150,6 +151,11 @@ def _quantization(run_dir: Path) -> dict[str, Mapping[str, object]]:
         metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
         found[path.name.removesuffix(".int8.onnx")] = json.loads(metadata["quantization"])
     return found
+
+
+def _left_out(run_dir: Path) -> list[str]:
+    """Return a line for each split of which images were left out."""
+    return [left_out_line(split, faults) for split, faults in read_object(run_dir / SKIPPED).items()]
 
 
 def _overrides(run_dir: Path) -> list[str] | None:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from segdistill.utils.io import write_json
 
+SKIPPED = "skipped.json"
+"""File of a run directory: split -> one line for each of its files that `data.on_bad=skip` left out."""
+
 SELECTION_SPLIT = "val"
 """Split whose mean IoU selects the best checkpoint."""
 
@@ -48,6 +51,7 @@ class Row:
         threads: Number of cores that it could use.
         device: Name of the processor.
         input_size: Size [H, W] of the images.
+        skipped: Number of further images of the split that `data.on_bad=skip` left out.
     """
 
     model: str
@@ -77,6 +81,7 @@ class Row:
     threads: int
     device: str
     input_size: list[int]
+    skipped: int = 0
 
     @property
     def decodes(self) -> bool:

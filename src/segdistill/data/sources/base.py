@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class DatasetIndex:
         fingerprint: Hash that changes when any decoded image, mask or class changes.
         labelled_fingerprint: Fingerprint of the same dataset without its unlabelled training images; may be empty.
         measures: Measures of the samples, by which nothing is decoded again that a check has decoded; may be empty.
+        skipped: Split -> one line for each file of it that `data.on_bad=skip` left out.
     """
 
     name: str
@@ -73,6 +74,7 @@ class DatasetIndex:
     fingerprint: str
     labelled_fingerprint: str = ""
     measures: Mapping[Sample, Measures] = field(default_factory=dict, repr=False)
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
 
     @property
     def eval_split(self) -> str:

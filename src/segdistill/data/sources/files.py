@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from hydra.errors import InstantiationException
 
 from segdistill.config.data import FilesConfig, SourceConfig
 from segdistill.config.locate import build
-from segdistill.data.check import check_splits
+from segdistill.data.check import check_splits, left_out_line, raise_if_any
 from segdistill.data.labels import label_set, mask_coding
 from segdistill.data.sources.base import DatasetIndex, Sample, Source
 from segdistill.utils.errors import ConfigError, UserError, first_line
+
+log = logging.getLogger(__name__)
 
 
 def open_found(config: SourceConfig, cache_dir: Path) -> DatasetIndex:
@@ -44,35 +47,56 @@ def open_found(config: SourceConfig, cache_dir: Path) -> DatasetIndex:
 
 
 def checked_index(
-    name: str, splits: Mapping[str, Sequence[Sample]], config: FilesConfig, cache_dir: Path
+    name: str,
+    splits: Mapping[str, Sequence[Sample]],
+    config: FilesConfig,
+    cache_dir: Path,
+    unpaired: Mapping[str, Sequence[str]] | None = None,
 ) -> DatasetIndex:
     """Check every file of every split, and index them; a check that passed is cached in `cache_dir`.
 
     Args:
         name: Name of the dataset.
         splits: Samples of each split.
-        config: Configuration that gives the mask values their meaning.
+        config: Configuration that gives the mask values their meaning, and says what becomes of faulty files.
         cache_dir: Folder for passed checks.
+        unpaired: One line for each file of a split that has no partner.
 
     Raises:
         UserError: If files or splits are faulty; names the first of them.
     """
+    skipping, left_out = config.on_bad == "skip", {split: list(faults) for split, faults in (unpaired or {}).items()}
+    raise_if_any([fault for split, faults in left_out.items() for fault in faults if not (skipping and splits[split])])
     coding = mask_coding(config.classes, config.void)
     labels = label_set(tuple(config.classes), config.palette)
-    checked = check_splits(splits, coding, labels.names, cache_dir, allow_duplicates=config.allow_duplicates)
-    decoded = [(entry.measures.image, entry.measures.mask) for entry in checked.entries if entry.measures]
+    allow_duplicates = config.allow_duplicates
+    checked = check_splits(
+        splits, coding, labels.names, cache_dir, allow_duplicates=allow_duplicates, skip_faulty=skipping
+    )
+    kept: dict[str, list[Sample]] = {split: [] for split in splits}
+    decoded = []
+    for entry in checked.entries:
+        if entry.measures is None:
+            left_out.setdefault(entry.split, []).append(entry.fault)
+        else:
+            kept[entry.split].append(entry.sample)
+            decoded.append((entry.measures.image, entry.measures.mask))
+    skipped = {split: faults for split, faults in left_out.items() if faults}
+    for split, faults in skipped.items():
+        log.warning("%s", left_out_line(split, faults))
 
     def fingerprint(only: Sequence[tuple[str, str]]) -> str:
-        counts = {split: sum(sample.mask is not None for sample in part) for split, part in splits.items()}
+        counts = {split: sum(sample.mask is not None for sample in part) for split, part in kept.items()}
         identity = json.dumps([only, *coding.key, labels.names, counts])
         return hashlib.sha256(identity.encode()).hexdigest()
 
     return DatasetIndex(
         name=name,
         labels=labels,
-        splits={split: list(part) for split, part in splits.items()},
+        splits=kept,
         coding=coding,
         fingerprint=fingerprint(decoded),
         labelled_fingerprint=fingerprint([pair for pair in decoded if pair[1]]),
         measures=checked.measures,
+        skipped=skipped,
     )

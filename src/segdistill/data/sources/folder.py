@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segdistill.config.data import FolderConfig
-from segdistill.data.check import raise_if_any
 from segdistill.data.sources.base import DatasetIndex, Sample
 from segdistill.data.sources.files import checked_index
 from segdistill.data.sources.layout import MASK_SUFFIXES, FoundFiles, NamePattern, pair, search_pair
@@ -22,15 +21,14 @@ def open_folder(config: FolderConfig, cache_dir: Path) -> DatasetIndex:
         UserError: If files or splits are faulty; names the first ones and what is wrong with them.
     """
     splits, faults = find_samples(config)
-    raise_if_any(faults)
-    return checked_index(Path(config.root).resolve().name, splits, config, cache_dir)
+    return checked_index(Path(config.root).resolve().name, splits, config, cache_dir, faults)
 
 
-def find_samples(config: FolderConfig) -> tuple[dict[str, list[Sample]], list[str]]:
+def find_samples(config: FolderConfig) -> tuple[dict[str, list[Sample]], dict[str, list[str]]]:
     """Find the files of every split, without opening any image.
 
     Returns:
-        The samples of each split, and one line for each file without a partner.
+        The samples of each split, and of each split one line for each file without a partner.
 
     Raises:
         UserError: If a folder or a list is missing or empty, or names are ambiguous.
@@ -39,13 +37,12 @@ def find_samples(config: FolderConfig) -> tuple[dict[str, list[Sample]], list[st
     image_name = NamePattern(config.image_name, IMAGE_SUFFIXES, "data.image_name")
     mask_name = NamePattern(config.mask_name, MASK_SUFFIXES, "data.mask_name")
     splits: dict[str, list[Sample]] = {}
-    faults: list[str] = []
+    faults: dict[str, list[str]] = {}
     for name, part in config.splits.items():
         recursive = config.recursive or part.list is not None
         found = search_pair(root / part.images, root / part.masks, image_name, mask_name, recursive=recursive)
-        splits[name], unpaired = pair(*found) if part.list is None else pair_listed(*found, root / part.list)
-        faults += unpaired
-    if config.random_split.shares and not faults:
+        splits[name], faults[name] = pair(*found) if part.list is None else pair_listed(*found, root / part.list)
+    if config.random_split.shares and splits["train"]:
         splits |= draw_splits(_by_name(splits["train"], root / config.splits["train"].images), config.random_split)
     if isinstance(config.unlabelled, str):
         more = FoundFiles.search(root / config.unlabelled, image_name, recursive=config.recursive)

@@ -46,10 +46,10 @@ class NamePattern:
         found = re.fullmatch(expression.replace(r"\{folder\}", "(?P<folder>.*)"), f"/{text}")
         return None if found is None else (found.groupdict().get("folder", "").strip("/"), found["stem"])
 
-    def name(self, key: Key) -> str:
-        """Return the name of the file that a key stands for."""
+    def name(self, key: Key, suffix: str) -> str:
+        """Return the name of the file that a key stands for, with this suffix unless the pattern has its own."""
         name = self._with_folder.replace("{folder}", f"/{key[0]}" if key[0] else "").replace("{stem}", key[1])
-        return name.lstrip("/") + ("" if self._has_suffix else self.suffixes[0])
+        return name.lstrip("/") + ("" if self._has_suffix else suffix)
 
     @property
     def _with_folder(self) -> str:
@@ -98,6 +98,10 @@ class FoundFiles:
         return FoundFiles(
             self.folder, self.pattern, {n: k for n, k in self.keys.items() if self.folder / n not in taken}
         )
+
+    def expected(self, key: Key) -> str:
+        """Return the name that a file of a key would have, with the suffix of the first one that was found."""
+        return self.pattern.name(key, PurePosixPath(next(iter(self.keys), "")).suffix)
 
     def by_key(self) -> dict[Key, Path]:
         """Return each file by its key.
@@ -156,7 +160,7 @@ def pair(images: FoundFiles, masks: FoundFiles) -> tuple[list[Sample], list[str]
     """
     by_key = images.by_key(), masks.by_key()
     faults = [
-        f"{path} has no {kind} in {partners.folder}; expected {partners.pattern.name(key)}"
+        f"{path} has no {kind} in {partners.folder}; expected {partners.expected(key)}"
         for kind, paths, others, partners in (("mask", *by_key, masks), ("image", *by_key[::-1], images))
         for key, path in paths.items()
         if key not in others

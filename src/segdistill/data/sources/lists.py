@@ -42,7 +42,7 @@ def pair_listed(images: FoundFiles, masks: FoundFiles, listing: Path) -> tuple[l
         given = next((word for word in others if word.lower().endswith(masks.pattern.suffixes)), None)
         partners = mask_keys[key] if given is None else _looked_up(mask_names, given, masks.folder)
         if len(partners) != 1:
-            expected = f"expected {given or masks.pattern.name(key)}"
+            expected = f"expected {given or masks.expected(key)}"
             faults.append(
                 f"{listing} line {number}: {found[0]} has {len(partners) or 'no'} mask in {masks.folder}; {expected}"
             )
