@@ -217,7 +217,9 @@ def test_an_image_and_a_mask_turned_against_each_other_are_named_with_the_reason
     mask = Path(folder_config.root) / "train" / "masks" / "000.png"
     with Image.open(mask) as opened:
         opened.copy().save(mask, exif=exif)
-    with pytest.raises(UserError, match=r"24 x 36, its image is 36 x 24; EXIF orientation is applied to both$"):
+    with pytest.raises(
+        UserError, match=r"24 x 36, its image is 36 x 24; turn it upright, .*: EXIF orientation is applied to both$"
+    ):
         open_folder(folder_config, cache_dir)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from multiprocessing import get_context
@@ -100,7 +100,7 @@ class Inspection:
     @property
     def usable(self) -> Inspection:
         """The samples that can be used, without the others."""
-        return Inspection([entry for entry in self.entries if entry.measures is not None], self.classes)
+        return replace(self, entries=[entry for entry in self.entries if entry.measures is not None])
 
     @property
     def measures(self) -> dict[Sample, Measures]:
@@ -209,9 +209,11 @@ def measure(sample: Sample, coding: MaskCoding) -> Measures:
         return Measures(size, digest, look)
     mask = coding.read(sample.mask)
     if mask.shape[:2] != size:
-        turned = "; EXIF orientation is applied to both" if mask.shape[:2] == (width, height) else ""
+        mend = "make it anew from this very image, resized to the nearest pixel"
+        if mask.shape[:2] == (width, height):
+            mend = "turn it upright, as viewers show the image: EXIF orientation is applied to both"
         shape = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise UserError(f"{sample.mask}: {shape}, its image is {width} x {height}{turned}")
+        raise UserError(f"{sample.mask}: {shape}, its image is {width} x {height}; {mend}")
     ids = coding.class_ids(mask)
     counts = np.bincount(ids.ravel() - UNMAPPED)
     if counts[0]:

@@ -118,11 +118,14 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Yield an image whose header has been read; errors that Pillow raises within the block name the file."""
     try:
         with Image.open(path) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # a camera's JPEG, whose further frames are previews
+                raise ImageError(f"{path}: holds {frames} images, as an animation does; save the one that is meant")
             yield image
     except ImageError:
         raise
     except Exception as error:  # for damaged files, Pillow also raises struct.error, IndexError and others
-        raise ImageError(f"{path}: cannot be read as an image ({first_line(error)})") from error
+        raise ImageError(f"{path}: cannot be read as an image ({first_line(error)}); replace the file") from error
 
 
 def _fits_as_stored(image: ImageFile.ImageFile, mask: Path) -> bool:
