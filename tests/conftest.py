@@ -59,9 +59,9 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that were read since the test began."""
     read, original = [], Sample.read_image
 
-    def counted(sample: Sample) -> NDArray[np.uint8]:
+    def counted(sample: Sample, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         read.append(sample.image)
-        return original(sample)
+        return original(sample, at_least)
 
     monkeypatch.setattr(Sample, "read_image", counted)
     return read

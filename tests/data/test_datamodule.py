@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segdistill.config.data import FolderConfig
-from segdistill.data.datamodule import Batch, SegmentationDataModule, default_workers, quiet_when_abandoned
+from segdistill.data.datamodule import Batch, SegmentationDataModule
 from segdistill.data.sampling import SeededSampler
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.folder import open_folder
+from segdistill.data.workers import default_workers, quiet_when_abandoned
 
 INPUT_SIZE, CROP = (24, 36), [16, 20]
 CLASS_IDS = {0, 1, 2, 255}

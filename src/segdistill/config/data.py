@@ -19,6 +19,7 @@ UNLABELLED = 254
 """Class id of unlabelled pixels, from which the distillation losses alone learn."""
 
 MAX_CLASSES = 254
+IMAGE_CACHES = ("auto", "none", "memory", "disk")
 ON_BAD = ("error", "skip")
 BY_FOLDER = "folder"
 """Value of `data.random_split.group_by` that keeps the images of one folder together."""
@@ -33,11 +34,14 @@ class DataConfig:
     num_workers: int | None = None  # null: chosen from the machine
     limit: int | None = None  # images of each split, evenly spaced; null: all
     overfit: bool = False  # validation and test see the training images
+    image_cache: str = "auto"  # where decoded images are kept: none, memory, disk; auto: memory where it has room
+    draft: bool = False  # decode JPEG files at a reduced size where input_size and fit.scale need no more
     unlabelled: Any = None  # so many training images, evenly spaced, are used without their labels; or a folder of more
 
     def __post_init__(self) -> None:
         require_size("input_size", self.input_size)
         require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "must be at least 1")
+        require(self.image_cache in IMAGE_CACHES, "image_cache", self.image_cache, f"must be one of {IMAGE_CACHES}")
         require(self.limit is None or self.limit >= 1, "limit", self.limit, "must be null or at least 1")
         count = self.unlabelled
         valid = count is None or isinstance(count, str) or (type(count) is int and count >= 0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Callable, Sequence
-from types import TracebackType
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,14 +19,15 @@ from torchvision.transforms import v2
 
 from segdistill.config.model import FitConfig
 from segdistill.data.geometry import GeometryRecord, apply_geometry
+from segdistill.data.image_cache import ImageCache, Reader
 from segdistill.data.sampling import SeededDataset, SeededSampler
 from segdistill.data.sources.base import DatasetIndex
-from segdistill.data.transforms import eval_geometry, to_tensors, train_pipeline
+from segdistill.data.split_reader import SplitReader
+from segdistill.data.transforms import to_tensors, train_pipeline
+from segdistill.data.workers import default_workers, quiet_when_abandoned
 from segdistill.utils.errors import UserError
-from segdistill.utils.hardware import cpu_count
 from segdistill.utils.interpolate import whole_cells
 
-MAX_WORKERS = 8
 Batch = dict[str, Tensor]
 """`image` float32 [B, 3, H, W] in [0, 1], `mask` int64 [B, H, W] with void 255, `index` int64 [B] of each image in its
 split and, if the teacher's logits are cached, `teacher_logits` float16 [B, C, h, w]."""
@@ -43,16 +44,15 @@ class SegmentationDataset(Dataset[Batch]):
     """One split of a dataset, transformed.
 
     Args:
-        source: Dataset to read from.
-        split: Name of the split.
+        read: Reader of the split.
         transform: Takes and returns (tv_tensors.Image uint8 [3, H, W], tv_tensors.Mask uint8 [H, W], GeometryRecord).
     """
 
-    def __init__(self, source: DatasetIndex, split: str, transform: Callable[..., Any]) -> None:
-        self.source, self.split, self.transform = source, split, transform
+    def __init__(self, read: Reader, transform: Callable[..., Any]) -> None:
+        self.read, self.transform = read, transform
 
     def __len__(self) -> int:
-        return len(self.source.splits[self.split])
+        return len(self.read)
 
     def __getitem__(self, index: int) -> Batch:
         image, mask, _ = self.with_geometry(index)
@@ -60,11 +60,9 @@ class SegmentationDataset(Dataset[Batch]):
 
     def with_geometry(self, index: int) -> tuple[Tensor, Tensor, GeometryRecord]:
         """Return image and mask, and the record of how they were transformed."""
-        pixels, ids = self.source.read(self.split, index)
-        image = tv_tensors.Image(torch.tensor(pixels).permute(2, 0, 1))
-        image, mask, view = self.transform(
-            image, tv_tensors.Mask(torch.from_numpy(ids)), GeometryRecord.whole(*ids.shape)
-        )
+        pixels, ids = self.read(index)
+        image, mask = tv_tensors.Image(torch.tensor(pixels).permute(2, 0, 1)), tv_tensors.Mask(torch.tensor(ids))
+        image, mask, view = self.transform(image, mask, GeometryRecord.whole(*ids.shape))
         return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor), view
 
 
@@ -110,6 +108,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         eval_batch_size: Number of images per batch in validation and test.
         num_workers: Number of loader processes; None chooses it from the available hardware.
         seed: Seed of the training order and the augmentation.
+        images: Where decoded images are kept.
+        draft: Whether JPEG files are decoded at a reduced size where that is enough for the largest scale.
 
     Attributes:
         teacher_logits: Logits of the whole training images at the input size, padded to `cell_multiple`; None if they
@@ -132,9 +132,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         eval_batch_size: int = 8,
         num_workers: int | None = None,
         seed: int = 0,
+        images: ImageCache = ImageCache(),  # noqa: B008 # frozen
+        draft: bool = False,
     ) -> None:
         super().__init__()
-        self.source, self.fit, self.input_size, self.seed = source, fit, tuple(input_size), seed
+        self.source, self.fit, self.seed, self.images, self.draft = source, fit, seed, images, draft
+        self.input_size = (input_size[0], input_size[1])
         self.augment = tuple(augment)
         self.eval_batch_size = eval_batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
@@ -179,8 +182,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def raw_sample(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image, uint8 [H, W, 3], and its class ids, uint8 [H, W], at the input size."""
-        image, mask, _ = SegmentationDataset(self.source, split, eval_geometry(self.input_size)).with_geometry(index)
-        return image.permute(1, 2, 0).numpy(), mask.numpy()
+        return self._at_input_size(split)(index)
 
     def eval_image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image and its class ids of the split that results are reported on."""
@@ -189,7 +191,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _augmented(self, crop: Sequence[int], scale: Sequence[float], class_crop: float) -> Dataset[Batch]:
         """Build the training split with its augmentation, and with the teacher's logits where they are cached."""
         pipeline = train_pipeline(self.input_size, crop, scale, self.augment, class_crop)
-        images, logits = SegmentationDataset(self.source, "train", pipeline), self.teacher_logits
+        images, logits = SegmentationDataset(self._readers["train"], pipeline), self.teacher_logits
         return images if logits is None else CachedLogitsDataset(images, logits, self.input_size, self.cell_multiple)
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
@@ -207,8 +209,22 @@ class SegmentationDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _plain(self, split: str) -> SegmentationDataset:
-        pipeline = v2.Compose([eval_geometry(self.input_size), to_tensors()])
-        return SegmentationDataset(self.source, split, pipeline)
+        return SegmentationDataset(self._at_input_size(split), to_tensors())
+
+    @cached_property
+    def _readers(self) -> dict[str, Reader]:
+        """Readers of training images as they are, and of the other splits at the input size, with their cache."""
+        enlarged = max(1.0, self.fit.scale[1])
+        largest = math.ceil(self.input_size[0] * enlarged), math.ceil(self.input_size[1] * enlarged)
+        readers = {"train": SplitReader(self.source, "train", at_least=largest if self.draft else None)}
+        others = {split: self._resized(split) for split in self.source.splits if split != "train"}
+        return self.images.attach(readers | others)
+
+    def _at_input_size(self, split: str) -> Reader:
+        return self._resized(split) if split == "train" else self._readers[split]
+
+    def _resized(self, split: str) -> SplitReader:
+        return SplitReader(self.source, split, self.input_size, self.input_size if self.draft else None)
 
     def _loader(self, dataset: Dataset[Batch], batch_size: int, **options: Any) -> DataLoader[Batch]:
         return DataLoader(
@@ -221,20 +237,3 @@ class SegmentationDataModule(pl.LightningDataModule):
             worker_init_fn=quiet_when_abandoned,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def quiet_when_abandoned(worker_id: int) -> None:
-    """Suppress the traceback of a loader worker whose parent process ended while taking a batch."""
-    report = sys.excepthook  # also called by multiprocessing's thread that hands over tensors
-
-    def report_unless_abandoned(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not isinstance(error, ConnectionError):
-            report(kind, error, trace)
-
-    sys.excepthook = report_unless_abandoned
-
-
-def default_workers(processes: int = 1) -> int:
-    """Return the number of loader workers per process, at most eight: all its cores with a GPU, else half of them."""
-    cores = max(1, cpu_count() // processes)
-    return min(MAX_WORKERS, cores if torch.cuda.is_available() else max(1, cores // 2))

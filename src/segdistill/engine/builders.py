@@ -17,11 +17,12 @@ from segdistill.config.locate import build
 from segdistill.config.model import FitConfig, ModelConfig
 from segdistill.config.schema import Config, require_batch
 from segdistill.config.trainer import TrainerConfig
-from segdistill.data.datamodule import SegmentationDataModule, default_workers
+from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.labels import LabelSet
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.opening import labels_of, open_source
 from segdistill.engine.augmentation import build_augmentation, require_replayed, try_augmentation
+from segdistill.engine.loading import build_datamodule
 from segdistill.engine.loggers import start_all
 from segdistill.engine.logit_cache import LogitCache
 from segdistill.engine.networks import build_network, given_teacher, loaded_network, packaged_teacher
@@ -116,17 +117,10 @@ class Builder:
         Raises:
             ConfigError: If a batch is larger than the training split.
         """
-        data, fit, trainer = self.config.data, self.fit(role), self.trainer_config
-        require_batch(f"{role}.fit", fit, len(source.splits["train"]), trainer)
-        return SegmentationDataModule(
-            source,
-            fit,
-            build_augmentation(self._key(role, "augment"), self.config.training(role).augment),
-            input_size=data.input_size,
-            eval_batch_size=data.eval_batch_size,
-            num_workers=default_workers(trainer.devices) if data.num_workers is None else data.num_workers,
-            seed=self.seed(role),
-        )
+        fit = self.fit(role)
+        require_batch(f"{role}.fit", fit, len(source.splits["train"]), self.trainer_config)
+        augment = build_augmentation(self._key(role, "augment"), self.config.training(role).augment)
+        return build_datamodule(self.config, source, fit, augment, seed=self.seed(role))
 
     def network(self, role: Role) -> nn.Module:
         """Build a role's network with its initial weights."""
@@ -160,6 +154,7 @@ class Builder:
             "seed": config.teacher.seed,
             "data": source.fingerprint,
             "input_size": config.data.input_size,
+            "draft": config.data.draft,
             "code": code_digest(*(f"segdistill/{place}" for place in TEACHER_CODE)),
         }
         return TeacherCache.of(Path(config.cache_dir), cache_key)
@@ -171,7 +166,8 @@ class Builder:
             reads_features: Whether a loss compares more than logits; "auto" (memory) caches nothing then.
         """
         config, place = self.config, self.config.distill.teacher_cache
-        made_from = {"network": config.teacher.network, "class map": config.teacher.class_map}
+        teacher, draft = config.teacher, config.data.draft
+        made_from = {"network": teacher.network, "class map": teacher.class_map, "draft": draft}
         if place == "auto":
             processes = config.trainer.devices * config.trainer.num_nodes
             place = "memory" if processes == 1 and not reads_features else "none"

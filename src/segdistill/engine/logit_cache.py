@@ -25,6 +25,7 @@ from segdistill.utils.code import code_digest
 from segdistill.utils.errors import ConfigError
 from segdistill.utils.hardware import available_memory
 from segdistill.utils.interpolate import interpolate_labels, interpolate_logits, pad_mask, pad_to_cells
+from segdistill.utils.io import readable_bytes
 
 BYTES_A_LOGIT = 2
 OPTIONAL_BYTES = 2**30
@@ -53,7 +54,7 @@ class LogitCache:
         needed = _bytes(images, shape)
         if self.required or needed <= OPTIONAL_BYTES:
             return True
-        log.info("teacher's logits: would take %s, the teacher runs at every step instead", _readable(needed))
+        log.info("teacher's logits: would take %s, the teacher runs at every step instead", readable_bytes(needed))
         return False
 
     def require_room(self, images: int, shape: Sequence[int]) -> None:
@@ -65,10 +66,10 @@ class LogitCache:
         needed = _bytes(images, shape)
         where = "in memory" if self.place == "memory" else f"on the disk of {self.cache_dir}"
         free = available_memory() if self.place == "memory" else _free_disk(self.cache_dir)
-        wanted = f"{images} images of {list(shape)} in float16 take {_readable(needed)}"
+        wanted = f"{images} images of {list(shape)} in float16 take {readable_bytes(needed)}"
         log.info("teacher's logits: %s %s", wanted, where)
         if needed > free:
-            allowed = f"{wanted}, {_readable(free)} are free {where}; none runs the teacher at every step"
+            allowed = f"{wanted}, {readable_bytes(free)} are free {where}; none runs the teacher at every step"
             raise ConfigError("distill.teacher_cache", self.place, allowed)
 
     def logits(self, teacher: FrozenTeacher, data: SegmentationDataModule, device: torch.device) -> LogitStore:
@@ -152,7 +153,3 @@ def _bytes(images: int, shape: Sequence[int]) -> int:
 def _free_disk(folder: Path) -> int:
     existing = next(parent for parent in [folder.resolve(), *folder.resolve().parents] if parent.exists())
     return shutil.disk_usage(existing).free
-
-
-def _readable(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

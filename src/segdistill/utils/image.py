@@ -28,6 +28,7 @@ EXIF_ORIENTATION = 0x0112
 EXIF_TURNED = (5, 6, 7, 8)
 """Orientations by a quarter turn, which swap height and width."""
 
+JPEG_SCALES = (8, 4, 2)
 PNG_SIGNATURE_BYTES = 8
 TIFF_BITS_PER_SAMPLE = 258
 
@@ -36,7 +37,7 @@ class ImageError(UserError):
     """A file that cannot be decoded, or whose values do not fit into 8 bits."""
 
 
-def read_rgb(path: Path, mask: Path | None = None) -> NDArray[np.uint8]:
+def read_rgb(path: Path, mask: Path | None = None, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Read an image of any mode (grey, palette, transparent, CMYK, 16 bits) as RGB, uint8 [H, W, 3].
 
     The EXIF orientation is applied, unless the image has the size of its mask only without that: some masks were drawn
@@ -47,6 +48,8 @@ def read_rgb(path: Path, mask: Path | None = None) -> NDArray[np.uint8]:
     Args:
         path: File of the image.
         mask: File of its mask, of which the size alone is read.
+        at_least: [H, W] that suffices: a larger JPEG file is decoded at the smallest of 1/2, 1/4 and 1/8 of its size
+            that is not below it and a whole number of pixels, which is faster. None decodes every pixel.
 
     Raises:
         ImageError: If a file cannot be decoded, or the image holds floating-point or negative values or more than 16
@@ -55,6 +58,7 @@ def read_rgb(path: Path, mask: Path | None = None) -> NDArray[np.uint8]:
     with _opened(path) as image:
         raw_mode = image.tile[0].args if image.tile else None
         upright = mask is None or not _fits_as_stored(image, mask)
+        _reduce(image, at_least, upright=upright)
         if upright:
             _turn_upright(image)
         else:
@@ -66,6 +70,18 @@ def read_rgb(path: Path, mask: Path | None = None) -> NDArray[np.uint8]:
         if isinstance(raw_mode, str) and raw_mode in LOW_BYTES:
             return _eight_bits(_colour_levels(path, image, raw_mode, upright), path, image)
         return np.asarray(image.convert("RGB"))
+
+
+def decoded_size(path: Path, at_least: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Return the size (height, width) of an upright image as `read_rgb` decodes it, from its header alone.
+
+    Raises:
+        ImageError: If the header cannot be read.
+    """
+    with _opened(path) as image:
+        _reduce(image, at_least, upright=True)
+        width, height = image.size
+        return (width, height) if _is_turned(image) else (height, width)
 
 
 def read_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -140,6 +156,20 @@ def _is_turned(image: ImageFile.ImageFile) -> bool:
     with suppress(Exception):  # as in _turn_upright
         return image.getexif().get(EXIF_ORIENTATION) in EXIF_TURNED
     return False
+
+
+def _reduce(image: ImageFile.ImageFile, at_least: tuple[int, int] | None, *, upright: bool) -> None:
+    """Have a JPEG file decoded at a reduced size, of at least [H, W] when it is upright, or else as it is stored.
+
+    A size that is no whole number of pixels is passed over: its last column or row would hang over the image's edge.
+    """
+    if at_least is not None:
+        width, height = at_least if upright and _is_turned(image) else at_least[::-1]
+        for scale in JPEG_SCALES:
+            across, down = image.width / scale, image.height / scale
+            if across.is_integer() and down.is_integer() and across >= width and down >= height:
+                image.draft(None, (int(across), int(down)))
+                return
 
 
 def _turn_upright(image: ImageFile.ImageFile) -> None:

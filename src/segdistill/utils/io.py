@@ -81,3 +81,13 @@ def full_disk(error: BaseException | None) -> OSError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def readable_bytes(size: float) -> str:
+    """Return a number of bytes as text.
+
+    Example:
+        >>> readable_bytes(1.5e9), readable_bytes(250_000)
+        ('1.5 GB', '0.2 MB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

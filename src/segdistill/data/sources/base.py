@@ -24,13 +24,16 @@ class Sample:
     image: Path
     mask: Path | None
 
-    def read_image(self) -> NDArray[np.uint8]:
+    def read_image(self, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Read the image as uint8 [H, W, 3] RGB: upright, or as it is stored where its mask fits that alone.
+
+        Args:
+            at_least: [H, W] that suffices, so that a larger JPEG file may be decoded at a reduced size.
 
         Raises:
             ImageError: If the file, or the header of its mask, cannot be read as an image.
         """
-        return read_rgb(self.image, self.mask)
+        return read_rgb(self.image, self.mask, at_least)
 
 
 class Source(ABC):
@@ -128,10 +131,18 @@ class DatasetIndex:
             pixels += np.bincount(self._ids(mask).ravel(), minlength=256)
         return pixels[: len(self.labels)]
 
-    def read(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Read a sample's image, uint8 [H, W, 3], and class ids, uint8 [H, W], all UNLABELLED if it has no mask."""
+    def read(
+        self, split: str, index: int, at_least: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Read a sample's image, uint8 [H, W, 3], and class ids, uint8 [H, W], all UNLABELLED if it has no mask.
+
+        Args:
+            split: Name of the split.
+            index: Index of the sample in the split.
+            at_least: [H, W] that suffices for the image, which may be smaller than its mask then.
+        """
         sample = self.splits[split][index]
-        image = sample.read_image()
+        image = sample.read_image(at_least)
         if sample.mask is None:
             return image, np.full(image.shape[:2], UNLABELLED, np.uint8)
         return image, self._ids(sample.mask)
