@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.multiprocessing
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segdistill.data.split_reader import RGB, SplitReader
 from segdistill.utils.errors import ConfigError, first_line
@@ -150,9 +151,9 @@ class MemoryStore:
     """
 
     def __init__(self, count: int, capacity: int) -> None:
-        self._pixels = torch.empty(capacity, dtype=torch.uint8).share_memory_()
-        self._entries = torch.zeros(count, 5, dtype=torch.int64).share_memory_()  # end, H, W, h, w; end 0: not kept
-        self._used = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._pixels = _shared(torch.empty(capacity, dtype=torch.uint8))
+        self._entries = _shared(torch.zeros(count, 5, dtype=torch.int64))  # end, H, W, h, w; end 0: not kept
+        self._used = _shared(torch.zeros(1, dtype=torch.int64))
         self._lock = torch.multiprocessing.Lock()
 
     def get(self, index: int) -> Decoded | None:
@@ -184,6 +185,11 @@ class MemoryStore:
         middle, buffer = end - math.prod(shape[2:]), self._pixels.numpy()
         image = buffer[middle - RGB * math.prod(shape[:2]) : middle].reshape(*shape[:2], RGB)
         return image, buffer[middle:end].reshape(shape[2:])
+
+
+def _shared(tensor: Tensor) -> Tensor:
+    shared: Tensor = tensor.share_memory_()  # type: ignore[no-untyped-call]
+    return shared
 
 
 @dataclass(frozen=True)
