@@ -105,6 +105,34 @@ def test_detail_of_another_width_is_the_students_own(teacher: DeepLabV3Plus) -> 
     assert set(result.own) == {f"head.{name}" for name in student.head.state_dict() if name.startswith("detail.")}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head_width": 16},
+        {"separable": True},
+        {"backbone_blocks": [1, 2, 1, 2, 3], "head_width": 16, "separable": True},
+    ],
+    ids=["narrow", "separable", "cut"],
+)
+@torch.no_grad()
+def test_another_head_leaves_backbone_and_low_level_features_to_be_inherited(
+    teacher: DeepLabV3Plus, options: dict[str, object]
+) -> None:
+    student, image = student_of(**options, head_bias=True, detail_channels=48), torch.rand(1, 3, 64, 80)
+    before = copy.deepcopy(student.state_dict())
+    result = inherit(student, teacher, image)
+    given = teacher.state_dict()
+    backbone = [name for name in before if name.startswith("backbone.")]
+    assert result.copied == backbone
+    assert all(torch.equal(value, given[name]) for name, value in student.state_dict().items() if name in backbone)
+    assert result.adapted == ["head.detail.low_level.0.weight", "head.detail.low_level.0.bias"]
+    assert set(result.own) == set(before) - set(result.copied) - set(result.adapted)
+    assert all(torch.equal(student.state_dict()[name], before[name]) for name in result.own)
+    low, _ = teacher.backbone(image)
+    ours, theirs = student.head.get_submodule("detail.low_level"), teacher.head.get_submodule("low_level")
+    torch.testing.assert_close(ours(low), theirs(low), rtol=1e-4, atol=1e-4)
+
+
 def test_one_architecture_is_copied_whole_and_the_teacher_is_left_alone(teacher: DeepLabV3Plus) -> None:
     before = copy.deepcopy(teacher.state_dict())
     other = DeepLabV3Plus(CLASSES, pretrained=False).eval()
@@ -140,7 +168,7 @@ def test_a_backbone_of_another_architecture_gives_nothing_although_names_and_sha
     [
         (lambda: DeepLabV3(CLASSES, pretrained=False), "head_bias=true"),
         (lambda: Tiny(), "share no part"),
-        (lambda: DeepLabV3(CLASSES, "resnet18", pretrained=False, head_bias=True), "the heads differ in size"),
+        (lambda: DeepLabV3(CLASSES, "resnet18", pretrained=False, head_bias=True), "give both the same backbone"),
     ],
 )
 def test_what_does_not_fit_is_named(student: object, complaint: str, teacher: DeepLabV3Plus) -> None:

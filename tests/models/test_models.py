@@ -30,10 +30,18 @@ def detailed(output_stride: int) -> DeepLabV3:
     return network
 
 
+def slim(output_stride: int) -> DeepLabV3:
+    """A student of a cut backbone and a narrow, separable head."""
+    blocks = [1, 2, 1, 2] if output_stride == 16 else [1, 1, 2]
+    options: dict[str, Any] = {"head_width": 24, "separable": True, "classifier": "subpixel"}
+    return DeepLabV3(CLASSES, output_stride=output_stride, backbone_blocks=blocks, pretrained=False, **options)
+
+
 ARCHITECTURES: dict[str, Callable[[int], Network]] = {
     "lite": lambda stride: DeepLabV3(CLASSES, output_stride=stride, pretrained=False),
     "batch": lambda stride: DeepLabV3(CLASSES, head_norm="batch", output_stride=stride, pretrained=False),
     "detail": detailed,
+    "slim": slim,
     "plus": lambda stride: DeepLabV3Plus(CLASSES, output_stride=stride, pretrained=False),
 }
 
@@ -110,7 +118,7 @@ def test_only_classifiers_have_a_bias_in_the_head(built: tuple[Network, int]) ->
 def test_normalisation_in_the_head_is_as_asked(built: tuple[Network, int], request: pytest.FixtureRequest) -> None:
     network, _ = built
     norms = [m for m in network.head.modules() if isinstance(m, nn.modules.batchnorm._NormBase | nn.GroupNorm)]
-    expected = {"lite": 0, "detail": 0, "batch": 7, "plus": 8}
+    expected = {"lite": 0, "detail": 0, "slim": 0, "batch": 7, "plus": 8}
     assert len(norms) == expected[request.node.callspec.params["built"][0]]
 
 
@@ -132,6 +140,70 @@ def test_a_training_step_reaches_every_parameter(built: tuple[Network, int], bat
 @pytest.mark.parametrize(("architecture", "count"), [(DeepLabV3Plus, 3_409_893), (DeepLabV3, 3_294_469)])
 def test_heads_have_the_original_systems_parameter_counts(architecture: Callable[..., Network], count: int) -> None:
     assert parameter_count(architecture(5, "mobilenetv2_100", pretrained=False).head) == count
+
+
+def test_a_separable_head_of_a_width_has_as_many_parameters_as_by_hand() -> None:
+    width, inputs, rest = 32, 112, 5 * 16 * (32 + 1)
+    pointwise = 2 * inputs * width + 5 * width * width  # of the point, the pooled and the projecting branch
+    separable = 3 * (9 * inputs + inputs * width) + 9 * width + width * width
+    biases = 7 * width
+    blocks = [1, 2, 2, 3, 3]
+    options: dict[str, Any] = {"head_bias": True, "classifier": "subpixel", "separable": True, "head_width": width}
+    network = DeepLabV3(5, backbone_blocks=blocks, pretrained=False, **options)
+    assert parameter_count(network.head) == pointwise + separable + biases + rest
+
+
+def test_a_cut_backbone_has_the_first_blocks_of_the_whole_one(packaged: dict[str, Tensor]) -> None:
+    whole, cut = Backbone("efficientnet_lite0"), Backbone("efficientnet_lite0", blocks=[1, 1, 1, 2])
+    weights = cut.features.state_dict()
+    kept = ("conv_stem", "bn1", "blocks.0.0.", "blocks.1.0.", "blocks.2.0.", "blocks.3.0.", "blocks.3.1.")
+    assert list(weights) == [name for name in whole.features.state_dict() if name.startswith(kept)]
+    assert torch.equal(weights["conv_stem.weight"], packaged["_conv_stem.weight"])
+    assert all(torch.equal(value, whole.features.state_dict()[name]) for name, value in weights.items())
+    assert (cut.low_channels, cut.high_channels) == (24, 80)
+
+
+@torch.no_grad()
+def test_new_options_at_their_neutral_values_change_nothing() -> None:
+    networks, image = [], torch.rand(1, 3, *ODD)
+    for options in ({}, {"backbone_blocks": [1, 2, 2, 3, 3, 4, 1], "head_width": 256, "separable": False}):
+        torch.manual_seed(0)
+        networks.append(DeepLabV3(CLASSES, pretrained=False, **options).eval())  # type: ignore[arg-type] # valid ones
+    plain, explicit = (network.state_dict() for network in networks)
+    assert list(plain) == list(explicit)
+    assert all(torch.equal(value, explicit[name]) for name, value in plain.items())
+    assert torch.equal(*(network(image) for network in networks))
+
+
+@torch.no_grad()
+def test_features_of_a_cut_backbone_are_those_of_its_last_block() -> None:
+    whole = Backbone("efficientnet_lite0", pretrained=False).eval()
+    cut = Backbone("efficientnet_lite0", blocks=[1, 2, 2, 3], pretrained=False).eval()
+    cut.load_state_dict({name: whole.state_dict()[name] for name in cut.state_dict()})
+    image, seen = torch.rand(1, 3, *ODD), []
+    whole.features.get_submodule("blocks.3").register_forward_hook(lambda _, inputs, output: seen.append(output))
+    low, _ = whole(image)
+    torch.testing.assert_close(cut(image), (low, seen[0]))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "complaint"),
+    [
+        ("resnet18", {"backbone_blocks": [1]}, r"backbone_blocks=\[1\]: resnet18 has no stages in `blocks`"),
+        (
+            "efficientnet_lite0",
+            {"backbone_blocks": []},
+            r"at most \[1, 2, 2, 3, 3, 4, 1\], those of efficientnet_lite0",
+        ),
+        ("efficientnet_lite0", {"backbone_blocks": [1, 3]}, r"backbone_blocks=\[1, 3\]: must be at least 1"),
+        ("efficientnet_lite0", {"backbone_blocks": [1, 0, 1]}, "must be at least 1"),
+        ("efficientnet_lite0", {"backbone_blocks": [1, 2, 2]}, "finer than output_stride=16; keep more stages"),
+        ("efficientnet_lite0", {"head_width": 0}, "head_width=0: must be at least 1"),
+    ],
+)
+def test_a_cut_that_does_not_fit_is_refused(backbone: str, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        DeepLabV3(CLASSES, backbone, pretrained=False, **options)
 
 
 def test_rates_are_known_for_both_output_strides_and_no_other() -> None:

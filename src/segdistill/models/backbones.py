@@ -34,6 +34,8 @@ class Backbone(nn.Module):
     Args:
         name: Name of a timm model that supports `features_only` and `output_stride`.
         output_stride: Stride of the last features, 8 or 16.
+        blocks: Number of blocks to keep of each stage, first stage first, for networks with their stages in `blocks`,
+            such as EfficientNet and MobileNet; stages without a number are left out. None keeps the whole network.
         pretrained: Whether to start from ImageNet weights; `efficientnet_lite0`'s are installed, others are downloaded.
         bn_momentum: Momentum of every BatchNorm; small, because the weights are only fine-tuned.
 
@@ -47,7 +49,13 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, name: str, *, output_stride: int = 16, pretrained: bool = True, bn_momentum: float = 0.01
+        self,
+        name: str,
+        *,
+        output_stride: int = 16,
+        blocks: Sequence[int] | None = None,
+        pretrained: bool = True,
+        bn_momentum: float = 0.01,
     ) -> None:
         super().__init__()
         if output_stride not in (8, 16):
@@ -60,6 +68,9 @@ class Backbone(nn.Module):
         reductions, channels = info.reduction(), info.channels()
         self.low_index = reductions.index(LOW_STRIDE)
         self.low_channels, self.high_channels = channels[self.low_index], channels[-1]
+        if blocks is not None:
+            _cut(name, self.features, blocks)
+            self.high_channels = self._cut_channels(blocks, output_stride)
         mean, std = _statistics(name)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -79,17 +90,44 @@ class Backbone(nn.Module):
         features = self.features(normalised)
         return features[self.low_index], features[-1]
 
-    @torch.no_grad()
+    def _cut_channels(self, blocks: Sequence[int], output_stride: int) -> int:
+        """Return the number of channels of the last features that are left, whose stride is checked."""
+        _, channels, height, _ = _probe(self.features)[-1]
+        if height > -(-PROBE_SIZE[0] // output_stride):
+            finer = f"the features that are left are finer than output_stride={output_stride}; keep more stages"
+            raise UserError(f"backbone_blocks={list(blocks)}: {finer}")
+        return channels
+
     def _rounds_up(self, output_stride: int) -> bool:
         """Check whether the last cells extend beyond an image; patch-based networks ignore the rest of it instead."""
-        with evaluated(self.features):
-            try:
-                features = self.features(torch.zeros(1, 3, *PROBE_SIZE))
-            except Exception:  # a network of fixed input size may raise anything: it is rejected later
-                return True
-        found = [tuple(features[index].shape[-2:]) for index in (self.low_index, -1)]
+        try:
+            shapes = _probe(self.features)
+        except Exception:  # a network of fixed input size may raise anything: it is rejected later
+            return True
+        found = [tuple(shapes[index][-2:]) for index in (self.low_index, -1)]
         strides = (LOW_STRIDE, output_stride)
         return found == [tuple(-(-side // stride) for side in PROBE_SIZE) for stride in strides]
+
+
+def _cut(name: str, features: nn.Module, counts: Sequence[int]) -> None:
+    """Keep the first blocks of the first stages; an identity stands for every later stage."""
+    stages = getattr(features, "blocks", None)
+    if not isinstance(stages, nn.Sequential):
+        raise UserError(f"backbone_blocks={list(counts)}: {name} has no stages in `blocks`; null keeps all of it")
+    present = [len(stage) for stage in stages.children() if isinstance(stage, nn.Sequential)]
+    fits = 0 < len(counts) <= len(present) and all(1 <= c <= n for c, n in zip(counts, present, strict=False))
+    if not fits:
+        raise UserError(f"backbone_blocks={list(counts)}: must be at least 1 and at most {present}, those of {name}")
+    for index, stage in enumerate(stages.children()):
+        assert isinstance(stage, nn.Sequential)
+        stages[index] = stage[: counts[index]] if index < len(counts) else nn.Identity()
+
+
+@torch.no_grad()
+def _probe(features: nn.Module) -> list[torch.Size]:
+    """Return the shapes of all features of a small image."""
+    with evaluated(features):
+        return [each.shape for each in features(torch.zeros(1, 3, *PROBE_SIZE))]
 
 
 def _statistics(name: str) -> tuple[Sequence[float], Sequence[float]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 from torch import Tensor, nn
 
 from segdistill.models.backbones import Backbone
-from segdistill.models.heads import Classifier, DeepLabV3Head, DeepLabV3PlusHead, HeadNorm
+from segdistill.models.heads import HEAD_CHANNELS, Classifier, DeepLabV3Head, DeepLabV3PlusHead, HeadNorm
 from segdistill.utils.errors import UserError
 from segdistill.utils.interpolate import enlarged
 
@@ -21,7 +22,8 @@ class _DeepLab(nn.Module):
         for module in head.modules():
             if isinstance(module, nn.Conv2d):
                 # Without BatchNorm, only the initial scale keeps the signal alive through the head.
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                # A depthwise convolution has a 1 x 1 one after it, and no ReLU.
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.groups == 1 else "linear")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.normal_(head.get_parameter("classifier.weight"), std=0.01)  # starts undecided between the classes
@@ -66,6 +68,9 @@ class DeepLabV3(_DeepLab):
             a teacher; the original's head has none.
         classifier: "linear" for logits at `output_stride`, "subpixel" for logits at stride 4.
         detail_channels: Channels of a branch that corrects the logits at stride 4; 0 for no branch, as in the original.
+        head_width: Number of channels of the pyramid's branches and of everything in the head after them.
+        separable: Whether the 3 x 3 convolutions of pyramid and refinement are depthwise separable.
+        backbone_blocks: Number of blocks to keep of each stage of the backbone, as in `Backbone`; None for all.
         output_stride: Stride of the backbone's last features, 8 or 16.
         pretrained: Whether the backbone starts from ImageNet weights.
         bn_momentum: Momentum of the backbone's BatchNorm: small for long trainings, larger for a few hundred steps.
@@ -82,17 +87,28 @@ class DeepLabV3(_DeepLab):
         head_bias: bool = False,
         classifier: Classifier = "linear",
         detail_channels: int = 0,
+        head_width: int = HEAD_CHANNELS,
+        separable: bool = False,
+        backbone_blocks: Sequence[int] | None = None,
         output_stride: int = 16,
         pretrained: bool = True,
         bn_momentum: float = 0.01,
     ) -> None:
-        features = Backbone(backbone, output_stride=output_stride, pretrained=pretrained, bn_momentum=bn_momentum)
+        features = Backbone(
+            backbone,
+            output_stride=output_stride,
+            blocks=backbone_blocks,
+            pretrained=pretrained,
+            bn_momentum=bn_momentum,
+        )
         if classifier not in get_args(Classifier):
             raise UserError(f"classifier={classifier}: must be one of {get_args(Classifier)}")
         if head_bias and head_norm is not None:
             raise UserError("head_bias=True: must be false with head_norm, whose shift does the same")
         if detail_channels < 0:
             raise UserError(f"detail_channels={detail_channels}: must be at least 0")
+        if head_width < 1:
+            raise UserError(f"head_width={head_width}: must be at least 1")
         head = DeepLabV3Head(
             features.low_channels,
             features.high_channels,
@@ -102,6 +118,8 @@ class DeepLabV3(_DeepLab):
             classifier=classifier,
             bias=head_bias,
             detail_channels=detail_channels,
+            width=head_width,
+            separable=separable,
         )
         super().__init__(features, head, output_stride)
 

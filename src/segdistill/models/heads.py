@@ -41,12 +41,20 @@ def conv_unit(
     dilation: int = 1,
     pooled: bool = False,
     bias: bool = False,
+    separable: bool = False,
 ) -> nn.Sequential:
-    """Build a convolution, a BatchNorm if `norm` is "batch", and a ReLU; the spatial size is kept."""
-    padding = dilation * (kernel // 2)
+    """Build a convolution, a BatchNorm if `norm` is "batch", and a ReLU; the spatial size is kept.
+
+    A separable one is depthwise and then 1 x 1 (Chen et al., 2018, arXiv:1802.02611, figure 3), unless `kernel` is 1.
+    """
+    splits = separable and kernel > 1
+    first, groups = (in_channels, in_channels) if splits else (out_channels, 1)
+    padding, biased = dilation * (kernel // 2), bias and not splits
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=bias)
+        nn.Conv2d(in_channels, first, kernel, padding=padding, dilation=dilation, groups=groups, bias=biased)
     ]
+    if splits:
+        layers.append(nn.Conv2d(in_channels, out_channels, 1, bias=bias))
     if norm == "batch":
         layers.append(PooledBatchNorm(out_channels) if pooled else nn.BatchNorm2d(out_channels))
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
@@ -60,18 +68,29 @@ class ASPP(nn.Module):
         rates: Dilations of the 3 x 3 branches.
         norm: "batch", or None for no normalisation.
         bias: Whether the convolutions have a bias, which is redundant with BatchNorm.
+        width: Number of channels of every branch and of the output.
+        separable: Whether the 3 x 3 convolutions are depthwise separable.
     """
 
-    def __init__(self, in_channels: int, rates: tuple[int, ...], norm: HeadNorm, *, bias: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        rates: tuple[int, ...],
+        norm: HeadNorm,
+        *,
+        bias: bool = False,
+        width: int = HEAD_CHANNELS,
+        separable: bool = False,
+    ) -> None:
         super().__init__()
-        width, unit = HEAD_CHANNELS, partial(conv_unit, norm=norm, bias=bias)
+        unit = partial(conv_unit, norm=norm, bias=bias, separable=separable)
         self.point = unit(in_channels, width)
         self.atrous = nn.ModuleList(unit(in_channels, width, kernel=3, dilation=rate) for rate in rates)
         self.pooled = unit(in_channels, width, pooled=True)
         self.project = nn.Sequential(unit((2 + len(rates)) * width, width), nn.Dropout(DROPOUT))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map [B, C, h, w] to [B, 256, h, w]."""
+        """Map [B, C, h, w] to [B, width, h, w]."""
         pooled = self.pooled(features.mean((2, 3), keepdim=True)).expand(-1, -1, *features.shape[-2:])
         branches = [self.point(features), *(branch(features) for branch in self.atrous), pooled]
         projected: Tensor = self.project(torch.cat(branches, dim=1))
@@ -139,15 +158,18 @@ class DeepLabV3Head(nn.Module):
         classifier: Classifier,
         bias: bool,
         detail_channels: int,
+        width: int,
+        separable: bool,
     ) -> None:
         super().__init__()
         self.stride = SUBPIXEL_STRIDE if classifier == "subpixel" else output_stride
-        self.aspp = ASPP(high_channels, ASPP_RATES[output_stride], norm, bias=bias)
-        self.refine = conv_unit(HEAD_CHANNELS, HEAD_CHANNELS, norm, kernel=3, bias=bias)
+        rates, layout = ASPP_RATES[output_stride], {"bias": bias, "separable": separable}
+        self.aspp = ASPP(high_channels, rates, norm, width=width, **layout)
+        self.refine = conv_unit(width, width, norm, kernel=3, **layout)
         self.classifier: nn.Conv2d = (
-            SubpixelClassifier(HEAD_CHANNELS, num_classes, output_stride // SUBPIXEL_STRIDE)
+            SubpixelClassifier(width, num_classes, output_stride // SUBPIXEL_STRIDE)
             if classifier == "subpixel"
-            else nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
+            else nn.Conv2d(width, num_classes, 1)
         )
         self.detail: DetailBranch | None = None
         self.to_detail = self.stride // LOW_STRIDE

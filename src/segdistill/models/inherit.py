@@ -47,9 +47,10 @@ class Inheritance:
 def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritance:
     """Copy everything that fits from a teacher to a student.
 
-    Tensors of the same name and shape are copied. A `DeepLabV3` also takes over the head of a `DeepLabV3Plus`: its
-    pyramid, the context half of its refining convolution (whose statistics are measured anew), its classifier, and the
-    stride-4 features of its decoder if the student has a detail branch of that width.
+    Tensors of the same name and shape are copied; a backbone may be a part of the teacher's. A `DeepLabV3` also takes
+    over the head of a `DeepLabV3Plus`: its pyramid, the context half of its refining convolution (whose statistics are
+    measured anew) and its classifier, unless it is narrower or separable; and the stride-4 features of its decoder if
+    the student has a detail branch of that width.
 
     Args:
         student: Network that is changed in place.
@@ -62,11 +63,10 @@ def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritan
     if isinstance(teacher, ClassRemap):
         teacher = teacher.network
     heads = (student, teacher) if isinstance(student, DeepLabV3) and isinstance(teacher, DeepLabV3Plus) else None
-    if heads is not None:
-        _require_same_width(*(network.head for network in heads))
     if not _have_one_architecture(student, teacher):
         names = f"{type(student).__name__} and {type(teacher).__name__}"
-        raise UserError(f"student.init: {names} share no part; pretrained takes the student's own weights")
+        cure = "give both the same backbone, or student.init=pretrained, the student's own weights"
+        raise UserError(f"student.init: {names} share no part; {cure}")
     result, given = Inheritance(), teacher.state_dict()
     for name, own in student.state_dict().items():
         if heads is not None and name.startswith("head."):
@@ -84,10 +84,10 @@ def inherit(student: nn.Module, teacher: nn.Module, images: Tensor) -> Inheritan
 
 
 def _have_one_architecture(student: nn.Module, teacher: nn.Module) -> bool:
-    """Check whether equal names mean equal parts: in the backbones, or in networks without one, everywhere."""
+    """Check whether equal names mean equal parts: in the student's backbone, or in networks without one, everywhere."""
     ours, theirs = (getattr(network, "backbone", None) for network in (student, teacher))
     if isinstance(ours, nn.Module) and isinstance(theirs, nn.Module):
-        return _shapes(ours) == _shapes(theirs)
+        return _shapes(ours).items() <= _shapes(theirs).items()
     return _shapes(student).keys() == _shapes(teacher).keys()
 
 
@@ -98,29 +98,31 @@ def _shapes(network: nn.Module) -> dict[str, torch.Size]:
 def _inherit_head(student: DeepLabV3, teacher: DeepLabV3Plus, images: Tensor) -> list[str]:
     """Take over the head, and return the names of the tensors that stay the student's own."""
     ours, theirs = student.head, teacher.head
+    own: list[str] = []
     pairs = [
         (ours.get_submodule(f"aspp.{name}"), theirs.get_submodule(f"aspp.{name}"))
         for name in ("point", "pooled", "project.0", *(f"atrous.{index}" for index in range(3)))
     ]
-    for unit, source in pairs:
-        _inherit_unit(unit, source)
-    _inherit_refine(student, theirs.get_submodule("refine"), images)
-    own = []
-    if not _inherit_classifier(ours.get_submodule("classifier"), theirs.get_submodule("classifier")):
-        own = ["classifier"]
+    if all(_have_one_kernel(*pair) for pair in pairs):
+        for unit, source in pairs:
+            _inherit_unit(unit, source)
+        _inherit_refine(student, theirs.get_submodule("refine"), images)
+        if not _inherit_classifier(ours.get_submodule("classifier"), theirs.get_submodule("classifier")):
+            own = ["classifier"]
+    else:
+        own = ["aspp", "refine", "classifier"]
     if ours.detail is not None:
         own += ["detail.refine", "detail.classifier"]
-        if not _inherit_low_level(ours.detail.low_level, theirs.get_submodule("low_level")):
+        low_level, decoders = ours.detail.low_level, theirs.get_submodule("low_level")
+        if _have_one_kernel(low_level, decoders):
+            _inherit_unit(low_level, decoders)
+        else:
             own.append("detail.low_level")
     return [f"head.{name}" for name in ours.state_dict() if name.startswith(tuple(own))]
 
 
-def _inherit_low_level(unit: nn.Module, source: nn.Module) -> bool:
-    """Take over the teacher's stride-4 features if the student has as many; return whether it does."""
-    fits = unit.get_parameter("0.weight").shape == source.get_parameter("0.weight").shape
-    if fits:
-        _inherit_unit(unit, source)
-    return fits
+def _have_one_kernel(unit: nn.Module, source: nn.Module) -> bool:
+    return unit.get_parameter("0.weight").shape == source.get_parameter("0.weight").shape
 
 
 def _inherit_classifier(classifier: nn.Module, source: nn.Module) -> bool:
@@ -131,13 +133,6 @@ def _inherit_classifier(classifier: nn.Module, source: nn.Module) -> bool:
         return False
     classifier.load_state_dict(given)
     return True
-
-
-def _require_same_width(ours: nn.Module, theirs: nn.Module) -> None:
-    own, source = (head.get_parameter("aspp.point.0.weight").shape for head in (ours, theirs))
-    if own != source:
-        wanted = f"{list(own)} and {list(source)}"
-        raise UserError(f"student.init: the heads differ in size ({wanted}); give both the same backbone")
 
 
 def _inherit_unit(unit: nn.Module, source: nn.Module) -> None:
