@@ -1,1 +1,1 @@
-"""`segdistill benchmark training | inference | soak`: times as ratios within one run."""
+"""`segdistill benchmark training | loader | inference | soak`: times as ratios within one run."""

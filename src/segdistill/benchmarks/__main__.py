@@ -6,16 +6,17 @@ import argparse
 import sys
 
 from segdistill import benchmarks
-from segdistill.benchmarks import inference, soak, training
+from segdistill.benchmarks import inference, loader, soak, training
 from segdistill.utils.errors import UserError
 
 
 def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="segdistill benchmark", description=benchmarks.__doc__)
-    commands = parser.add_subparsers(required=True, metavar="training | inference | soak", dest="name")
+    commands = parser.add_subparsers(required=True, metavar="training | loader | inference | soak", dest="name")
     summaries = {
         training: "a training step, on a CPU",
+        loader: "the data loader, against the student's steps",
         inference: "exported files, on a CPU",
         soak: "memory and open files of many predictions or jobs",
     }

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,16 @@ from rich.table import Table
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from segdistill.benchmarks.steps import Step, loader_turn, task_step
 from segdistill.config.data import RoadScenesConfig
 from segdistill.config.model import FitConfig
-from segdistill.config.trainer import TrainerConfig
-from segdistill.data.datamodule import Batch, SegmentationDataModule
+from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.roadscenes import open_scenes
-from segdistill.engine.trainer import choose_precision
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL, focal_loss
 from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
-from segdistill.models.cpu_depthwise import replace_depthwise_convs
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.utils.console import terminal
-from segdistill.utils.hardware import cpu_count, cpu_name, keep_freed_memory
+from segdistill.utils.hardware import cpu_count, cpu_name
 from segdistill.utils.io import write_json
 from segdistill.utils.worker import Serve, SubprocessWorker
 
@@ -43,8 +40,7 @@ TEACHERS = ("efficientnet_lite0", "resnet101")
 TEMPERATURE = 2.0
 REFERENCE, CONSUMER = "the original's way", "student alone"
 LOADER = "loader"
-LOADED, TURN = 64, 8  # number of images, batches per turn
-Step = Callable[[], None]
+LOADED = 64  # images
 StepOf = Callable[[str, Tensor, Tensor], Step]
 """Builds a step on one batch from the teacher's backbone, image float32 [B, 3, H, W] and target int64 [B, H, W]."""
 
@@ -87,30 +83,13 @@ def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: b
     task = DistillationTask(build_student(), FrozenTeacher(build_teacher(backbone)), _loss(), **_options())
     task.on_fit_start()
     batch = {"image": image, "mask": target}
-    return _task_step(task, batch | ({"teacher_logits": task.teacher(image)[0].half()} if cached else {}))
+    return task_step(task, batch | ({"teacher_logits": task.teacher(image)[0].half()} if cached else {}))
 
 
 def student_step(backbone: str, image: Tensor, target: Tensor) -> Step:
     """Build a step of SegmentationTask: the student without a teacher."""
     task = SegmentationTask(build_student(), loss=_loss().supervised, role="student", **_options())
-    return _task_step(task, {"image": image, "mask": target})
-
-
-def _task_step(task: SegmentationTask, batch: Batch) -> Step:
-    keep_freed_memory()
-    replace_depthwise_convs(task)
-    task.train()
-    optimizer = task.optimizer_factory([{"params": task.parameters()}])
-    bf16 = choose_precision(TrainerConfig(accelerator="cpu", precision="auto", channels_last=True)) == "bf16-mixed"
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = task.compute_losses(batch)["loss"]
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return step
+    return task_step(task, {"image": image, "mask": target})
 
 
 STEPS: dict[str, StepOf] = {
@@ -165,19 +144,8 @@ def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
     fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=list(size), scale=[0.5, 2.0])
     augment = [v2.RandomHorizontalFlip(0.5), v2.ColorJitter(0.3, 0.3, 0.3, 0.03)]
     data = SegmentationDataModule(source, fit, augment, input_size=size, num_workers=cpu_count())
-    loader = data.train_dataloader()
-    batches = chain.from_iterable(loader for _ in count())
-    ready_beforehand = loader.num_workers * (loader.prefetch_factor or 0)
-
-    def serve(_: object) -> float:
-        for _ in range(ready_beforehand):
-            next(batches)
-        begin = time.perf_counter()
-        for _ in range(TURN):
-            next(batches)
-        return (time.perf_counter() - begin) / TURN
-
-    return serve
+    turn = loader_turn(data.train_dataloader())
+    return lambda _: turn()
 
 
 def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path) -> dict[str, dict[str, float]]:

@@ -1,0 +1,57 @@
+"""One training step, and one turn of a data loader, as a run would have them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import chain, count
+
+import torch
+from torch.utils.data import DataLoader
+
+from segdistill.config.trainer import TrainerConfig
+from segdistill.data.datamodule import Batch
+from segdistill.engine.trainer import choose_precision, root_device
+from segdistill.models.cpu_depthwise import replace_depthwise_convs
+from segdistill.tasks import SegmentationTask
+from segdistill.utils.hardware import keep_freed_memory
+
+CPU = TrainerConfig(accelerator="cpu", precision="auto", channels_last=True)
+TURN = 8  # batches
+Step = Callable[[], None]
+
+
+def task_step(task: SegmentationTask, batch: Batch, trainer_config: TrainerConfig = CPU) -> Step:
+    """Build a training step of a task on one batch, on the device and in the precision that a run would choose."""
+    keep_freed_memory()
+    replace_depthwise_convs(task)
+    device, precision = root_device(trainer_config), choose_precision(trainer_config)
+    task.to(device).train()
+    batch = {key: tensor.to(device) for key, tensor in batch.items()}
+    optimizer = task.optimizer_factory([{"params": task.parameters()}])
+    half = torch.float16 if precision == "16-mixed" else torch.bfloat16
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, half, enabled=precision != "32-true"):
+            loss = task.compute_losses(batch)["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def loader_turn(loader: DataLoader[Batch]) -> Callable[[], float]:
+    """Return a function that measures a loader's seconds per batch, without the batches that were ready before."""
+    batches = chain.from_iterable(loader for _ in count())
+    ready_beforehand = loader.num_workers * (loader.prefetch_factor or 0)
+
+    def turn() -> float:
+        for _ in range(ready_beforehand):
+            next(batches)
+        begin = time.perf_counter()
+        for _ in range(TURN):
+            next(batches)
+        return (time.perf_counter() - begin) / TURN
+
+    return turn
