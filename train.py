@@ -10,7 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from segdistill.cli import one_line_errors, with_resumed_overrides
+from segdistill.cli import with_resumed_overrides
+from segdistill.config.explain import one_line_errors
 from segdistill.config.parse import parse, register
 from segdistill.engine.sweep import run_job
 from segdistill.reporting.sweep.jobs import SCORE, STATUS

@@ -16,7 +16,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from segdistill.cli import explain, refuse_unused, with_resumed_overrides
+from segdistill.cli import refuse_unused, with_resumed_overrides
+from segdistill.config.explain import explain
 from segdistill.config.parse import register
 from segdistill.utils.errors import UserError
 

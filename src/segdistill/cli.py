@@ -1,33 +1,25 @@
-"""Command line in front of Hydra: one-line errors, the configuration check before a run, and `resume=`."""
+"""Command line in front of Hydra: the configuration check before a run, and `resume=`."""
 
 from __future__ import annotations
 
 import copy
-import os
-import re
-import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from segdistill.config.explain import one_line_errors
 from segdistill.config.parse import parse
 from segdistill.config.schema import Config
-from segdistill.config.suggest import unknown
 from segdistill.engine.resumed_overrides import require_current, saved_overrides
 from segdistill.engine.sweep import job_identity
 from segdistill.engine.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
 from segdistill.utils.errors import UserError
-from segdistill.utils.interruption import INTERRUPTED
 
 
 class CheckConfiguration(Callback):
@@ -55,21 +47,6 @@ class CheckConfiguration(Callback):
                 require_own_folder(Path(config.hydra.sweep.dir), planned, lambda task: job_identity(compose(task)))
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Exit with one line on an error that the user can fix; a defect keeps its traceback."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints the error and exits itself
-    try:
-        yield
-    except Exception as error:
-        line = explain(error)
-        if line is None:
-            raise
-        sys.exit(f"error: {line}")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-
-
 def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
     """Reject student settings when only a teacher is trained: they have no effect, but make equal runs look different.
 
@@ -86,34 +63,6 @@ def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
             raise UserError(f"{key}={value}: has no effect where stage=teacher; set {own}={value}")
         if room in ("student", "distill"):
             raise UserError(f"{key}={value}: has no effect where stage=teacher")
-
-
-def explain(error: Exception) -> str | None:
-    """Return one line for an error that the user can fix: key or file, value, what is allowed; None for a defect."""
-    if not isinstance(error, HydraException | OmegaConfBaseException):  # some of these are OSErrors, too
-        if isinstance(error, UserError | OSError):
-            return str(error)
-        if not _raised_while_composing(error):
-            return None
-    if isinstance(error.__cause__, UserError):  # raised by what Hydra instantiates
-        return str(error.__cause__)
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    key = str(getattr(cause, "full_key", None) or "")
-    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and key:
-        return f"{key}: {unknown(key)}"
-    if isinstance(cause, ValidationError) and key:
-        return f"{key}: {str(cause.msg).splitlines()[0]}"
-    launcher = re.search(r"Could not find 'hydra/launcher/((ray|submitit)\w*)'", str(error))
-    if launcher:
-        return f"hydra/launcher={launcher[1]}: needs a package: pip install hydra-{launcher[2]}-launcher"
-    message = re.split(r"Config search path|Set the environment variable|full_key:", str(error))[0]
-    return " ".join(message.split())
-
-
-def _raised_while_composing(error: Exception) -> bool:
-    """Return whether Hydra or its parsers raised an error of another class, as they do if a group's value is null."""
-    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
-    return str(innermost.f_globals.get("__name__")).partition(".")[0] in ("hydra", "omegaconf", "antlr4", "yaml")
 
 
 def with_resumed_overrides(arguments: list[str]) -> list[str]:

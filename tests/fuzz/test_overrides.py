@@ -10,7 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from segdistill.cli import explain, refuse_unused
+from segdistill.cli import refuse_unused
+from segdistill.config.explain import explain
 from segdistill.config.parse import parse, register
 from segdistill.config.suggest import known_keys
 
