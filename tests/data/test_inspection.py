@@ -214,6 +214,13 @@ def test_stray_values_are_told_from_a_forgotten_class(folder_config: FolderConfi
     assert "as PNG" in fault
 
 
+def test_stray_values_of_a_jpeg_are_told_however_few(folder_config: FolderConfig, cache_dir: Path) -> None:
+    path = Path(folder_config.root) / "train/masks/001.png"
+    Image.fromarray(np.full((24, 36), 9, np.uint8)).save(path, "JPEG")
+    (fault,) = inspected(folder_config, cache_dir).faults
+    assert fault.startswith(f"{path}: 1 mask values (9) belong to no class, in 100.0% of its pixels, for it is a JPEG")
+
+
 def test_a_training_split_of_one_class_spoils(folder_config: FolderConfig, cache_dir: Path) -> None:
     for path in (Path(folder_config.root) / "train/masks").iterdir():
         Image.fromarray(np.full((24, 36), 7, np.uint8)).save(path)

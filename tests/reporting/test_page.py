@@ -8,11 +8,11 @@ import re
 import shlex
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.pages import Tags
 from helpers.result_rows import ROW
 from matplotlib import rcParams
 from omegaconf import OmegaConf
@@ -26,26 +26,6 @@ from segdistill.utils.io import write_json
 TEACHER = replace(ROW, model="teacher", miou=0.5, latency_ms_p50=60.0, file_mb=25.8)
 INT8 = replace(ROW, engine="onnxruntime-int8", miou=0.42, latency_ms_p50=10.0, file_mb=6.7)
 OVERRIDES = ["experiment=kd_deeplab", "+data.classes={road: 0, car: [1, 2]}", f"data.root={'long/' * 40}<b>"]
-
-
-class Tags(HTMLParser):
-    """What is opened and closed, and which addresses are named."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.addresses: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from segdistill.config.data import SCHEMAS
+from segdistill.config.data import SCHEMAS, DataConfig
 from segdistill.config.locate import check_targets
 from segdistill.config.schema import Config
 from segdistill.config.suggest import unknown
@@ -42,6 +42,20 @@ def parse(cfg: DictConfig) -> Config:
     settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     check_targets(settings, config.trusted_packages, config.unused)
     return config
+
+
+def parse_data(cfg: DictConfig) -> DataConfig:
+    """Convert the data of a composed configuration alone; settings of a training are not looked at.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, a value out of its range, or a source may not be called.
+    """
+    for key in sorted(OmegaConf.missing_keys(cfg.data)):
+        raise ConfigError(key, "???", "needs a value")
+    _check(cfg.data, "data")
+    settings = {"data": OmegaConf.to_container(cfg.data, resolve=True)}
+    check_targets(settings, list(cfg.trusted_packages))
+    return cast(DataConfig, OmegaConf.to_object(cfg.data))
 
 
 def _check(node: DictConfig, path: str) -> None:

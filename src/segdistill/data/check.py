@@ -106,7 +106,6 @@ def summary(inspection: Inspection) -> list[str]:
         sizes = [f"{width} x {height}" for height, width in measures.sizes]
         shares = sorted(zip(inspection.classes, measures.shares, strict=True), key=lambda share: -share[1])
         named = bounded([f"{name} {share:.1%}" for name, share in shares if share])
-        total = measures.pixels.sum() + measures.void
-        void = f", void {measures.void / total:.1%}" if measures.void else ""
+        void = f", void {measures.void_share:.1%}" if measures.void else ""
         lines.append(f"{split}: {measures.images} images of {bounded(sizes, SIZES_SHOWN)}; {named}{void}")
     return lines

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations, islice
-from typing import Literal
+from typing import Literal, get_args
 
 from segdistill.data.inspection import Entry, Inspection
 from segdistill.data.near_duplicates import MAX_PAIRS, nearest
+from segdistill.data.sources.base import Sample
 
 MAX_NAMED = 8  # classes named in one line
 Level = Literal["stops", "spoils", "note"]
@@ -23,12 +24,14 @@ class Finding:
         text: What was found; if there are `cases`, what they have in common.
         mend: What to do about it.
         cases: One line for each file or pair of files at fault.
+        pairs: The pairs of files, if the cases are pairs.
     """
 
     level: Level
     text: str
     mend: str = ""
-    cases: Sequence[str] = field(default=())
+    cases: Sequence[str] = ()
+    pairs: Sequence[tuple[Sample, Sample]] = ()
 
     @property
     def line(self) -> str:
@@ -36,6 +39,11 @@ class Finding:
         more = f" (and {len(self.cases) - 1} more like it)" if len(self.cases) > 1 else ""
         found = f"{self.cases[0]}{more}" if self.cases else self.text
         return f"{found}; {self.mend}" if self.mend else found
+
+
+def file_faults(faults: Sequence[str], level: Level = "stops") -> list[Finding]:
+    """Return the finding of files that cannot be used, if there are any."""
+    return [Finding(level, "files that cannot be used", cases=faults)] if faults else []
 
 
 def findings(inspection: Inspection, *, allow_duplicates: bool = False) -> list[Finding]:
@@ -54,7 +62,12 @@ def findings(inspection: Inspection, *, allow_duplicates: bool = False) -> list[
         *_repeated(inspection),
         *_absent(inspection),
     ]
-    return sorted(found, key=lambda finding: ("stops", "spoils", "note").index(finding.level))
+    return gravest_first(found)
+
+
+def gravest_first(found: Sequence[Finding]) -> list[Finding]:
+    """Sort findings by their level, and leave them in order otherwise."""
+    return sorted(found, key=lambda finding: get_args(Level).index(finding.level))
 
 
 def bounded(names: Sequence[str], most: int = MAX_NAMED) -> str:
@@ -70,16 +83,17 @@ def bounded(names: Sequence[str], most: int = MAX_NAMED) -> str:
 
 def _duplicates(inspection: Inspection, level: Level) -> Iterator[Finding]:
     first: dict[str, Entry] = {}
-    cases = []
+    cases, pairs = [], []
     for entry in inspection.entries:
         if entry.measures is not None:
             earlier = first.setdefault(entry.measures.image, entry)
             if earlier.split != entry.split:
                 held = f"{entry.split} holds the same image as {earlier.split}"
                 cases.append(f"{entry.sample.image}: {held}, {earlier.sample.image}")
+                pairs.append((entry.sample, earlier.sample))
     if cases:
         mend = "take it out of one, or allow it by data.allow_duplicates=true"
-        yield Finding(level, "images that occur in two splits", mend, cases)
+        yield Finding(level, "images that occur in two splits", mend, cases, pairs)
 
 
 def _near_duplicates(inspection: Inspection) -> Iterator[Finding]:
@@ -87,7 +101,7 @@ def _near_duplicates(inspection: Inspection) -> Iterator[Finding]:
         split: [entry for entry in inspection.entries if entry.split == split and entry.measures and _look(entry)]
         for split in inspection.splits
     }
-    cases = []
+    cases, pairs = [], []
     for earlier, later in combinations(by_split, 2):
         former, latter = by_split[earlier], by_split[later]
         if len(former) * len(latter) > MAX_PAIRS:
@@ -97,9 +111,10 @@ def _near_duplicates(inspection: Inspection) -> Iterator[Finding]:
             entry, alike = latter[index], former[other]
             if entry.measures and alike.measures and entry.measures.image != alike.measures.image:
                 cases.append(f"{entry.sample.image}: {later} holds nearly the image of {earlier}, {alike.sample.image}")
+                pairs.append((entry.sample, alike.sample))
     if cases:
         mend = "if they are copies, or neighbours in a video, leave them in one split"
-        yield Finding("note", "images that look like one of another split", mend, cases)
+        yield Finding("note", "images that look like one of another split", mend, cases, pairs)
 
 
 def _look(entry: Entry) -> int:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from segdistill.config.data import IGNORE_INDEX
-from segdistill.data.labels import UNMAPPED, MaskCoding
-from segdistill.data.measures import Measures, content_hash, perceptual_hash, total_pixels
+from segdistill.data.decoding import measure
+from segdistill.data.labels import MaskCoding
+from segdistill.data.measures import Measures, total_pixels
 from segdistill.data.records import Stamp, recalled, record_path, remember, stamp
 from segdistill.data.sources.base import Sample
 from segdistill.utils.errors import UserError
@@ -27,11 +28,6 @@ from segdistill.utils.interruption import in_one_piece
 
 PROCESSES_FROM = 1500
 """Number of samples from which processes decode them; a few are done before a process has started."""
-
-STRAY_VALUES = 8
-"""Number of values or colours without a class from which a mask looks like one that was compressed or resampled."""
-
-JPEG_START = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -79,6 +75,11 @@ class SplitMeasures:
         shares: NDArray[np.float64] = self.pixels / max(1, self.pixels.sum())
         return shares
 
+    @property
+    def void_share(self) -> float:
+        """Share of void in all pixels of the masks; 0 without any."""
+        return self.void / max(1, int(self.pixels.sum()) + self.void)
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -87,10 +88,12 @@ class Inspection:
     Attributes:
         entries: Samples in the order of the splits.
         classes: Names of the classes by id.
+        coding: What the pixels of the masks mean.
     """
 
     entries: Sequence[Entry]
     classes: Sequence[str]
+    coding: MaskCoding = field(repr=False, compare=False)
 
     @property
     def faults(self) -> list[str]:
@@ -112,6 +115,11 @@ class Inspection:
         """What each split comes to, in the order of the splits."""
         names = dict.fromkeys(entry.split for entry in self.entries)
         return {name: self._split([entry for entry in self.entries if entry.split == name]) for name in names}
+
+    def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Read a usable sample's image, uint8 [H, W, 3], and its class ids, uint8 [H, W]; None without a mask."""
+        ids = None if sample.mask is None else self.coding.class_ids(self.coding.read(sample.mask)).astype(np.uint8)
+        return sample.read_image(), ids
 
     def _split(self, entries: Sequence[Entry]) -> SplitMeasures:
         usable = [entry.measures for entry in entries if entry.measures is not None]
@@ -165,7 +173,7 @@ def inspect(
         Entry(split, sample, None, outcome) if isinstance(outcome, str) else Entry(split, sample, outcome)
         for split, sample, outcome in outcomes
     ]
-    return Inspection(entries, classes)
+    return Inspection(entries, classes, coding)
 
 
 def _measured_one_by_one(samples: Sequence[Sample], coding: MaskCoding) -> Iterator[tuple[Sample, Measures | str]]:
@@ -179,7 +187,8 @@ def _measured_one_by_one(samples: Sequence[Sample], coding: MaskCoding) -> Itera
         with in_one_piece():
             results = pool.map(partial(_measured, coding=coding), samples, chunksize=8)
         try:
-            shown = track(results, "Checking images and masks", total=len(samples), transient=True)
+            console = Console(stderr=True)  # the output of a command is what it found
+            shown = track(results, "Checking images and masks", total=len(samples), transient=True, console=console)
             yield from zip(samples, shown, strict=True)
         finally:
             pool.shutdown(cancel_futures=True)  # if interrupted, do not decode the remaining files
@@ -190,54 +199,3 @@ def _measured(sample: Sample, coding: MaskCoding) -> Measures | str:
         return measure(sample, coding)
     except UserError as error:
         return str(error)
-
-
-def measure(sample: Sample, coding: MaskCoding) -> Measures:
-    """Decode a sample, and measure it.
-
-    Args:
-        sample: Files to read.
-        coding: What the pixels of the masks mean.
-
-    Raises:
-        UserError: If a file cannot be read, the sizes differ, or a mask value belongs to no class.
-    """
-    image = sample.read_image()
-    height, width = size = image.shape[:2]
-    digest, look = content_hash(image), perceptual_hash(image)
-    if sample.mask is None:
-        return Measures(size, digest, look)
-    mask = coding.read(sample.mask)
-    if mask.shape[:2] != size:
-        mend = "make it anew from this very image, resized to the nearest pixel"
-        if mask.shape[:2] == (width, height):
-            mend = "turn it upright, as viewers show the image: EXIF orientation is applied to both"
-        shape = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise UserError(f"{sample.mask}: {shape}, its image is {width} x {height}; {mend}")
-    ids = coding.class_ids(mask)
-    counts = np.bincount(ids.ravel() - UNMAPPED)
-    if counts[0]:
-        kind = "mask value" if mask.ndim == 2 else "colour"
-        raise UserError(f"{sample.mask}: {_unowned(kind, coding.unmapped(mask), ids.size)}")
-    pixels = {int(place) + UNMAPPED: int(counts[place]) for place in np.flatnonzero(counts)}
-    return Measures(size, digest, look, content_hash(mask), pixels, _is_jpeg(sample.mask))
-
-
-def _unowned(kind: str, found: Sequence[tuple[str, int]], size: int) -> str:
-    """Say which values or colours belong to no class, of a mask of so many pixels, and what to do about it."""
-    if len(found) < STRAY_VALUES:
-        (value, pixels), more = found[0], f", and {len(found) - 1} more like it" if len(found) > 1 else ""
-        mend = "give it one by data.classes or data.class_table, or name it in data.void"
-        return f"{kind} {value} belongs to no class ({pixels} pixels{more}); {mend}"
-    named = ", ".join(value for value, _ in islice(found, 3))
-    share = sum(pixels for _, pixels in found) / size
-    return (
-        f"{len(found)} {kind}s ({named}, ...) belong to no class, in {share:.1%} of its pixels, as after saving "
-        "as JPEG or resizing smoothly; if so, make it anew as PNG, resized to the nearest pixel; if not, see "
-        "data.classes, data.class_table and data.void"
-    )
-
-
-def _is_jpeg(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(JPEG_START)) == JPEG_START

@@ -1,4 +1,4 @@
-"""`segdistill predict | benchmark | report | report-sweep`: the commands that need no configuration."""
+"""`segdistill check-data | predict | benchmark | report | report-sweep`: the commands beside a training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import runpy
 import sys
 
 COMMANDS = {
+    "check-data": ("segdistill.engine.check_data", "look at a dataset before a training, and write a page of it"),
     "predict": ("segdistill.inference.predict", "segment images, folders and videos with an exported file"),
     "benchmark": ("segdistill.benchmarks", "time a training step, exported files, or a long run"),
     "report": ("segdistill.reporting", "write the page of a run anew, or print its table"),

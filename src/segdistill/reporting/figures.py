@@ -15,6 +15,7 @@ from segdistill.reporting.results import Row
 
 SIZE = (5.6, 4.0)  # inches; 400 pixels wide on a phone, where its letters are as tall as the page's
 COLOURS = {"teacher": "#b5541c", "student": "#1f5fa8"}
+SPLIT_COLOURS = {"train": "#1f5fa8", "val": "#b5541c", "test": "#3d8a4e"}
 OTHER_COLOUR = "#555555"
 LARGEST_SIDE, MOST_NUMBERED = 16, 32  # side of a confusion matrix in inches; number of classes whose shares it shows
 MARKERS = "osD^vP*X"
@@ -76,6 +77,31 @@ def per_class_iou(rows: Sequence[Row]) -> Figure:
     axes.set_xlabel(f"{split_label(rows[0].split, rows[0].selected_on, 'IoU')}, %")
     figure.set_size_inches(SIZE[0], min(2 * LARGEST_SIDE, 1.6 + 0.45 * len(names)))
     figure.legend(loc="outside lower center", fontsize=9, frameon=False)
+    return figure
+
+
+def class_shares(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> Figure:
+    """Plot the share of every class in the labelled pixels of each split, in % on a logarithmic scale.
+
+    Args:
+        shares: Share of each of the C classes by split, float64 [C].
+        names: Names of the C classes.
+    """
+    figure, axes = _figure()
+    height = 0.8 / len(shares)
+    for offset, (split, values) in enumerate(shares.items()):
+        places = np.arange(len(names)) + (offset - (len(shares) - 1) / 2) * height
+        axes.barh(places, 100 * values, height, color=SPLIT_COLOURS.get(split, OTHER_COLOUR), label=split)
+    least = min((100 * values[values > 0].min() for values in shares.values() if values.any()), default=1.0)
+    axes.set_xscale("log")
+    axes.set_xlim(10 ** np.floor(np.log10(least) - 0.1), 100)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=True, axis="x", alpha=0.25)
+    axes.set_xlabel("share of the labelled pixels, % (log)")
+    figure.set_size_inches(SIZE[0], min(2 * LARGEST_SIDE, 1.6 + 0.3 * len(names)))
+    figure.legend(loc="outside lower center", ncols=len(shares), fontsize=9, frameon=False)
     return figure
 
 

@@ -133,15 +133,20 @@ def drawn(figure: Figure) -> Markup:
     return Markup(svg[svg.index("<svg") :])  # matplotlib escapes what it is given
 
 
+def data_url(image: Image.Image) -> str:
+    """Return an image as an address that holds it, so that a page needs no other file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
 def _predictions(run_dir: Path) -> Iterator[tuple[str, str]]:
     """Yield name and data URL of the images on which teacher and student differ most, or of any."""
     folder = run_dir / "predictions"
     for path in islice(sorted((folder / "differing").glob("*.png")) or sorted(folder.glob("*.png")), MAX_IMAGES):
         shown = Image.fromarray(read_rgb(path))
         shown.thumbnail((IMAGE_WIDTH, IMAGE_WIDTH))
-        buffer = io.BytesIO()
-        shown.save(buffer, "JPEG", quality=85)
-        yield path.stem, f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        yield path.stem, data_url(shown)
 
 
 def _quantization(run_dir: Path) -> dict[str, Mapping[str, object]]:
