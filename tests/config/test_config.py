@@ -151,10 +151,10 @@ def test_a_value_out_of_range_is_refused_with_its_full_key(override: str, key: s
     ("overrides", "message"),
     [
         (["data.root=/no/such/folder"], "data.root=/no/such/folder: no such folder"),
-        (["data.void=[300]"], "data.void=[300]: must be a mask value from 0 to 255"),
+        (["data.void=[70000]"], "data.void=[70000]: must be a mask value from 0 to 65535"),
         (["data.void=[3]"], "data.classes.road=3: already belongs to void"),
         (["data.classes.sky=1"], "data.classes.building=1: already belongs to classes.sky"),
-        (["data.classes.sky=[]"], "data.classes.sky=[]: must be a mask value from 0 to 255, or a list of them"),
+        (["data.classes.sky=[]"], "data.classes.sky=[]: must be a mask value from 0 to 65535, a colour"),
         (["data.classes.sky=red"], "data.classes.sky=red: must be a mask value"),
         (["data.palette.sky=[1,2]"], "data.palette.sky=[1, 2]: must be [R, G, B]"),
         (["+data.palette.moon=[1,2,3]"], "data.palette.moon=[1, 2, 3]: no such class"),

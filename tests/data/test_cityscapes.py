@@ -33,4 +33,5 @@ def test_label_ids_become_train_ids_in_the_nested_layout(tmp_path: Path, cache_d
     expected = [TRAIN_IDS.get(value, 255) for value in range(34)]
     assert index.read("val", 0)[1][0].tolist() == expected
     assert len(index.labels) == 19
+    assert index.labels.names[6:8] == ("traffic light", "traffic sign")
     assert dict(zip(index.labels.names, index.labels.palette, strict=True))["car"] == (0, 0, 142)

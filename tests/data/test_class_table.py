@@ -210,6 +210,7 @@ def test_a_table_is_named_on_the_command_line(tmp_path: Path) -> None:
     assert isinstance(data, FolderConfig)
     assert list(data.classes) == ["background", "car", "lane"]
     assert data.void == [255, "#000000"]
+    assert replace(data, limit=3).classes == data.classes
     taken = composed(f"data.root={tmp_path}", "data.class_table=classes.csv", "+data.classes={road: 0, car: 1}")
     with pytest.raises(ConfigError, match=r"^data\.classes=.*must be empty where data\.class_table=classes\.csv names"):
         parsed(*taken)

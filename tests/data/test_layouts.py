@@ -306,7 +306,7 @@ def test_layouts_are_set_on_the_command_line() -> None:
         ("data.random_split.val=1", r"data\.random_split\.val=1.0: must be a share"),
         ("data.random_split={val: 0.5, test: 0.5}", r"data\.random_split\.val=0.5: must leave images"),
         ("data.random_split.group_by='('", r"data\.random_split\.group_by=\(: must be \"folder\" or a regular"),
-        ("~data.splits.val", r"data\.splits=\['train'\]: must name train, and val unless"),
+        ("~data.splits.val", r"data\.splits=\['train'\]: must name train and val, unless"),
         ("~data.splits.train", r"data\.splits=\['val'\]: must name train"),
         ("data.image_name=image", r"data\.image_name=image: must contain \{stem\} once"),
         ('data.mask_name="{stem}_{id}"', r"data\.mask_name=.*must contain \{stem\} once"),

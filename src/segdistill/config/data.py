@@ -91,6 +91,7 @@ class FilesConfig(DataConfig):
             self.classes = dict(table.classes)
             self.void = list(dict.fromkeys([*self.void, *table.void]))
             self.palette = {**table.palette, **self.palette}
+            self.class_table = None  # spent, so that a copy of this configuration is checked like one without a table
         allowed = f"must name 2 to {MAX_CLASSES} classes"
         require(2 <= len(self.classes) <= MAX_CLASSES, "classes", list(self.classes), allowed)
         owners: dict[int | str, str] = {}
@@ -174,7 +175,7 @@ class FolderConfig(FilesConfig):
             share = self.random_split.shares[name]
             allowed = f"data.splits has its own {name}; take it out by ~data.splits.{name}"
             require(False, f"random_split.{name}", share, allowed)
-        allowed = "must name train, and val unless data.random_split.val draws it"
+        allowed = "must name train and val, unless data.random_split draws val"
         require({"train", "val"} <= set(self.splits) | drawn, "splits", sorted(self.splits), allowed)
         require("train" in self.splits, "splits", sorted(self.splits), allowed)
         unknown = set(self.splits) - {"train", "val", "test"}
