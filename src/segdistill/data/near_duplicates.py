@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 MAX_DISTANCE = 6
 """Number of differing bits, of 64, up to which two images look alike; the nearest frames of CamVid's splits have 8."""
 
-MAX_PAIRS = 4_000_000_000
+MAX_PAIRS = 2_000_000_000
 """Pairs of images that are compared, in about ten seconds; of more, none are."""
 
 BLOCK = 1 << 22

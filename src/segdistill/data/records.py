@@ -38,18 +38,18 @@ def record_path(samples: Sequence[Sample], coding: MaskCoding, cache_dir: Path) 
 def recalled(record: Path, stamps: Mapping[Sample, Stamp]) -> dict[Sample, Measures]:
     """Return the remembered measures of the samples whose files are as they were."""
     rows = _rows(record)
-    known = {sample: rows[_key(sample)] for sample in stamps if _key(sample) in rows}
-    return {sample: measures for sample, (stamp, measures) in known.items() if stamp == stamps[sample]}
+    known = {sample: rows.get(_key(sample)) for sample in stamps}
+    return {sample: row[1] for sample, row in known.items() if row is not None and row[0] == stamps[sample]}
 
 
 def remember(record: Path, stamps: Mapping[Sample, Stamp], found: Mapping[Sample, Measures | str]) -> None:
     """Add the samples that have measures to a record, and take out those whose image is gone."""
     rows = {key: row for key, row in _rows(record).items() if Path(key[0]).exists()}
     for sample in stamps:
-        outcome = found.get(sample)
-        rows.pop(_key(sample), None)
+        outcome, key = found.get(sample), _key(sample)
+        rows.pop(key, None)
         if isinstance(outcome, Measures):
-            rows[_key(sample)] = (stamps[sample], outcome)
+            rows[key] = (stamps[sample], outcome)
     listed = [[*key, stamp, measures.as_row()] for key, (stamp, measures) in rows.items()]
     with atomic_write(record) as temporary:
         temporary.write_text(json.dumps({"samples": listed}, separators=(",", ":")))
