@@ -15,6 +15,7 @@ from segdistill.export.onnx import export_onnx
 from segdistill.inference import Segmenter, predict
 from segdistill.inference.tiled import TiledSegmenter
 from segdistill.utils.errors import UserError
+from segdistill.utils.tiles import Tiling
 
 
 def test_tiles_give_the_mask_of_the_whole_image_at_its_own_size(tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ def test_tiles_give_the_mask_of_the_whole_image_at_its_own_size(tmp_path: Path) 
     export_onnx(Tiny().eval(), path, image[None, :20, :32], {"preprocessing": '{"resize": [20, 32]}'})
     whole = Segmenter(path).masks(image[None])[0]
     assert len(np.unique(whole)) == 2
-    np.testing.assert_array_equal(TiledSegmenter(path, (64, 96), 16)(image), whole)
+    np.testing.assert_array_equal(TiledSegmenter(path, Tiling((64, 96), 16))(image), whole)
     assert (Segmenter(path)(image) != whole).any()  # that one is resized
 
 
@@ -57,4 +58,4 @@ def test_a_malformed_tile_is_refused(
 
 def test_an_overlap_as_large_as_the_tile_is_refused_with_both_numbers(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--tile 128x256: must be at least 32 larger than the overlap, 128"):
-        TiledSegmenter(export_brightest(tmp_path / "model.onnx"), (128, 256))
+        TiledSegmenter(export_brightest(tmp_path / "model.onnx"), Tiling((128, 256)))

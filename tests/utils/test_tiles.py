@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from segdistill.utils.tiles import CELL, map_tiles, tile_fault, tiles
+from segdistill.utils.tiles import CELL, Tiling
 
 
 def random_images(height: int, width: int, count: int = 2) -> NDArray[np.uint8]:
@@ -31,7 +31,7 @@ def spreading(reach: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
 @pytest.mark.parametrize(("shape", "size"), [((200, 333), (96, 128)), ((97, 640), (96, 64)), ((50, 70), (64, 64))])
 def test_every_pixel_comes_from_one_tile(shape: tuple[int, int], size: tuple[int, int]) -> None:
     times = np.zeros(shape, int)
-    for tile in tiles(shape, size, 32):
+    for tile in Tiling(size, 32).tiles(shape):
         times[tile.kept] += 1
         assert all(part.stop - part.start <= side for part, side in zip(tile.seen, size, strict=True))
         assert all(part.start % CELL == 0 for part in tile.seen)
@@ -40,7 +40,7 @@ def test_every_pixel_comes_from_one_tile(shape: tuple[int, int], size: tuple[int
 
 
 def test_neighbours_share_the_overlap_and_are_cut_in_its_middle() -> None:
-    row = list(tiles((64, 1000), (64, 256), 64))
+    row = list(Tiling((64, 256), 64).tiles((64, 1000)))
     for before, after in pairwise(row):
         shared = before.seen[1].stop - after.seen[1].start
         assert shared >= 64
@@ -53,14 +53,14 @@ def test_neighbours_share_the_overlap_and_are_cut_in_its_middle() -> None:
 def test_a_network_that_reaches_half_the_overlap_gives_the_mask_of_the_whole(shape: tuple[int, int]) -> None:
     images, predict = random_images(*shape), spreading(16)
     whole = predict(images)
-    np.testing.assert_array_equal(map_tiles(predict, images, (96, 128), 32), whole)
-    np.testing.assert_array_equal(map_tiles(predict, images, (96, 128), 32), whole)
+    np.testing.assert_array_equal(Tiling((96, 128), 32).segment(predict, images), whole)
+    np.testing.assert_array_equal(Tiling((96, 128), 32).segment(predict, images), whole)
 
 
 def test_a_network_that_reaches_farther_differs_only_at_the_cuts() -> None:
     images, predict = random_images(64, 400, 1), spreading(20)
-    differing = (map_tiles(predict, images, (64, 128), 32) != predict(images)).any(axis=(0, 1))
-    cuts = [tile.kept[1].start for tile in tiles((64, 400), (64, 128), 32)][1:]
+    differing = (Tiling((64, 128), 32).segment(predict, images) != predict(images)).any(axis=(0, 1))
+    cuts = [tile.kept[1].start for tile in Tiling((64, 128), 32).tiles((64, 400))][1:]
     near = np.min([np.abs(np.arange(400) - cut + 0.5) for cut in cuts], axis=0) < 20
     assert differing.any()
     assert not differing[~near].any()
@@ -72,7 +72,7 @@ def test_the_cells_of_a_strided_network_lie_as_in_the_whole_image() -> None:
         return firsts.repeat(CELL, axis=1).repeat(CELL, axis=2)[:, : images.shape[1], : images.shape[2]]
 
     images = random_images(205, 340)
-    np.testing.assert_array_equal(map_tiles(predict, images, (100, 130), 40), predict(images))
+    np.testing.assert_array_equal(Tiling((100, 130), 40).segment(predict, images), predict(images))
 
 
 @pytest.mark.parametrize(
@@ -85,5 +85,5 @@ def test_the_cells_of_a_strided_network_lie_as_in_the_whole_image() -> None:
     ],
 )
 def test_tiles_that_cannot_be_are_refused(size: list[int], overlap: int, fault: str) -> None:
-    assert fault in str(tile_fault(size, overlap))
-    assert tile_fault([128, 64], 32) is None
+    assert fault in str(Tiling(size, overlap).fault)
+    assert Tiling([128, 64], 32).fault is None

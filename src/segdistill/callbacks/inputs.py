@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.tasks.segmentation import SegmentationTask
+from segdistill.tasks.tiled_eval import predict_ids
 
 
 def task_and_data(
@@ -39,6 +40,6 @@ def predict_masks(task: SegmentationTask, pixels: NDArray[np.uint8]) -> dict[str
     image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
     masks = {}
     for role, network in task.networks.items():
-        logits = network(image.to(next(network.parameters()).device))
-        masks[role] = logits.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+        ids = predict_ids(network, image.to(next(network.parameters()).device), task.tiling)
+        masks[role] = ids[0].cpu().numpy()
     return masks

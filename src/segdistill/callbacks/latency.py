@@ -30,6 +30,7 @@ from segdistill.tasks.segmentation import SegmentationTask
 from segdistill.utils.errors import first_line
 from segdistill.utils.hardware import cpu_count, cpu_name
 from segdistill.utils.io import write_json
+from segdistill.utils.tiles import Tiling
 
 PYTORCH = "pytorch"
 PRECISIONS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
@@ -68,7 +69,7 @@ class Latency(FitEndCallback):
             engines = [engine for role in task.networks for engine in _engines(role, saved, folder)]
             try:
                 costs = {role: cost(network, data.input_size) for role, network in task.networks.items()}
-                measured, totals = self._measured(engines, data)
+                measured, totals = self._measured(engines, data, task.tiling)
                 rows = [
                     self._row(each, totals.confusions[place], totals.agreement(place), costs[each.engine.model], data)
                     for place, each in enumerate(measured)
@@ -99,12 +100,13 @@ class Latency(FitEndCallback):
         return saved
 
     def _measured(
-        self, engines: Sequence[Backend], data: SegmentationDataModule
+        self, engines: Sequence[Backend], data: SegmentationDataModule, tiling: Tiling | None
     ) -> tuple[list[Measurement], MaskScores]:
         places = {engine.model: place for place, engine in enumerate(engines) if engine.name == PYTORCH}
         totals = MaskScores([places.get(engine.model) for engine in engines], len(data.source.labels))
         images = Images([sample.image for sample in data.source.splits[data.source.eval_split]], data.eval_image)
-        return measure(engines, images, totals, threads=self.threads, batch_size=self.batch_size), totals
+        options = {"threads": self.threads, "batch_size": self.batch_size}
+        return measure(engines, images, totals, tiling=tiling, **options), totals
 
     def _row(
         self,

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 
 from segdistill.config.class_table import HEX_COLOUR, MAX_VALUE, read_class_table, rgb
 from segdistill.config.ranges import require, require_size
+from segdistill.utils.tiles import OVERLAP, Tiling
 
 IGNORE_INDEX = 255
 """Class id of void pixels, which no loss and no score counts."""
@@ -31,6 +32,8 @@ class DataConfig:
 
     input_size: list[int] = MISSING  # [H, W] that every image is resized to; scores and timings refer to it
     eval_batch_size: int = 8
+    eval_tile: list[int] | None = None  # [H, W] of the tiles in which evaluation cuts an image; null: whole images
+    eval_overlap: int = OVERLAP  # pixels that the tiles share
     num_workers: int | None = None  # null: chosen from the machine
     limit: int | None = None  # images of each split, evenly spaced; null: all
     overfit: bool = False  # validation and test see the training images
@@ -42,12 +45,20 @@ class DataConfig:
         require_size("input_size", self.input_size)
         require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "must be at least 1")
         require(self.image_cache in IMAGE_CACHES, "image_cache", self.image_cache, f"must be one of {IMAGE_CACHES}")
+        if self.tiling is not None:
+            fault = self.tiling.fault
+            require(fault is None, "eval_tile", self.eval_tile, str(fault))
         require(self.limit is None or self.limit >= 1, "limit", self.limit, "must be null or at least 1")
         count = self.unlabelled
         valid = count is None or isinstance(count, str) or (type(count) is int and count >= 0)
         require(valid, "unlabelled", count, "must be null, a number of training images, or a folder of images")
         workers = self.num_workers
         require(workers is None or workers >= 0, "num_workers", workers, "must be null or at least 0")
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """The tiles in which evaluation cuts images; None if it takes them whole."""
+        return None if self.eval_tile is None else Tiling(tuple(self.eval_tile), self.eval_overlap)
 
 
 @dataclass

@@ -155,6 +155,7 @@ class Builder:
             "data": source.fingerprint,
             "input_size": config.data.input_size,
             "draft": config.data.draft,
+            "eval_tile": [config.data.eval_tile, config.data.eval_overlap],
             "code": code_digest(*(f"segdistill/{place}" for place in TEACHER_CODE)),
         }
         return TeacherCache.of(Path(config.cache_dir), cache_key)
@@ -243,4 +244,5 @@ class Builder:
             "schedule": self.config.training(role).schedule,
             "channels_last": self.trainer_config.channels_last,
             "network_config": self._model(role).network,
+            "tiling": self.config.data.tiling,
         }

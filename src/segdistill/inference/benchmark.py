@@ -25,6 +25,7 @@ from segdistill.inference.backends import RUNTIMES
 from segdistill.inference.round_buffer import Images, RoundBuffer
 from segdistill.inference.scoring import MaskScores
 from segdistill.utils.image import read_rgb, resized_rgb
+from segdistill.utils.tiles import Tiling
 from segdistill.utils.worker import Serve, SubprocessError, SubprocessWorker
 
 WARM_UP = 5  # untimed images before the first turn
@@ -120,7 +121,13 @@ class _Runner:
 
 
 def measure(
-    engines: Sequence[Backend], images: Images, scores: MaskScores, *, threads: int, batch_size: int = 1
+    engines: Sequence[Backend],
+    images: Images,
+    scores: MaskScores,
+    *,
+    threads: int,
+    batch_size: int = 1,
+    tiling: Tiling | None = None,
 ) -> list[Measurement]:
     """Run every backend on every image, one image at a time, and then on some batches.
 
@@ -132,6 +139,7 @@ def measure(
         scores: Accumulates the masks; its backends are in the order of `engines`.
         threads: Number of cores each backend may use.
         batch_size: Number of images per batch; 1 times no batches.
+        tiling: Tiles in which every backend gets an image; None for whole images.
 
     Returns:
         The timings of each backend, in the order of `engines`.
@@ -147,7 +155,7 @@ def measure(
         buffer.load(rounds[0])
         runners = []
         for engine in engines:
-            serving = (f"{engine.model} {engine.name}", _serve, engine, buffer.path, images.files, threads)
+            serving = (f"{engine.model} {engine.name}", _serve, engine, buffer.path, images.files, threads, tiling)
             runners.append(_Runner(engine, stack.enter_context(SubprocessWorker(*serving, timeout_s=HANGS_AFTER_S))))
         for runner in runners:
             runner.open()
@@ -191,7 +199,7 @@ def _time_batches(runners: Sequence[_Runner], size: int) -> None:
                 runner.measurement.batches_ms.append(spent)
 
 
-def _serve(engine: Backend, buffer: Path, files: Sequence[Path], threads: int) -> Serve:
+def _serve(engine: Backend, buffer: Path, files: Sequence[Path], threads: int, tiling: Tiling | None) -> Serve:
     """Open and warm up a backend; return the function that answers requests.
 
     The answer to a range of images is their latencies, to a batch size the milliseconds of one batch, and to None the
@@ -207,7 +215,7 @@ def _serve(engine: Backend, buffer: Path, files: Sequence[Path], threads: int) -
     def run(given: Any) -> NDArray[np.uint8]:
         if engine.decodes:
             given = resized_rgb(read_rgb(given), decoded.shape[1:3])[None]
-        return predict(given)
+        return predict(given) if tiling is None else tiling.segment(predict, given)
 
     def timed(given: Any) -> tuple[float, NDArray[np.uint8]]:
         begin = time.perf_counter()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.errors import UserError
-from segdistill.utils.tiles import OVERLAP, map_tiles, tile_fault
+from segdistill.utils.tiles import OVERLAP, Tiling
 
 
 class TiledSegmenter(Segmenter):
@@ -23,23 +23,22 @@ class TiledSegmenter(Segmenter):
 
     Args:
         path: ONNX file written by `segdistill.export`.
-        tile: [H, W] of a tile.
-        overlap: Pixels that neighbouring tiles share; they are cut in the middle of it.
+        tiling: Size and overlap of the tiles.
         threads: Number of cores it may use; 0 uses all of them.
 
     Raises:
         UserError: If the tiles cannot overlap so, or the file cannot be used.
     """
 
-    def __init__(self, path: Path | str, tile: tuple[int, int], overlap: int = OVERLAP, *, threads: int = 0) -> None:
-        if fault := tile_fault(tile, overlap):
-            raise UserError(f"--tile {tile[0]}x{tile[1]}: {fault}")
+    def __init__(self, path: Path | str, tiling: Tiling, *, threads: int = 0) -> None:
+        if fault := tiling.fault:
+            raise UserError(f"--tile {'x'.join(map(str, tiling.size))}: {fault}")
         super().__init__(path, threads=threads)
-        self.tile, self.overlap = tile, overlap
+        self.tiling = tiling
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment an image of any size, uint8 [H, W, 3] RGB, into class ids [H, W]."""
-        mask: NDArray[np.uint8] = map_tiles(self.masks, image[None], self.tile, self.overlap)[0]
+        mask: NDArray[np.uint8] = self.tiling.segment(self.masks, image[None])[0]
         return mask
 
 
@@ -65,7 +64,7 @@ def open_segmenter(arguments: argparse.Namespace) -> Segmenter:
     if arguments.tile is None:
         return Segmenter(arguments.model, threads=arguments.threads)
     Image.MAX_IMAGE_PIXELS = None  # whoever asks for tiles expects images beyond Pillow's limit
-    return TiledSegmenter(arguments.model, arguments.tile, arguments.overlap, threads=arguments.threads)
+    return TiledSegmenter(arguments.model, Tiling(arguments.tile, arguments.overlap), threads=arguments.threads)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from segdistill.models.feature_hooks import capture_features
 from segdistill.models.frozen_teacher import FrozenTeacher
 from segdistill.models.output import cell_multiple, lowres_logits
 from segdistill.tasks.segmentation import SegmentationTask
+from segdistill.tasks.tiled_eval import eval_parts
 from segdistill.utils.interpolate import pad_mask, pad_to_cells
 
 
@@ -54,8 +55,8 @@ class DistillationTask(SegmentationTask):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the metrics of both networks."""
         super().test_step(batch, batch_idx)
-        logits = self.teacher.network(self.to_memory_format(batch["image"]))
-        self.teacher_metrics.update(logits, batch["mask"])
+        for image, target in eval_parts(batch, self.tiling):
+            self.teacher_metrics.update(self.teacher.network(self.to_memory_format(image)), target)
 
     def on_test_epoch_end(self) -> None:
         """Log `test/miou` and related metrics of the student, and those of the teacher as `test/teacher_*`."""

@@ -24,7 +24,9 @@ from segdistill.losses.base import SupervisedLoss
 from segdistill.metrics import SegmentationMetrics
 from segdistill.models.adapters import without_pretrained
 from segdistill.models.frozen_teacher import load_checkpoint, load_network
+from segdistill.tasks.tiled_eval import eval_parts, predict_ids
 from segdistill.utils.errors import UserError
+from segdistill.utils.tiles import Tiling
 
 Role = Literal["teacher", "student"]
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
@@ -43,6 +45,7 @@ class SegmentationTask(pl.LightningModule):
         channels_last: Whether network and images use the channels-last memory format.
         network_config: Mapping with a `_target_` from which `network` was built; saved in every checkpoint, so that
             `load_from_checkpoint` can build it again.
+        tiling: Tiles in which evaluation cuts images; None evaluates whole ones.
 
     Example:
         >>> task = SegmentationTask.load_from_checkpoint("runs/x/checkpoints/best.ckpt")  # doctest: +SKIP
@@ -60,8 +63,10 @@ class SegmentationTask(pl.LightningModule):
         role: Role = "student",
         channels_last: bool = True,
         network_config: Mapping[str, Any] | None = None,
+        tiling: Tiling | None = None,
     ) -> None:
         super().__init__()
+        self.tiling = tiling
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         self.class_names, self.role = list(class_names), role
@@ -130,11 +135,12 @@ class SegmentationTask(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the metrics and the mean of the supervised loss."""
-        logits, target = self(batch["image"]), batch["mask"]
-        self.val_metrics.update(logits, target)
-        # The loss is a mean over these pixels; weighted by their number, its mean does not depend on the batch size.
-        counted = (target != IGNORE_INDEX).sum()
-        self.val_loss.update(self.supervised_loss(logits, target), counted)
+        for image, target in eval_parts(batch, self.tiling):
+            logits = self(image)
+            self.val_metrics.update(logits, target)
+            # The loss is a mean over these pixels; weighted by their number, its mean depends on no batch size.
+            counted = (target != IGNORE_INDEX).sum()
+            self.val_loss.update(self.supervised_loss(logits, target), counted)
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/loss`, the mean over all pixels that are not void, and `val/miou` and related metrics."""
@@ -144,12 +150,12 @@ class SegmentationTask(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the metrics."""
-        self.test_metrics.update(self(batch["image"]), batch["mask"])
+        for image, target in eval_parts(batch, self.tiling):
+            self.test_metrics.update(self(image), target)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Predict class ids, uint8 [B, H, W]."""
-        classes: Tensor = self(batch["image"]).argmax(dim=1)
-        return classes.to(torch.uint8)
+        return predict_ids(self, batch["image"], self.tiling)
 
     def on_test_epoch_end(self) -> None:
         """Log `test/miou` and related metrics."""
