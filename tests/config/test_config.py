@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,10 @@ def test_every_experiment_composes_into_the_typed_schema(experiment: str, tmp_pa
 
 @pytest.mark.parametrize("data", DATA)
 def test_the_smoke_experiment_takes_any_data(data: str, tmp_path: Path) -> None:
+    if data == "huggingface" and find_spec("datasets") is None:
+        pytest.skip("needs datasets: pip install datasets")
     values = {"data.root": tmp_path, "data.input_size": "[96,128]", "data.classes": "{road: 0, car: 1}"}
+    values |= {f"data.{key}": key for key in ("name", "image_column", "mask_column")}
     composed = compose("config", overrides=["experiment=smoke", f"data={data}"])
     needed = OmegaConf.missing_keys(composed) | ({"data.classes"} if composed.data.get("classes") == {} else set())
     config = parsed("experiment=smoke", f"data={data}", *(f"++{key}={values[key]}" for key in needed))

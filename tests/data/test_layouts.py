@@ -13,7 +13,8 @@ import pytest
 from helpers.composed import parsed
 from PIL import Image
 
-from segdistill.config.data import FolderConfig, RandomSplit, SplitFolders
+from segdistill.config.data import FolderConfig, SplitFolders
+from segdistill.config.random_split import RandomSplit
 from segdistill.data.sources.base import Sample
 from segdistill.data.sources.folder import open_folder
 from segdistill.data.sources.layout import NamePattern

@@ -15,7 +15,8 @@ from helpers.composed import parsed
 from helpers.result_rows import ROW
 from PIL import Image
 
-from segdistill.config.data import FolderConfig, RandomSplit
+from segdistill.config.data import FolderConfig
+from segdistill.config.random_split import RandomSplit
 from segdistill.data.sources.folder import open_folder
 from segdistill.reporting.findings import run_warnings
 from segdistill.reporting.page import write_report

@@ -242,3 +242,12 @@ def test_a_mask_is_blended_over_its_image_and_void_is_dark() -> None:
         image, np.array([[0, 1, 255]], np.uint8), label_set(["a", "b"], {"a": [200, 0, 0], "b": [0, 50, 0]})
     )
     assert shown.tolist() == [[[160, 40, 40], [40, 70, 40], [40, 40, 40]]]
+
+
+def test_a_number_of_images_other_than_the_published_one_is_worth_a_look(
+    checked: Checked, overrides: list[str]
+) -> None:
+    code, printed, _ = checked(*overrides, "+data.expected={train: 9, val: 3}")
+    assert code == 0
+    assert "worth a look: data.expected.train: 9 images are published, 5 are there" in printed
+    assert "data.expected.val" not in printed

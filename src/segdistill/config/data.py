@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
+from segdistill.config.archives import PUBLISHED
 from segdistill.config.class_table import HEX_COLOUR, MAX_VALUE, read_class_table, rgb
+from segdistill.config.random_split import RandomSplit
 from segdistill.config.ranges import require, require_size
 from segdistill.utils.tiles import OVERLAP, Tiling
 
@@ -22,8 +23,6 @@ UNLABELLED = 254
 MAX_CLASSES = 254
 IMAGE_CACHES = ("auto", "none", "memory", "disk")
 ON_BAD = ("error", "skip")
-BY_FOLDER = "folder"
-"""Value of `data.random_split.group_by` that keeps the images of one folder together."""
 
 
 @dataclass
@@ -85,6 +84,8 @@ class RoadScenesConfig(DataConfig):
 class FilesConfig(DataConfig):
     """Images and masks of any origin, whose mask values or colours are named and whose files are checked."""
 
+    brings_names: ClassVar[bool] = False  # whether the data may name its classes itself, where `classes` is empty
+
     classes: dict[str, Any] = MISSING  # name -> the mask value or colour ("#rrggbb"), or list of them, it owns
     void: list[Any] = MISSING  # mask values and colours that are ignored
     palette: dict[str, list[int]] = field(default_factory=dict)  # name -> [R, G, B]; missing ones are chosen
@@ -104,7 +105,8 @@ class FilesConfig(DataConfig):
             self.palette = {**table.palette, **self.palette}
             self.class_table = None  # spent, so that a copy of this configuration is checked like one without a table
         allowed = f"must name 2 to {MAX_CLASSES} classes"
-        require(2 <= len(self.classes) <= MAX_CLASSES, "classes", list(self.classes), allowed)
+        unnamed = self.brings_names and not self.classes
+        require(unnamed or 2 <= len(self.classes) <= MAX_CLASSES, "classes", list(self.classes), allowed)
         owners: dict[int | str, str] = {}
         for name, values in {"void": self.void, **{f"classes.{k}": v for k, v in self.classes.items()}}.items():
             listed = values if isinstance(values, list) else [values]
@@ -118,7 +120,8 @@ class FilesConfig(DataConfig):
             if colours and name != "void":
                 self.palette.setdefault(name.removeprefix("classes."), rgb(colours[0]))
         for name, colour in self.palette.items():
-            require(name in self.classes, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")
+            known = unnamed or name in self.classes
+            require(known, f"palette.{name}", colour, f"no such class; known: {list(self.classes)}")
             valid = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
             require(valid, f"palette.{name}", colour, "must be [R, G, B], each from 0 to 255")
 
@@ -143,32 +146,6 @@ class SplitFolders:
 
 
 @dataclass
-class RandomSplit:
-    """Shares of the training images that become the other splits, drawn by the images' names and a seed."""
-
-    val: float = 0.0
-    test: float = 0.0
-    seed: int = 0
-    group_by: str | None = None  # "folder", or a regular expression on names; images of a group stay in one split
-
-    def __post_init__(self) -> None:
-        for name in ("val", "test"):
-            share = getattr(self, name)
-            require(0 <= share < 1, name, share, "must be a share of the images, from 0 to below 1")
-        require(self.val + self.test < 1, "val", self.val, f"must leave images for train beside test={self.test}")
-        if self.group_by not in (None, BY_FOLDER):
-            try:
-                re.compile(self.group_by)
-            except re.error as error:
-                require(False, "group_by", self.group_by, f'must be "{BY_FOLDER}" or a regular expression ({error})')
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """The splits that are drawn, and their shares of the images."""
-        return {name: share for name, share in (("val", self.val), ("test", self.test)) if share}
-
-
-@dataclass
 class FolderConfig(FilesConfig):
     """Any folders of images and of masks, paired by name."""
 
@@ -178,17 +155,32 @@ class FolderConfig(FilesConfig):
     image_name: str = "{stem}"  # what an image is called; {stem} is what its mask's name has as well
     mask_name: str = "{stem}"
     random_split: RandomSplit = field(default_factory=RandomSplit)
+    holdout: float | None = None  # share of train that becomes val, drawn as by random_split; val itself becomes test
+    expected: dict[str, int] = field(default_factory=dict)  # published number of images of a split; warns of others
+    published: str | None = None  # the set of config/archives.py that this is
+    download: bool = False  # fetch and unpack it into a new or an empty `root`
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        drawn = set(self.random_split.shares)
-        for name in sorted(drawn & set(self.splits)):
-            share = self.random_split.shares[name]
+        allowed = f"must be null, {' or '.join(PUBLISHED)}"
+        require(self.published in (None, *PUBLISHED), "published", self.published, allowed)
+        allowed = f"must be false: only data={' and data='.join(PUBLISHED)} can be downloaded"
+        require(not self.download or self.published is not None, "download", self.download, allowed)
+        for name, count in self.expected.items():
+            allowed = "must be a number of images of train, val or test"
+            require(name in ("train", "val", "test") and count > 0, f"expected.{name}", count, allowed)
+        if self.holdout is not None:
+            require(0 < self.holdout < 1, "holdout", self.holdout, "must be null, or a share between 0 and 1")
+            alone = "val" in self.splits and "test" not in self.splits and not self.random_split.shares
+            allowed = "needs data.splits.val, which becomes test, and neither data.splits.test nor data.random_split"
+            require(alone, "holdout", self.holdout, allowed)
+        splits, shares = self.split_folders, self.drawn.shares
+        for name in sorted(set(shares) & set(splits)):
             allowed = f"data.splits has its own {name}; take it out by ~data.splits.{name}"
-            require(False, f"random_split.{name}", share, allowed)
+            require(False, f"random_split.{name}", shares[name], allowed)
         allowed = "must name train and val, unless data.random_split draws val"
-        require({"train", "val"} <= set(self.splits) | drawn, "splits", sorted(self.splits), allowed)
-        require("train" in self.splits, "splits", sorted(self.splits), allowed)
+        require({"train", "val"} <= set(splits) | set(shares), "splits", sorted(splits), allowed)
+        require("train" in splits, "splits", sorted(splits), allowed)
         unknown = set(self.splits) - {"train", "val", "test"}
         require(not unknown, "splits", sorted(unknown), "may name train, val and test only")
         for name in ("image_name", "mask_name"):
@@ -202,6 +194,17 @@ class FolderConfig(FilesConfig):
                 pattern,
                 "names folders, so that it needs data.recursive=true",
             )
+
+    @property
+    def split_folders(self) -> dict[str, SplitFolders]:
+        """Where each split lies that is not drawn; with `holdout`, the published val is the test split."""
+        held_out = self.holdout is not None
+        return {"test" if held_out and name == "val" else name: part for name, part in self.splits.items()}
+
+    @property
+    def drawn(self) -> RandomSplit:
+        """Which shares of train become other splits."""
+        return self.random_split if self.holdout is None else replace(self.random_split, val=self.holdout)
 
     def _class_table_path(self, table: Path) -> Path:
         inside = Path(self.root) / table
@@ -219,11 +222,3 @@ class SourceConfig(FilesConfig):
         require("_target_" in self.source, "source", self.source, "needs a `_target_`, a subclass of Source")
         folder = isinstance(self.unlabelled, str)
         require(not folder, "unlabelled", self.unlabelled, "must be null or a number; the source finds the images")
-
-
-SCHEMAS: dict[str, type[DataConfig]] = {
-    "schema_roadscenes": RoadScenesConfig,
-    "schema_folder": FolderConfig,
-    "schema_source": SourceConfig,
-}
-"""What a file of conf/data names first in its `defaults` -> the keys that it may set."""

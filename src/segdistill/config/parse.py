@@ -9,9 +9,10 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from segdistill.config.data import SCHEMAS, DataConfig
+from segdistill.config.data import DataConfig
 from segdistill.config.locate import check_targets
 from segdistill.config.schema import Config
+from segdistill.config.sources import SCHEMAS
 from segdistill.config.suggest import unknown
 from segdistill.utils.errors import ConfigError
 

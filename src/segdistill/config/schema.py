@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from segdistill.config.archives import PUBLISHED
 from segdistill.config.data import DataConfig, FolderConfig, RoadScenesConfig
 from segdistill.config.model import (
     DistillConfig,
@@ -79,8 +80,10 @@ class Config:
             self.teacher.seed = self.seed
         for name, part in self.trained.items():
             _require_fitting(f"{name}.fit", part.fit, self)
-        if isinstance(self.data, FolderConfig):
-            require(Path(self.data.root).is_dir(), "data.root", self.data.root, "no such folder")
+        if isinstance(self.data, FolderConfig) and not self.data.download:
+            published = PUBLISHED.get(self.data.published or "")
+            fetched = f"; data.download=true fetches it, {published.size}" if published else ""
+            require(Path(self.data.root).is_dir(), "data.root", self.data.root, f"no such folder{fetched}")
 
     @property
     def unused(self) -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
-from segdistill.config.data import SCHEMAS, DataConfig
+from segdistill.config.data import DataConfig
 from segdistill.config.schema import Config
+from segdistill.config.sources import SCHEMAS
 
 RENAMED = {
     "train": "stage",

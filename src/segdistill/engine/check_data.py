@@ -20,13 +20,14 @@ from omegaconf import DictConfig
 import segdistill
 from segdistill.config.data import DataConfig, FilesConfig, FolderConfig, SourceConfig
 from segdistill.config.explain import one_line_errors
+from segdistill.config.huggingface import HuggingFaceConfig
 from segdistill.config.locate import trusting
 from segdistill.config.parse import parse_data, register
 from segdistill.data.check import DataError, summary
 from segdistill.data.findings import Finding, Level, file_faults, findings, gravest_first
 from segdistill.data.inspection import Entry, Inspection, inspect
 from segdistill.data.labels import mask_coding
-from segdistill.data.sources.folder import find_samples
+from segdistill.data.sources.folder import find_samples, unexpected_counts
 from segdistill.data.sources.opening import labels_of, open_source
 from segdistill.reporting.data_page import write_data_page
 from segdistill.utils.errors import UserError
@@ -67,7 +68,7 @@ def check_data(data: DataConfig, cache_dir: Path) -> CheckedData:
     """Look at every file of a dataset, whatever part of it a training would take.
 
     Args:
-        data: One of the dataclasses in `segdistill.config.data.SCHEMAS`.
+        data: One of the dataclasses in `segdistill.config.sources.SCHEMAS`.
         cache_dir: Folder for what is measured, and for rendered scenes.
 
     Raises:
@@ -81,6 +82,9 @@ def check_data(data: DataConfig, cache_dir: Path) -> CheckedData:
     level: Level = "note" if skipping and judged.splits.keys() == inspection.splits.keys() else "stops"
     allowing = isinstance(data, FilesConfig) and data.allow_duplicates
     found = [*file_faults([*unpaired, *inspection.faults], level), *findings(judged, allow_duplicates=allowing)]
+    if isinstance(data, FolderConfig):
+        labelled = {split: measures.labelled for split, measures in inspection.splits.items()}
+        found += [Finding("note", line) for line in unexpected_counts(data, labelled)]
     return CheckedData(_name(data), inspection, gravest_first(found))
 
 
@@ -105,6 +109,8 @@ def _inspected(data: DataConfig, cache_dir: Path) -> tuple[Sequence[str], Inspec
 def _name(data: DataConfig) -> str:
     if isinstance(data, FolderConfig):
         return Path(data.root).resolve().name
+    if isinstance(data, HuggingFaceConfig):
+        return data.title
     return str(data.source["_target_"]).rpartition(".")[2] if isinstance(data, SourceConfig) else "RoadScenes"
 
 

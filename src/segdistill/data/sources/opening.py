@@ -6,10 +6,12 @@ import logging
 from pathlib import Path
 
 from segdistill.config.data import DataConfig, FilesConfig, FolderConfig, RoadScenesConfig, SourceConfig
+from segdistill.config.huggingface import HuggingFaceConfig
 from segdistill.data.labels import ROAD_SCENES, LabelSet, label_set
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.files import open_found
 from segdistill.data.sources.folder import open_folder
+from segdistill.data.sources.huggingface import open_huggingface, with_class_names
 from segdistill.data.sources.roadscenes import open_scenes
 from segdistill.utils.errors import ConfigError
 
@@ -17,7 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def labels_of(data: DataConfig) -> LabelSet:
-    """Return the classes, which the configuration determines before any data is opened."""
+    """Return the classes, which the configuration, or the head of a table, determines before any data is opened."""
+    if isinstance(data, HuggingFaceConfig):
+        data = with_class_names(data)
     return label_set(tuple(data.classes), data.palette) if isinstance(data, FilesConfig) else ROAD_SCENES
 
 
@@ -25,7 +29,7 @@ def open_source(data: DataConfig, cache_dir: Path) -> DatasetIndex:
     """Open and check the configured dataset.
 
     Args:
-        data: One of the dataclasses in `segdistill.config.data.SCHEMAS`.
+        data: One of the dataclasses in `segdistill.config.sources.SCHEMAS`.
         cache_dir: Folder for rendered scenes and passed checks.
 
     Raises:
@@ -35,6 +39,8 @@ def open_source(data: DataConfig, cache_dir: Path) -> DatasetIndex:
         source = open_scenes(data, cache_dir)
     elif isinstance(data, FolderConfig):
         source = open_folder(data, cache_dir)
+    elif isinstance(data, HuggingFaceConfig):
+        source = open_huggingface(data, cache_dir)
     elif isinstance(data, SourceConfig):
         source = open_found(data, cache_dir)
     else:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from segdistill.config.data import BY_FOLDER, RandomSplit
+from segdistill.config.random_split import BY_FOLDER, RandomSplit
 from segdistill.data.sources.base import Sample
 from segdistill.utils.errors import ConfigError
 
