@@ -119,6 +119,7 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("distill.alpha_schedule=step", "distill.alpha_schedule", "cosine"),
         ("teacher.num_classes=19", "teacher.class_map", "goes together with num_classes"),
         ("+teacher.class_map.car=[1]", "teacher.class_map", "goes together with num_classes"),
+        ("+teacher.class_map.car=[1.5]", "teacher.class_map.car", "must be ids or names of the teacher's classes"),
         ("stage=everything", "stage", "student"),
         ("seed=-1", "seed", "2\\*\\*32"),
         ("student.fit.max_epochs=0", "student.fit.max_epochs", "at least 1"),

@@ -8,7 +8,7 @@ from helpers.references import random_logits
 from torch import Tensor, nn
 
 from segdistill.data.labels import ROAD_SCENES
-from segdistill.engine.networks import parse_class_map
+from segdistill.engine.class_map import parse_class_map
 from segdistill.models.class_remap import ClassRemap
 from segdistill.utils.errors import ConfigError
 

@@ -13,6 +13,8 @@ from typing import Any
 
 NEEDS = {
     "segdistill.models.adapters.segformer": "transformers",
+    "segdistill.models.pretrained.transformer": "transformers",
+    "segdistill.models.pretrained.smp": "segmentation_models_pytorch",
     "pytorch_lightning.loggers.TensorBoardLogger": "tensorboard",
 }
 """Paths that need a package that requirements.txt does not install."""

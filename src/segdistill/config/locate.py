@@ -56,6 +56,8 @@ RULES: dict[Role, Rule] = {
         ),
         (
             "segdistill.models.adapters.segformer",
+            "segdistill.models.pretrained.transformer",
+            "segdistill.models.pretrained.smp",
             "torchvision.models",
             "segmentation_models_pytorch.create_model",
         ),

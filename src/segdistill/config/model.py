@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from segdistill.config.locate import ADAPTERS
 from segdistill.config.ranges import is_number, require, require_size, require_steps, require_temperature
 
 TEACHER_CACHES = ("auto", "none", "memory", "disk")
@@ -98,8 +99,8 @@ class TeacherConfig(ModelConfig):
     source: str = MISSING  # auto: packaged where that one fits, else train; a checkpoint that is given comes first
     checkpoint: str | None = MISSING
     seed: int = MISSING  # of its training; students of any seed share one teacher
-    num_classes: int | None = MISSING  # null: as many as the data has; more need a class_map
-    class_map: dict[str, list[int]] = MISSING  # the data's class -> the teacher's ids it merges
+    num_classes: int | None = MISSING  # null: as many as the data has, or with source=pretrained as its weights have
+    class_map: dict[str, list[Any]] = MISSING  # the data's class -> ids or names of the teacher's that it merges
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,12 +112,18 @@ class TeacherConfig(ModelConfig):
         pretrained = self.source == "pretrained"
         require(not pretrained or path is None, "checkpoint", path, "must be null where source=pretrained")
         mapped, count = bool(self.class_map), self.num_classes
-        require(mapped == (count is not None), "class_map", self.class_map, "goes together with num_classes")
+        tells = pretrained and self.network["_target_"] in ADAPTERS  # names and number of its classes
+        together = "goes together with num_classes, unless source=pretrained and a SegmentationModelAdapter tells it"
+        require(mapped == (count is not None) or tells, "class_map", self.class_map, together)
+        needed = "is needed where source=pretrained, unless the network is a SegmentationModelAdapter"
+        require(mapped or not pretrained or tells, "class_map", self.class_map, needed)
+        for name, entries in self.class_map.items():
+            valid = all(isinstance(entry, str) or type(entry) is int for entry in entries)
+            require(valid, f"class_map.{name}", entries, "must be ids or names of the teacher's classes")
         require(count is None or count >= 2, "num_classes", count, "must be at least 2")
         own_head = path is not None or pretrained
         allowed = "must be given where class_map merges its classes, unless source=pretrained"
         require(not mapped or own_head, "checkpoint", path, allowed)
-        require(mapped or not pretrained, "class_map", self.class_map, "is needed where source=pretrained")
         require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2**32 - 1")
 
 

@@ -14,14 +14,15 @@ from torch import nn
 from segdistill.config.locate import build
 from segdistill.config.model import TeacherConfig
 from segdistill.data.labels import LabelSet
+from segdistill.engine.class_map import class_groups
 from segdistill.export.onnx import try_export
 from segdistill.models.adapters import without_pretrained
 from segdistill.models.class_remap import ClassRemap
 from segdistill.models.frozen_teacher import load_network
 from segdistill.models.fusion import fuse_conv_bn
-from segdistill.models.output import PROBE_SIZE, evaluated, validate_output_shape
+from segdistill.models.output import PROBE_SIZE, class_count, evaluated, validate_output_shape
 from segdistill.models.packaged import load_packaged, packaged_test_miou
-from segdistill.utils.errors import ConfigError, UserError, first_line
+from segdistill.utils.errors import UserError, first_line
 from segdistill.utils.io import full_disk
 
 log = logging.getLogger(__name__)
@@ -29,12 +30,12 @@ _exportable: set[str] = set()
 """Networks that this process has exported as a trial, each as its printed form and a size."""
 
 
-def build_network(spec: Mapping[str, Any], num_classes: int, **options: Any) -> nn.Module:
+def build_network(spec: Mapping[str, Any], num_classes: int | None, **options: Any) -> nn.Module:
     """Build a network, and check that its logits have the shape that everything else relies on.
 
     Args:
         spec: Mapping with a `_target_` and its options.
-        num_classes: Number of classes, the channels of the logits.
+        num_classes: Number of classes, the channels of the logits; None for as many as its weights have.
         options: Options that take precedence over those of `spec`.
 
     Raises:
@@ -67,47 +68,21 @@ def packaged_teacher(spec: Mapping[str, Any], labels: LabelSet) -> nn.Module:
 def given_teacher(teacher: TeacherConfig, labels: LabelSet) -> nn.Module:
     """Build a teacher that is already trained, from a checkpoint or with its own pretrained head.
 
-    If it has more classes than the data, they are merged.
+    Classes that are not those of the data are merged into them, by the class map and by their names.
 
     Raises:
         UserError: If the checkpoint or the class map does not fit.
     """
-    if teacher.num_classes is None:
-        return loaded_network(teacher.network, labels, Path(str(teacher.checkpoint)))
-    groups = parse_class_map(teacher.class_map, teacher.num_classes, labels.names)
     if teacher.checkpoint is None:
-        return ClassRemap(build_network(teacher.network, teacher.num_classes), groups)
-    network = build_network(teacher.network, teacher.num_classes, **without_pretrained(teacher.network))
-    load_network(network, Path(teacher.checkpoint), None)
-    return ClassRemap(network, groups)
-
-
-def parse_class_map(class_map: Mapping[str, Sequence[int]], count: int, names: Sequence[str]) -> list[list[int]]:
-    """Return the teacher's class ids that make up each class of the data.
-
-    Args:
-        class_map: Class name of the data -> class ids of the teacher.
-        count: Number of classes of the teacher.
-        names: Names of the data's classes.
-
-    Raises:
-        ConfigError: If a class is missing or unknown, or an id is out of range or given twice.
-    """
-    for name in names:
-        if name not in class_map:
-            raise ConfigError("teacher.class_map", dict(class_map), f"misses the class {name}")
-    owners: dict[int, str] = {}
-    for name, ids in class_map.items():
-        key = f"teacher.class_map.{name}"
-        if name not in names:
-            raise ConfigError(key, list(ids), f"the data has no such class; it has {list(names)}")
-        if not ids or min(ids) < 0 or max(ids) >= count:
-            raise ConfigError(key, list(ids), f"must be one or more of the teacher's class ids, 0 to {count - 1}")
-        for index in ids:
-            if index in owners:
-                raise ConfigError(key, list(ids), f"{index} already belongs to {owners[index]}")
-            owners[index] = name
-    return [list(class_map[name]) for name in names]
+        network = build_network(teacher.network, teacher.num_classes)
+    elif teacher.num_classes is None:
+        return loaded_network(teacher.network, labels, Path(teacher.checkpoint))
+    else:
+        network = build_network(teacher.network, teacher.num_classes, **without_pretrained(teacher.network))
+        load_network(network, Path(teacher.checkpoint), None)
+    known: Sequence[str] = getattr(network, "class_names", ())
+    count = teacher.num_classes or class_count(network)
+    return ClassRemap(network, class_groups(teacher.class_map, count, known, labels.names))
 
 
 def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from segdistill.config.locate import locate
+from segdistill.models.pretrained import Published, published
 from segdistill.utils.errors import UserError, first_line
 from segdistill.utils.interpolate import padding_to_cells, resized
 
@@ -33,14 +34,19 @@ class SegmentationModelAdapter(nn.Module):
     `out`, transformers' object with `.logits`) and resizes them to the image.
 
     Args:
-        num_classes: Number of classes C.
+        num_classes: Number of classes C; None keeps the head that comes with the factory's pretrained weights.
         factory: Dotted path of a class or function that builds the network and that `segdistill.config.locate` allows.
         classes_argument: Name of the factory's argument for the number of classes.
-        mean: Mean of the images that the network was trained on, in [0, 1], one number per channel.
-        std: Standard deviation of the same images, one number per channel.
+        mean: Mean of the images that the network was trained on, in [0, 1], one number per channel; None for what comes
+            with its weights, or else ImageNet's.
+        std: Standard deviation of the same images, one number per channel; None likewise.
         multiple_of: Multiple to which the image is padded at the right and bottom with `mean`, for networks that take
             no other sizes.
+        class_names: Names of the network's classes in the order of their ids; None for those of its weights.
         options: Further arguments of the factory.
+
+    Attributes:
+        class_names: Names of the network's classes; empty if they are not known.
 
     Raises:
         UserError: If the factory does not exist, may not be called, or rejects its options.
@@ -51,24 +57,33 @@ class SegmentationModelAdapter(nn.Module):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         factory: str,
         *,
         classes_argument: str = "num_classes",
-        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
-        std: Sequence[float] = IMAGENET_DEFAULT_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         multiple_of: int = 1,
+        class_names: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         if multiple_of < 1:
             raise UserError(f"multiple_of={multiple_of}: must be at least 1")
-        self.factory, self.options = factory, {classes_argument: num_classes, **options}
+        self.factory = factory
+        self.options = options if num_classes is None else {classes_argument: num_classes, **options}
         self._located = locate("factory", factory, "network")  # a pickle of it is trusted, and stores this by reference
         self.network = _built(self._located, factory, self.options)
+        told = published(factory, self.options, self.network) if num_classes is None else Published()
+        self.options |= told.rebuild
+        self.class_names = tuple(class_names or told.class_names)
         self.multiple_of = multiple_of
-        self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1), persistent=False)
+        statistics = {
+            "mean": mean or told.mean or IMAGENET_DEFAULT_MEAN,
+            "std": std or told.std or IMAGENET_DEFAULT_STD,
+        }
+        for name, values in statistics.items():
+            self.register_buffer(name, torch.tensor(list(values)).view(1, 3, 1, 1), persistent=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SegmentationModelAdapter:
         """Copy as usual; only unpickling rebuilds the network."""

@@ -145,7 +145,7 @@ def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
             _load_packaged(features)
         return features
     try:
-        with _hub_asked_once() if pretrained else nullcontext():
+        with hub_asked_once() if pretrained else nullcontext():
             return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:  # without a network connection, the hub's client may raise anything
         if isinstance(error, TypeError):
@@ -159,7 +159,7 @@ def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
 
 
 @contextmanager
-def _hub_asked_once() -> Iterator[None]:
+def hub_asked_once() -> Iterator[None]:
     """Skip the minute of retries if the hub is unreachable; weights fetched earlier come from its cache."""
     before = constants.HF_HUB_OFFLINE
     try:

@@ -55,12 +55,20 @@ def evaluated(network: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def validate_output_shape(network: nn.Module, num_classes: int, name: str) -> None:
+def class_count(network: nn.Module) -> int:
+    """Return the number of classes that a network predicts, the channels of its logits for a small image."""
+    with evaluated(network):
+        logits: Tensor = network(torch.zeros(1, 3, *PROBE_SIZE))
+    return logits.shape[1]
+
+
+@torch.no_grad()
+def validate_output_shape(network: nn.Module, num_classes: int | None, name: str) -> None:
     """Check a network's logits for a small image whose sides are not powers of two.
 
     Args:
         network: Network to run; left unchanged.
-        num_classes: Number of classes C of the data.
+        num_classes: Number of classes C of the data; None accepts any.
         name: Name of the network for error messages.
 
     Raises:
@@ -76,8 +84,9 @@ def validate_output_shape(network: nn.Module, num_classes: int, name: str) -> No
                 "of 32 alone need `multiple_of: 32` of segdistill.models.SegmentationModelAdapter"
             ) from error
     found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != [1, num_classes, *PROBE_SIZE]:
-        wanted = f"[1, {num_classes}, {PROBE_SIZE[0]}, {PROBE_SIZE[1]}]"
+    classes = num_classes or (found[1] if isinstance(found, list) and len(found) > 1 else "C")
+    if found != [1, classes, *PROBE_SIZE]:
+        wanted = f"[1, {classes}, {PROBE_SIZE[0]}, {PROBE_SIZE[1]}]"
         raise UserError(
             f"{name}: of an image of {size} it gives {found}, not logits {wanted}; "
             "segdistill.models.SegmentationModelAdapter adapts networks that were written elsewhere"
