@@ -111,15 +111,15 @@ class TeacherConfig(ModelConfig):
         require(not missing, "checkpoint", path, "must be a file where source=checkpoint")
         pretrained = self.source == "pretrained"
         require(not pretrained or path is None, "checkpoint", path, "must be null where source=pretrained")
+        for name, entries in self.class_map.items():
+            valid = all(isinstance(entry, str) or type(entry) is int for entry in entries)
+            require(valid, f"class_map.{name}", entries, "must be ids or names of the teacher's classes")
         mapped, count = bool(self.class_map), self.num_classes
         tells = pretrained and self.network["_target_"] in ADAPTERS  # names and number of its classes
         together = "goes together with num_classes, unless source=pretrained and a SegmentationModelAdapter tells it"
         require(mapped == (count is not None) or tells, "class_map", self.class_map, together)
         needed = "is needed where source=pretrained, unless the network is a SegmentationModelAdapter"
         require(mapped or not pretrained or tells, "class_map", self.class_map, needed)
-        for name, entries in self.class_map.items():
-            valid = all(isinstance(entry, str) or type(entry) is int for entry in entries)
-            require(valid, f"class_map.{name}", entries, "must be ids or names of the teacher's classes")
         require(count is None or count >= 2, "num_classes", count, "must be at least 2")
         own_head = path is not None or pretrained
         allowed = "must be given where class_map merges its classes, unless source=pretrained"
