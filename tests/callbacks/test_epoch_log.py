@@ -22,6 +22,7 @@ from segdistill.data.sources.folder import open_folder
 from segdistill.engine.trainer import build_trainer
 from segdistill.losses import CrossEntropyLoss
 from segdistill.tasks import SegmentationTask
+from segdistill.utils.preprocessing import Preprocessing
 
 NAMES = ("background", "car", "lane")
 GOOD = [[8, 1, 1], [2, 7, 1], [1, 0, 9]]
@@ -56,7 +57,9 @@ def task_of(network: nn.Module) -> SegmentationTask:
 
 def data_of(config: FolderConfig, cache_dir: Path) -> SegmentationDataModule:
     fit = fit_config(max_epochs=3, batch_size=2, crop=[16, 20])
-    return SegmentationDataModule(open_folder(config, cache_dir), fit, input_size=(24, 36), num_workers=0)
+    return SegmentationDataModule(
+        open_folder(config, cache_dir), fit, preprocessing=Preprocessing((24, 36)), num_workers=0
+    )
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

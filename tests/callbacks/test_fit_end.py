@@ -23,6 +23,7 @@ from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL
 from segdistill.models import FrozenTeacher
 from segdistill.reporting.results import read_failures, read_results
 from segdistill.tasks import DistillationTask, SegmentationTask
+from segdistill.utils.preprocessing import Preprocessing
 
 CLASSES = ("background", "car", "lane")
 
@@ -77,7 +78,7 @@ def fit(folder_config: FolderConfig, tmp_path: Path) -> Fit:
         data = SegmentationDataModule(
             open_folder(folder_config, tmp_path / "cache"),
             fit_config(max_epochs=1, batch_size=2, crop=[24, 36]),
-            input_size=[24, 36],
+            preprocessing=Preprocessing((24, 36)),
             num_workers=0,
         )
         losses = {"kl": PixelwiseKL(temperature=2.0)}

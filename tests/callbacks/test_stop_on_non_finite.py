@@ -78,7 +78,7 @@ def parts(folder: FolderConfig, cache_dir: Path, workers: int = 0) -> tuple[Brea
         role="student",
     )
     source = open_folder(folder, cache_dir)
-    return task, SegmentationDataModule(source, FIT, input_size=folder.input_size, num_workers=workers)
+    return task, SegmentationDataModule(source, FIT, preprocessing=folder.preprocessing, num_workers=workers)
 
 
 def fit(

@@ -132,6 +132,9 @@ def test_camvid_owns_its_eleven_classes_and_ignores_the_twelfth_value(tmp_path: 
         ("augment.jitter._target_=torchvision.transforms.v2.ColorJiter", "augment.jitter._target_", "ColorJitter"),
         ("augment.jitter._target_=torch.load", "augment.jitter._target_", "may not be called as augmentation"),
         ("data.input_size=[4,4]", "data.input_size", "at least 16"),
+        ("data.cut_bottom=-1", "data.cut_bottom", "from 0 to 253: input_size has 269 rows"),
+        ("data.cut_bottom=254", "data.cut_bottom", "from 0 to 253"),
+        ("data.gamma=0", "data.gamma", "from 0.1 to 10"),
         ("data.eval_batch_size=0", "data.eval_batch_size", "at least 1"),
         ("data.num_workers=-1", "data.num_workers", "at least 0"),
         ("data.image_cache=ram", "data.image_cache", "auto"),
@@ -231,6 +234,10 @@ def test_a_teachers_training_is_its_own() -> None:
             ["teacher.source=train", "teacher.fit.crop=[176,900]"],
             "teacher.fit.crop=[176, 900]: must be at most data.input_size=[269, 484] times",
         ),
+        (
+            ["data.cut_bottom=109", "student.fit.crop=[257,288]"],
+            "student.fit.crop=[257, 288]: must be at most data.input_size without data.cut_bottom=[160, 484] times 1.6",
+        ),
         (["student.fit.batch_size=481"], "student.fit.batch_size=481: must be at most 480: the training split has 480"),
         (["data.limit=3"], "student.fit.batch_size=4: must be at most 3: the training split has 3 images"),
         (
@@ -299,7 +306,7 @@ def test_debugging_makes_any_experiment_small(experiment: str) -> None:
     assert (fast.data.limit, fast.student.fit.max_epochs, fast.teacher.fit.max_epochs) == (8, 1, 1)
     assert overfit.data.overfit
     assert not overfit.distill.losses
-    assert overfit.student.fit.crop == overfit.data.input_size
+    assert overfit.student.fit.crop is None
     assert profile.trainer.profiler == "simple"
 
 
@@ -323,6 +330,8 @@ def test_a_study_sweeps_methods_over_seeds() -> None:
         (["teacher.source=train"], "train"),
         (["teacher.network.backbone=mobilenetv2_100"], "train"),
         (["teacher=torchvision"], "train"),
+        (["data.gamma=0.5"], "train"),
+        (["data.cut_bottom=9"], "packaged"),
         (["experiment=smoke"], "train"),
         (["data=camvid", "data.root=."], "train"),
     ],
@@ -332,6 +341,8 @@ def test_the_packaged_teacher_is_taken_where_it_fits(overrides: list[str], sourc
 
 
 def test_a_source_needs_what_it_reads() -> None:
+    with pytest.raises(ConfigError, match=r"data\.gamma=0\.5: must be 1 where teacher\.source=packaged"):
+        parsed("teacher.source=packaged", "data.gamma=0.5")
     with pytest.raises(ConfigError, match=r"teacher\.checkpoint=None: must be a file where source=checkpoint"):
         parsed("teacher.source=checkpoint")
     with pytest.raises(ConfigError, match=r"teacher\.class_map=.*: is needed where source=pretrained"):

@@ -28,6 +28,7 @@ from segdistill.data.transforms import ClassCrop, RandomScale, to_tensors, train
 from segdistill.engine.augmentation import build_augmentation, require_replayed, try_augmentation
 from segdistill.engine.builders import Builder
 from segdistill.utils.errors import ConfigError
+from segdistill.utils.preprocessing import Preprocessing
 
 SIZE = 31, 45
 V2 = "torchvision.transforms.v2"
@@ -49,14 +50,14 @@ def steps(preset: str) -> list[v2.Transform]:
 def test_the_default_preset_is_the_pipeline_that_was_fixed_before() -> None:
     earlier = v2.Compose(
         [
-            RandomScale((40, 56), (0.6, 1.6)),
+            RandomScale(Preprocessing((40, 56)), (0.6, 1.6)),
             ClassCrop((33, 47), 0.5),
             v2.RandomHorizontalFlip(0.5),
             v2.ColorJitter(0.3, 0.3, 0.3, 0.3 / 10),
             to_tensors(),
         ]
     )
-    present = train_pipeline((40, 56), (33, 47), (0.6, 1.6), steps("default"), class_crop=0.5)
+    present = train_pipeline(Preprocessing((40, 56)), (33, 47), (0.6, 1.6), steps("default"), class_crop=0.5)
     for seed in range(12):
         outputs = []
         for pipeline in (earlier, present):
@@ -239,7 +240,7 @@ def test_a_data_module_augments_training_images_alone(folder_config: FolderConfi
     fit = composed.student.fit
     fit.crop, fit.scale, fit.batch_size, composed.augment["flip"]["p"] = [24, 36], [1.0, 1.0], 5, 0.0
     augment = build_augmentation("augment", composed.augment)
-    data = SegmentationDataModule(source, fit, augment, input_size=(24, 36), num_workers=0)
+    data = SegmentationDataModule(source, fit, augment, preprocessing=Preprocessing((24, 36)), num_workers=0)
     (batch,) = data.train_dataloader()
     for index, image in zip(batch["index"].tolist(), batch["image"], strict=True):
         expected = 255 - source.read("train", index)[0].astype(int)

@@ -20,6 +20,7 @@ from segdistill.config.data import FolderConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
 from segdistill.utils.errors import UserError
+from segdistill.utils.preprocessing import Preprocessing
 
 DOCS = (ROOT / "docs" / "data.md").read_text("utf-8")
 IMAGE, MASK = "train/images/001.png", "train/masks/001.png"
@@ -190,6 +191,8 @@ def test_an_image_smaller_than_the_crop_is_trained_on(folder_config: FolderConfi
         save(root / f"train/masks/{index:03}.png", np.ones((5 + index, 7), np.uint8))
     source = open_folder(folder_config, cache_dir)
     fit = fit_config(1, 5, crop=[24, 36], scale=[0.5, 1.0])
-    (batch,) = SegmentationDataModule(source, fit, input_size=[24, 36], num_workers=0).train_dataloader()
+    (batch,) = SegmentationDataModule(
+        source, fit, preprocessing=Preprocessing((24, 36)), num_workers=0
+    ).train_dataloader()
     assert batch["image"].shape == (5, 3, 24, 36)
     assert set(batch["mask"].unique().tolist()) <= {1, 255}

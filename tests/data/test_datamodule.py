@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.settings import fit_config
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -17,8 +18,10 @@ from segdistill.data.sampling import SeededSampler
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.folder import open_folder
 from segdistill.data.workers import default_workers, quiet_when_abandoned
+from segdistill.utils.preprocessing import Preprocessing
 
 INPUT_SIZE, CROP = (24, 36), [16, 20]
+STEPS = Preprocessing(INPUT_SIZE)
 CLASS_IDS = {0, 1, 2, 255}
 
 
@@ -36,7 +39,9 @@ def data_module(
     seed: int = 0,
 ) -> SegmentationDataModule:
     fit = fit_config(max_epochs=1, batch_size=batch_size, crop=CROP)
-    return SegmentationDataModule(source, fit, input_size=input_size, eval_batch_size=2, num_workers=workers, seed=seed)
+    return SegmentationDataModule(
+        source, fit, preprocessing=Preprocessing(input_size), eval_batch_size=2, num_workers=workers, seed=seed
+    )
 
 
 def epoch_of(loader: DataLoader[Batch], epoch: int) -> Tensor:
@@ -96,7 +101,7 @@ def test_a_partial_training_batch_is_left_out_unless_it_is_the_only_one(
 
 def test_training_sees_every_image_once_an_epoch_in_an_order_of_its_own(source: DatasetIndex) -> None:
     as_it_is = fit_config(max_epochs=1, batch_size=1, crop=list(INPUT_SIZE), scale=[1.0, 1.0])
-    loader = SegmentationDataModule(source, as_it_is, input_size=INPUT_SIZE, num_workers=0).train_dataloader()
+    loader = SegmentationDataModule(source, as_it_is, preprocessing=STEPS, num_workers=0).train_dataloader()
     truth = [source.read("train", index)[1].tolist() for index in range(5)]
     orders = []
     for epoch in range(4):
@@ -108,7 +113,7 @@ def test_training_sees_every_image_once_an_epoch_in_an_order_of_its_own(source: 
 
 def test_last_epochs_show_whole_images(source: DatasetIndex) -> None:
     fit = fit_config(max_epochs=3, batch_size=5, crop=CROP, full_frame_epochs=1)
-    data = SegmentationDataModule(source, fit, input_size=INPUT_SIZE, num_workers=0)
+    data = SegmentationDataModule(source, fit, preprocessing=STEPS, num_workers=0)
     data.teacher_logits = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 6, 9)  # stride 4
     loader = data.train_dataloader()
     for epoch, size in ((0, CROP), (1, CROP), (2, list(INPUT_SIZE))):
@@ -177,9 +182,34 @@ def test_a_report_image_is_the_eval_batch_in_bytes(source: DatasetIndex, input_s
         np.testing.assert_array_equal(mask, masks[index].numpy())
 
 
+def test_every_batch_and_image_is_cut_and_corrected(source: DatasetIndex) -> None:
+    steps = Preprocessing((32, 36), cut_bottom=8, gamma=0.5)
+    fit = fit_config(max_epochs=2, batch_size=5, crop=None, scale=[1.0, 1.0])
+    data = SegmentationDataModule(source, fit, preprocessing=steps, eval_batch_size=5, num_workers=0)
+    assert data.input_size == (24, 36)
+    loaders = {"train": data.train_dataloader(), "val": data.val_dataloader(), "test": data.test_dataloader()}
+    for split, loader in loaders.items():
+        (batch,) = loader
+        for index, image, mask in zip(batch["index"].tolist(), batch["image"], batch["mask"], strict=True):
+            pixels, ids = source.read(split, index)
+            expected = np.asarray(Image.fromarray(pixels).resize((36, 32), Image.Resampling.BILINEAR))[:24] / 255
+            np.testing.assert_allclose(image.permute(1, 2, 0), expected**0.5, atol=0.07 if split == "train" else 0.002)
+            np.testing.assert_array_equal(mask, steps.mask(ids))
+    assert torch.equal(
+        next(iter(data.plain_train_dataloader([3])))["mask"][0], torch.tensor(data.raw_sample("train", 3)[1]).long()
+    )
+
+
+def test_the_pixels_of_classes_are_counted_where_networks_see_them(source: DatasetIndex) -> None:
+    upper = [source.read("train", index)[1][:18] for index in range(5)]
+    assert source.class_pixels("train", 18 / 24).tolist() == [
+        int((np.stack(upper) == label).sum()) for label in range(3)
+    ]
+
+
 def test_loader_processes_are_chosen_within_bounds_and_may_be_set(source: DatasetIndex) -> None:
     fit = fit_config(max_epochs=1, crop=CROP)
-    chosen = SegmentationDataModule(source, fit, input_size=INPUT_SIZE)
+    chosen = SegmentationDataModule(source, fit, preprocessing=STEPS)
     assert chosen.num_workers == default_workers()
     assert 1 <= default_workers() <= 8
     assert data_module(source).train_dataloader().num_workers == 0

@@ -16,6 +16,7 @@ from segdistill.data.image_cache import ImageCache
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.folder import open_folder
 from segdistill.utils.image import decoded_size, read_rgb, resized_rgb
+from segdistill.utils.preprocessing import Preprocessing
 
 HEIGHT, WIDTH = 240, 336
 TURNED_LEFT = 8  # EXIF: shown upright after a quarter turn against the clock
@@ -111,7 +112,9 @@ def test_draft_changes_pixels_a_little_and_labels_not_at_all(source: DatasetInde
     fit = fit_config(max_epochs=1, batch_size=3, crop=[60, 80], scale=[1.5, 1.5])
     kept = ImageCache(place, tmp_path / "cache")
     whole, draft, again = (
-        SegmentationDataModule(source, fit, input_size=(60, 80), num_workers=0, images=kept, draft=drafted)
+        SegmentationDataModule(
+            source, fit, preprocessing=Preprocessing((60, 80)), num_workers=0, images=kept, draft=drafted
+        )
         for drafted in (False, True, True)
     )
     for loader in ("train_dataloader", "val_dataloader"):

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from segdistill.config.data import IGNORE_INDEX
+from segdistill.config.data import IGNORE_INDEX, FolderConfig
+from segdistill.data.datamodule import CachedLogitsDataset, SegmentationDataset
 from segdistill.data.geometry import GeometryRecord, apply_geometry
+from segdistill.data.sources.folder import open_folder
+from segdistill.data.split_reader import SplitReader
 from segdistill.data.transforms import train_pipeline
 from segdistill.utils.interpolate import interpolate_labels, whole_cells
+from segdistill.utils.preprocessing import Preprocessing
 
 INPUT_SIZE = (96, 144)
 
@@ -31,7 +38,7 @@ def test_replayed_maps_show_what_the_transformed_image_shows(
     seed: int, file_size: tuple[int, int], crop: tuple[int, int]
 ) -> None:
     original = smooth(*file_size)
-    pipeline = train_pipeline(INPUT_SIZE, crop, scale=(0.6, 1.6), augment=[v2.RandomHorizontalFlip(0.5)])
+    pipeline = train_pipeline(Preprocessing(INPUT_SIZE), crop, scale=(0.6, 1.6), augment=[v2.RandomHorizontalFlip(0.5)])
     torch.manual_seed(seed)
     image, mask, view = pipeline(
         tv_tensors.Image(original),
@@ -44,6 +51,33 @@ def test_replayed_maps_show_what_the_transformed_image_shows(
     labelled = interpolate_labels(mask.as_subclass(Tensor)[None], size)[0] != IGNORE_INDEX
     labelled[1:-1, 1:-1] &= labelled[:-2, 1:-1] & labelled[2:, 1:-1] & labelled[1:-1, :-2] & labelled[1:-1, 2:]
     difference = (apply_geometry(maps, view, size) - shown).abs()[:, 1:-1, 1:-1][:, labelled[1:-1, 1:-1]]
+    assert difference.numel() > 100
+    assert difference.max() < 0.06
+    assert difference.mean() < 0.01
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cached_maps_follow_an_image_whose_bottom_is_cut(
+    seed: int, folder_config: FolderConfig, cache_dir: Path
+) -> None:
+    steps, original = Preprocessing((96, 144), cut_bottom=23), smooth(193, 251)
+    paths = [path for part in ("images", "masks") for path in Path(folder_config.root).glob(f"train/{part}/*.png")]
+    for path in paths:
+        pixels = original.permute(1, 2, 0) if path.parent.name == "images" else torch.zeros(193, 251, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(path)
+    source = open_folder(folder_config, cache_dir)
+    pipeline = train_pipeline(steps, (64, 80), (0.6, 1.6), [v2.RandomHorizontalFlip(0.5)])
+    prepared = torch.tensor(steps.image(original.permute(1, 2, 0).numpy())).permute(2, 0, 1).float() / 255
+    rows, columns = whole_cells(steps.size, 16)
+    padded = F.pad(prepared, [0, 0, columns - steps.size[1], rows - steps.size[0]], padding_mode="edge")
+    maps = F.resize(padded, [rows // 4, columns // 4], antialias=True)[None].expand(5, -1, -1, -1)
+    torch.manual_seed(seed)
+    images = SegmentationDataset(SplitReader(source, "train"), pipeline)
+    sample = CachedLogitsDataset(images, maps, steps, 16)[0]
+    shown = F.resize(sample["image"], [16, 20], antialias=True)
+    labelled = interpolate_labels(sample["mask"][None], [16, 20])[0] != IGNORE_INDEX
+    labelled[1:-1, 1:-1] &= labelled[:-2, 1:-1] & labelled[2:, 1:-1] & labelled[1:-1, :-2] & labelled[1:-1, 2:]
+    difference = (sample["teacher_logits"] - shown).abs()[:, 1:-1, 1:-1][:, labelled[1:-1, 1:-1]]
     assert difference.numel() > 100
     assert difference.max() < 0.06
     assert difference.mean() < 0.01
@@ -77,7 +111,9 @@ def test_colour_jitter_leaves_the_geometry_alone() -> None:
     for jitter in (0.0, 0.5):
         torch.manual_seed(0)
         steps = [v2.RandomHorizontalFlip(0.5), v2.ColorJitter(jitter, jitter)]
-        _, _, view = train_pipeline(INPUT_SIZE, (64, 80), (0.6, 1.6), steps)(*image, GeometryRecord.whole(*INPUT_SIZE))
+        _, _, view = train_pipeline(Preprocessing(INPUT_SIZE), (64, 80), (0.6, 1.6), steps)(
+            *image, GeometryRecord.whole(*INPUT_SIZE)
+        )
         assert isinstance(view, GeometryRecord)
         views.append(view.tolist())
     assert views[0] == views[1]

@@ -21,6 +21,7 @@ from segdistill.data.image_cache import ImageCache, MemoryStore
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.folder import open_folder
 from segdistill.utils.errors import ConfigError
+from segdistill.utils.preprocessing import Preprocessing
 
 INPUT_SIZE, CROP = (17, 31), [16, 20]
 PLACES = ["auto", "memory", "disk"]
@@ -37,7 +38,8 @@ def data_module(
 ) -> SegmentationDataModule:
     fit = fit_config(max_epochs=3, batch_size=2, crop=CROP, full_frame_epochs=1)
     kept = ImageCache(place, cache_dir)
-    return SegmentationDataModule(source, fit, input_size=INPUT_SIZE, num_workers=workers, images=kept, draft=draft)
+    steps = Preprocessing(INPUT_SIZE)
+    return SegmentationDataModule(source, fit, preprocessing=steps, num_workers=workers, images=kept, draft=draft)
 
 
 def batches(data: SegmentationDataModule, epochs: int = 3) -> list[Batch]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +8,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from segdistill.data.transforms import ClassCrop, RandomScale, eval_geometry, to_tensors, train_pipeline
+from segdistill.data.transforms import ClassCrop, RandomScale, to_tensors, train_pipeline
+from segdistill.utils.preprocessing import Preprocessing
 
 IGNORE_INDEX, GREY = 255, 127
 BLOCK = 12
@@ -44,7 +44,7 @@ def inside(mask: Tensor, margin: int = 3) -> Tensor:
 @pytest.mark.parametrize("crop", [(60, 72), (33, 47), (100, 150)])
 def test_image_and_mask_go_through_one_geometry(crop: tuple[int, int], seed: int) -> None:
     torch.manual_seed(seed)
-    pipeline = train_pipeline((60, 72), crop, scale=(0.75, 2.0), augment=[FLIP])
+    pipeline = train_pipeline(Preprocessing((60, 72)), crop, scale=(0.75, 2.0), augment=[FLIP])
     image, mask = pipeline(*image_of(blocks(5, 6)))
     assert image.shape == (3, *crop)
     assert mask.shape == crop
@@ -90,33 +90,19 @@ def test_a_scaled_mask_invents_no_class(scale: tuple[float, float], seed: int) -
     torch.manual_seed(seed)
     # Bilinear resizing would put every value from 0 to 200 between these two.
     ids = torch.where(torch.rand(40, 56) < 0.5, 0, 200).to(torch.uint8)
-    _, mask = train_pipeline((40, 56), (33, 47), scale, DEFAULT)(*image_of(ids))
+    _, mask = train_pipeline(Preprocessing((40, 56)), (33, 47), scale, DEFAULT)(*image_of(ids))
     assert set(mask.unique().tolist()) <= {0, 200, IGNORE_INDEX}
     assert {0, 200} <= set(mask.unique().tolist())
 
 
-@pytest.mark.parametrize("size", [(20, 28), (13, 19), (77, 121)])
-def test_a_mask_resized_for_evaluation_invents_no_class(size: tuple[int, int]) -> None:
-    ids = torch.where(torch.arange(40 * 56).view(40, 56) % 3 == 0, 200, 0).to(torch.uint8)
-    image, mask = eval_geometry(size)(*image_of(ids))
-    assert image.shape == (3, *size)
-    assert mask.shape == size
-    assert mask.unique().tolist() == [0, 200]
-
-
 @pytest.mark.parametrize("out", [12, 27, 54])
-@pytest.mark.parametrize(
-    "resize",
-    [
-        pytest.param(lambda out: eval_geometry((out, out)), id="eval"),
-        pytest.param(lambda out: RandomScale((out, out), (1, 1)), id="train"),
-    ],
-)
-def test_a_resized_mask_is_not_shifted_against_its_image(resize: Callable[[int], v2.Transform], out: int) -> None:
+def test_a_resized_mask_is_not_shifted_against_its_image(out: int) -> None:
     # A ramp survives any centred filter, so red tells which source column a pixel of the image lies at. The nearest
     # column is up to half a column away, to either side alike.
     ramp = torch.arange(36, dtype=torch.uint8).mul(6).expand(36, 36)
-    image, mask = resize(out)(tv_tensors.Image(ramp.expand(3, 36, 36)), tv_tensors.Mask(ramp))
+    image, mask = RandomScale(Preprocessing((out, out)), (1, 1))(
+        tv_tensors.Image(ramp.expand(3, 36, 36)), tv_tensors.Mask(ramp)
+    )
     margin = max(2, out // 9)
     shifts = (mask.double() - image[0].double()).div(6)[0, margin:-margin].tolist()
     assert max(map(abs, shifts)) <= 0.5 + 1 / 6
@@ -126,7 +112,7 @@ def test_a_resized_mask_is_not_shifted_against_its_image(resize: Callable[[int],
 def test_padding_is_void_in_the_mask_and_grey_in_the_image() -> None:
     torch.manual_seed(0)
     ids = torch.full((20, 30), 4, dtype=torch.uint8)
-    image, mask = train_pipeline((20, 30), (40, 50), (1, 1), [FLIP])(*image_of(ids))
+    image, mask = train_pipeline(Preprocessing((20, 30)), (40, 50), (1, 1), [FLIP])(*image_of(ids))
     padded = mask == IGNORE_INDEX
     assert (~padded).sum() == 20 * 30
     assert set(mask.unique().tolist()) == {4, IGNORE_INDEX}
@@ -141,7 +127,7 @@ def test_padding_is_void_in_the_mask_and_grey_in_the_image() -> None:
 def test_images_leave_as_float32_in_0_to_1_and_masks_as_int64(jitter: float) -> None:
     torch.manual_seed(0)
     steps = [FLIP, v2.ColorJitter(jitter, jitter, jitter, jitter / 10)]
-    image, mask = train_pipeline((60, 72), (48, 48), (0.5, 2), steps)(*image_of(blocks(5, 6)))
+    image, mask = train_pipeline(Preprocessing((60, 72)), (48, 48), (0.5, 2), steps)(*image_of(blocks(5, 6)))
     assert (image.dtype, mask.dtype) == (torch.float32, torch.int64)
     assert 0 <= image.min() < image.max() <= 1
 
@@ -155,17 +141,9 @@ def test_to_tensors_divides_by_255_and_leaves_ids_alone() -> None:
     assert mask.tolist() == [[7, IGNORE_INDEX]]
 
 
-def test_eval_geometry_keeps_bytes_and_leaves_an_image_of_the_right_size_alone() -> None:
-    image, mask = image_of(blocks(5, 6))
-    resized, resized_mask = eval_geometry((60, 72))(image, mask)
-    assert (resized.dtype, resized_mask.dtype) == (torch.uint8, torch.uint8)
-    assert torch.equal(resized, image)
-    assert torch.equal(resized_mask, mask)
-
-
 def test_random_scale_covers_its_range_with_the_aspect_of_the_size() -> None:
     torch.manual_seed(0)
-    transform = RandomScale((100, 200), (0.5, 2.0))
+    transform = RandomScale(Preprocessing((100, 200)), (0.5, 2.0))
     sizes = [transform.make_params([])["size"] for _ in range(400)]
     heights = torch.tensor([height for height, _ in sizes])
     assert 50 <= heights.min() < 55
@@ -175,12 +153,34 @@ def test_random_scale_covers_its_range_with_the_aspect_of_the_size() -> None:
     assert all(abs(width - 2 * height) <= 1 for height, width in sizes)
 
 
+@pytest.mark.parametrize("size", [(80, 96), (40, 48)])  # halves, for which torch and Pillow agree to the last bit
+def test_at_scale_1_an_image_is_prepared_as_in_evaluation(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image, mask = (
+        torch.randint(0, high, (*n, *size), generator=generator, dtype=torch.uint8) for high, n in [(256, [3]), (5, [])]
+    )
+    steps = Preprocessing((40, 48), cut_bottom=9, gamma=1 / 3)
+    shown, ids = RandomScale(steps, (1.0, 1.0))(tv_tensors.Image(image), tv_tensors.Mask(mask))
+    assert (type(shown), type(ids)) == (tv_tensors.Image, tv_tensors.Mask)
+    np.testing.assert_array_equal(shown.permute(1, 2, 0), steps.image(image.permute(1, 2, 0).numpy()))
+    np.testing.assert_array_equal(ids, steps.mask(mask.numpy()))
+
+
+def test_the_rows_that_are_cut_grow_with_the_image() -> None:
+    torch.manual_seed(0)
+    transform = RandomScale(Preprocessing((304, 484), cut_bottom=35), (0.5, 2.0))
+    for _ in range(50):
+        params = transform.make_params([])
+        assert abs(params["rows"] - params["size"][0] * 269 / 304) <= 1
+    assert RandomScale(Preprocessing((20, 20), cut_bottom=19), (0.1, 0.1)).make_params([])["rows"] == 1
+
+
 def test_random_scale_never_rounds_a_side_to_nothing() -> None:
-    assert RandomScale((16, 160), (0.01, 0.01)).make_params([])["size"] == [1, 2]
+    assert RandomScale(Preprocessing((16, 160)), (0.01, 0.01)).make_params([])["size"] == [1, 2]
 
 
 def test_one_seed_repeats_and_another_differs() -> None:
-    pipeline = train_pipeline((60, 72), (48, 48), (0.5, 2), DEFAULT)
+    pipeline = train_pipeline(Preprocessing((60, 72)), (48, 48), (0.5, 2), DEFAULT)
     images = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
@@ -192,5 +192,7 @@ def test_one_seed_repeats_and_another_differs() -> None:
 @pytest.mark.parametrize(("probability", "flipped"), [(0.0, False), (1.0, True)])
 def test_hflip_is_a_probability(probability: float, flipped: bool) -> None:
     image, mask = image_of(blocks(5, 6))
-    _, out = train_pipeline((60, 72), (60, 72), (1, 1), [v2.RandomHorizontalFlip(probability)])(image, mask)
+    _, out = train_pipeline(Preprocessing((60, 72)), (60, 72), (1, 1), [v2.RandomHorizontalFlip(probability)])(
+        image, mask
+    )
     assert torch.equal(out, (mask.flip(-1) if flipped else mask).long())

@@ -27,6 +27,7 @@ from segdistill.losses import (
     pixelwise_kl,
 )
 from segdistill.utils.errors import ConfigError, UserError
+from segdistill.utils.preprocessing import Preprocessing
 
 
 def test_a_number_of_images_lose_their_labels_and_the_others_stay_evenly_spaced(
@@ -43,8 +44,8 @@ def test_a_number_of_images_lose_their_labels_and_the_others_stay_evenly_spaced(
     assert (ids == UNLABELLED).all()
     labelled = source.labelled()
     assert [sample.image for sample in labelled.splits["train"]] == [whole.splits["train"][i].image for i in (0, 2)]
-    assert np.array_equal(labelled.class_pixels("train"), source.class_pixels("train"))
-    assert source.class_pixels("train").sum() < whole.class_pixels("train").sum()
+    assert np.array_equal(labelled.class_pixels("train"), source.class_pixels("train", 1.0))
+    assert source.class_pixels("train").sum() < whole.class_pixels("train", 1.0).sum()
     assert len({each.fingerprint for each in (whole, source, labelled)}) == 3
     assert whole.labelled() is whole
     assert all(sample.mask for sample in open_source(replace(folder_config, overfit=True), cache_dir).splits["val"])
@@ -75,7 +76,9 @@ def test_a_folder_of_images_comes_on_top(folder_config: FolderConfig, cache_dir:
 def test_batches_tell_unlabelled_pixels_from_padding(folder_config: FolderConfig, cache_dir: Path) -> None:
     source = open_source(replace(folder_config, unlabelled=4), cache_dir)
     fit = fit_config(1, 5, crop=[40, 60], scale=[1.0, 1.0], class_crop=1.0)  # larger than the images
-    (batch,) = SegmentationDataModule(source, fit, input_size=[24, 36], num_workers=0).train_dataloader()
+    (batch,) = SegmentationDataModule(
+        source, fit, preprocessing=Preprocessing((24, 36)), num_workers=0
+    ).train_dataloader()
     for index, mask in zip(batch["index"].tolist(), batch["mask"], strict=True):
         assert (mask == IGNORE_INDEX).sum() >= 40 * 60 - 24 * 36
         assert bool((mask == UNLABELLED).any()) == (index != 0)

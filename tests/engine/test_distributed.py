@@ -41,8 +41,8 @@ def parts(folder: FolderConfig, cache_dir: Path) -> tuple[SegmentationTask, Segm
         role="student",
     )
     source = open_folder(folder, cache_dir)
-    size, batch = folder.input_size, folder.eval_batch_size
-    return task, SegmentationDataModule(source, FIT, input_size=size, eval_batch_size=batch, num_workers=0)
+    steps, batch = folder.preprocessing, folder.eval_batch_size
+    return task, SegmentationDataModule(source, FIT, preprocessing=steps, eval_batch_size=batch, num_workers=0)
 
 
 def fit(folder: FolderConfig, out: Path) -> dict[str, float]:

@@ -26,6 +26,7 @@ from segdistill.models.output import lowres_logits
 from segdistill.models.teacher_logits import DiskLogitStore, logits_shape, predict_logits, weights_digest
 from segdistill.tasks import DistillationTask
 from segdistill.utils.errors import ConfigError, UserError
+from segdistill.utils.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
 CLASSES, STRIDE = 3, 4
@@ -64,7 +65,11 @@ class Counting(FrozenTeacher):
 def data(folder_config: FolderConfig, cache_dir: Path) -> SegmentationDataModule:
     fit = fit_config(max_epochs=1, batch_size=2, crop=[16, 20])
     return SegmentationDataModule(
-        open_folder(folder_config, cache_dir), fit, input_size=(24, 36), eval_batch_size=2, num_workers=0
+        open_folder(folder_config, cache_dir),
+        fit,
+        preprocessing=Preprocessing((24, 36)),
+        eval_batch_size=2,
+        num_workers=0,
     )
 
 
@@ -120,7 +125,14 @@ def test_a_file_that_is_cut_short_is_computed_again(left: int, tmp_path: Path) -
     assert folder.missing() == [1]
 
 
-@pytest.mark.parametrize("changed", ["weights", "statistics", "network", "data", "input size"])
+OTHER_STEPS = {
+    "input size": Preprocessing((48, 72)),
+    "cut": Preprocessing((28, 36), cut_bottom=4),
+    "gamma": Preprocessing((24, 36), gamma=0.5),
+}
+
+
+@pytest.mark.parametrize("changed", ["weights", "statistics", "network", "data", *OTHER_STEPS])
 def test_another_teacher_or_other_data_has_another_place(
     changed: str, data: SegmentationDataModule, cache_dir: Path
 ) -> None:
@@ -135,7 +147,7 @@ def test_another_teacher_or_other_data_has_another_place(
     elif changed == "data":
         data.source = type(data.source)(**{**vars(data.source), "fingerprint": "other"})
     else:
-        data.input_size = (48, 72)
+        data.preprocessing = OTHER_STEPS[changed]
     frozen.images = 0
     LogitCache("disk", cache_dir, made_from).logits(frozen, data, CPU)
     assert frozen.images == 5

@@ -26,6 +26,7 @@ from segdistill.losses import FocalLoss
 from segdistill.tasks import SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory
 from segdistill.utils.errors import ConfigError
+from segdistill.utils.preprocessing import Preprocessing
 
 CPU = trainer_config()
 ADAMW = "torch.optim.adamw.AdamW"
@@ -67,7 +68,7 @@ def fit(folder_config: FolderConfig, cache_dir: Path) -> Fit:
             role="student",
         )
         settings = fit_config(max_epochs=epochs, batch_size=1, crop=[16, 20])
-        data = SegmentationDataModule(source, settings, input_size=(24, 36), num_workers=0, seed=7)
+        data = SegmentationDataModule(source, settings, preprocessing=Preprocessing((24, 36)), num_workers=0, seed=7)
         loggers = [CSVLogger(folder, name="csv")]
         trainer = build_trainer(task, settings, CPU, folder, loggers=loggers, seed=7)
         last = folder / "checkpoints" / "last.ckpt"

@@ -25,6 +25,7 @@ from segdistill.export.onnx import export_onnx
 from segdistill.export.quantize import METHODS, WEIGHT_BITS, quantize_int8
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.errors import ConfigError, UserError
+from segdistill.utils.preprocessing import Preprocessing
 
 OUTLIER = 1000.0
 LAYERS = 4
@@ -201,7 +202,9 @@ def validation_data(shown: NDArray[np.uint8], truth: NDArray[np.uint8], folder: 
         fingerprint="",
     )
     fit = fit_config(max_epochs=1, crop=[16, 16])
-    return SegmentationDataModule(source, fit, input_size=truth.shape, num_workers=0)
+    return SegmentationDataModule(
+        source, fit, preprocessing=Preprocessing((truth.shape[0], truth.shape[1])), num_workers=0
+    )
 
 
 def test_one_stray_pixel_of_an_absent_class_does_not_move_the_gate(colour_of: Path, tmp_path: Path) -> None:

@@ -10,9 +10,14 @@ from segdistill.config.trainer import TrainerConfig
 
 
 def fit_config(
-    max_epochs: int, batch_size: int = 8, *, crop: Sequence[int], scale: Sequence[float] = (0.5, 2.0), **others: Any
+    max_epochs: int,
+    batch_size: int = 8,
+    *,
+    crop: Sequence[int] | None,
+    scale: Sequence[float] = (0.5, 2.0),
+    **others: Any,
 ) -> FitConfig:
-    return FitConfig(max_epochs, batch_size, list(crop), list(scale), **others)
+    return FitConfig(max_epochs, batch_size, None if crop is None else list(crop), list(scale), **others)
 
 
 def schedule_config(warmup: float = 0.05, power: float = 0.9, backbone_lr_scale: float = 0.1) -> ScheduleConfig:

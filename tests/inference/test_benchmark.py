@@ -21,6 +21,7 @@ from segdistill.inference.backends import installed_runtimes
 from segdistill.inference.benchmark import BATCHES, IMAGES_PER_ROUND, Backend, Measurement, measure
 from segdistill.inference.round_buffer import Images, RoundBuffer
 from segdistill.inference.scoring import MaskScores
+from segdistill.utils.preprocessing import Preprocessing
 
 Pixels = NDArray[np.uint8]
 
@@ -73,7 +74,9 @@ def images(pixels: Pixels, tmp_path: Path) -> Images:
     files = [tmp_path / f"{index}.png" for index in range(len(pixels))]
     for image, path in zip(pixels, files, strict=True):
         Image.fromarray(image).save(path)
-    return Images(files, lambda index: (pixels[index], pixels[index].argmax(axis=2).astype(np.uint8)))
+    return Images(
+        files, lambda index: (pixels[index], pixels[index].argmax(axis=2).astype(np.uint8)), Preprocessing((10, 12))
+    )
 
 
 @pytest.fixture
@@ -125,6 +128,15 @@ def test_images_of_other_sizes_are_resized_inside_the_clock(pixels: Pixels, imag
     measure([Backend("s", "onnxruntime-fp32+decode", exported, decodes=True)], images, scores, threads=1)
     assert scores.confusions[0].sum() == 19 * 10 * 12
     assert np.trace(scores.confusions[0]) >= 18 * 10 * 12
+
+
+def test_an_engine_that_decodes_prepares_as_the_others_find_it(pixels: Pixels, images: Images, exported: Path) -> None:
+    steps = Preprocessing((13, 17), cut_bottom=4, gamma=0.5)
+    prepared = [steps.image(image) for image in pixels]
+    seen = Images(images.files, lambda index: (prepared[index], prepared[index].argmax(axis=2).astype(np.uint8)), steps)
+    scores = MaskScores([0], num_classes=3)
+    measure([Backend("s", "onnxruntime-fp32+decode", exported, decodes=True)], seen, scores, threads=1)
+    assert np.trace(scores.confusions[0]) == scores.confusions[0].sum() == 19 * 9 * 17
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ from PIL import Image
 
 from segdistill.benchmarks import __main__ as benchmark
 from segdistill.inference import Segmenter, predict
+from segdistill.inference.metadata import write_preprocessing
 from segdistill.utils.errors import UserError
+from segdistill.utils.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,26 @@ def test_masks_have_the_size_of_the_given_image(model: Path) -> None:
     np.testing.assert_array_equal(segmenter(sample_image(40, 64)), sample_image(40, 64).argmax(axis=2))
     with pytest.raises(UserError, match="no such file"):
         Segmenter("absent.onnx")
+
+
+def test_a_file_tells_how_images_are_prepared_and_rows_that_it_cuts_are_void(model: Path, tmp_path: Path) -> None:
+    steps = Preprocessing((20, 32), cut_bottom=5, gamma=1 / 3)
+    told = with_metadata(model, tmp_path / "cut.onnx", {"preprocessing": write_preprocessing(steps)})
+    segmenter = Segmenter(told)
+    assert (segmenter.preprocessing, segmenter.input_size) == (steps, (15, 32))
+    mask = segmenter(sample_image(40, 64))
+    np.testing.assert_array_equal(mask[:30], sample_image(40, 64).argmax(axis=2)[:30])
+    assert (mask[30:] == 255).all()
+    Image.fromarray(sample_image(40, 64)).save(tmp_path / "a.png")
+    summary = predict.predict(segmenter, str(tmp_path / "a.png"), tmp_path / "out", overlay=0.5)
+    assert summary.lines(segmenter.classes)[-1].split() == ["void", "25.00%", "of", "all", "pixels"]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), mask)
+
+
+def test_a_file_of_an_earlier_version_resizes_alone(model: Path, tmp_path: Path) -> None:
+    earlier = '{"resize": [20, 32], "interpolation": "bilinear, antialiased"}'
+    told = with_metadata(model, tmp_path / "earlier.onnx", {"preprocessing": earlier})
+    assert Segmenter(told).preprocessing == Preprocessing((20, 32))
 
 
 def test_a_file_without_metadata_is_accepted(model: Path, tmp_path: Path) -> None:
@@ -61,6 +83,11 @@ def test_a_file_without_metadata_is_accepted(model: Path, tmp_path: Path) -> Non
         ("preprocessing", '{"resize": ["20", "32"]}', "its resize must be"),
         ("preprocessing", '{"resize": [0, 32]}', "its resize must be"),
         ("preprocessing", '{"resize": [20, 32, 3]}', "its resize must be"),
+        ("preprocessing", '{"resize": [20, 32], "cut_bottom": 20}', "its cut_bottom must be"),
+        ("preprocessing", '{"resize": [20, 32], "cut_bottom": -1}', "its cut_bottom must be"),
+        ("preprocessing", '{"resize": [20, 32], "gamma": 0}', "its gamma must be"),
+        ("preprocessing", '{"resize": [20, 32], "gamma": Infinity}', "its gamma must be"),
+        ("preprocessing", '{"resize": [20, 32], "gamma": true}', "its gamma must be"),
     ],
 )
 def test_malformed_metadata_are_named(name: str, text: str, wanted: str, model: Path, tmp_path: Path) -> None:

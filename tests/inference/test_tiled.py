@@ -13,8 +13,10 @@ from PIL import Image
 
 from segdistill.export.onnx import export_onnx
 from segdistill.inference import Segmenter, predict
+from segdistill.inference.metadata import write_preprocessing
 from segdistill.inference.tiled import TiledSegmenter
 from segdistill.utils.errors import UserError
+from segdistill.utils.preprocessing import Preprocessing
 from segdistill.utils.tiles import Tiling
 
 
@@ -27,6 +29,17 @@ def test_tiles_give_the_mask_of_the_whole_image_at_its_own_size(tmp_path: Path) 
     assert len(np.unique(whole)) == 2
     np.testing.assert_array_equal(TiledSegmenter(path, Tiling((64, 96), 16))(image), whole)
     assert (Segmenter(path)(image) != whole).any()  # that one is resized
+
+
+def test_tiles_have_the_gamma_of_the_file_and_no_pixel_of_the_rows_that_it_cuts(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    image = np.random.default_rng(0).integers(0, 256, (149, 203, 3), np.uint8)
+    path, steps = tmp_path / "model.onnx", Preprocessing((20, 32), cut_bottom=5, gamma=1 / 3)
+    export_onnx(Tiny().eval(), path, image[None, :20, :32], {"preprocessing": write_preprocessing(steps)})
+    mask = TiledSegmenter(path, Tiling((64, 96), 16))(image)
+    assert (mask[112:] == 255).all()  # three of four rows are seen
+    corrected = np.rint(255 * (image[None, :112] / 255) ** (1 / 3)).astype(np.uint8)
+    np.testing.assert_array_equal(mask[:112], Segmenter(path).masks(corrected)[0])
 
 
 def test_the_command_segments_an_image_beyond_pillows_limit_in_tiles(

@@ -21,6 +21,7 @@ from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL
 from segdistill.models import FrozenTeacher
 from segdistill.reporting.results import read_results
 from segdistill.tasks import DistillationTask
+from segdistill.utils.preprocessing import Preprocessing
 from segdistill.utils.tiles import Tiling
 
 HEIGHT, WIDTH, TILE, VOID = 149, 203, (64, 96), 255
@@ -92,7 +93,7 @@ def test_backends_get_tiles_when_they_are_timed_and_scored(tmp_path: Path) -> No
     torch.save(export_wrapper(SmallOnly(network)), tmp_path / "small.pt")
     pixels = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
     truth = (pixels.mean(axis=3) > 127).astype(np.uint8)
-    images = Images([Path()] * 2, lambda index: (pixels[index], truth[index]))
+    images = Images([Path()] * 2, lambda index: (pixels[index], truth[index]), Preprocessing((HEIGHT, WIDTH)))
     engines = [Backend(name, "pytorch", tmp_path / f"{name}.pt") for name in ("whole", "small")]
     confusions = []
     for tiling in (None, TILING):

@@ -20,8 +20,9 @@ from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.console import compact_table, terminal
 from segdistill.utils.errors import UserError
 from segdistill.utils.hardware import cpu_count, cpu_name
-from segdistill.utils.image import IMAGE_SUFFIXES, read_rgb, resized_rgb
+from segdistill.utils.image import IMAGE_SUFFIXES, read_rgb
 from segdistill.utils.io import write_json
+from segdistill.utils.preprocessing import Preprocessing
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -44,11 +45,13 @@ def run(arguments: argparse.Namespace) -> None:
         UserError: If a file cannot be loaded, no file can be run, or the input size is unknown.
     """
     segmenters = [Segmenter(path) for path in arguments.models]
-    size = tuple(arguments.size or segmenters[0].input_size or ())
-    if len(size) != 2:
+    steps = segmenters[0].preprocessing
+    if arguments.size:
+        steps = Preprocessing(tuple(arguments.size), gamma=steps.gamma if steps else 1.0)
+    if steps is None:
         raise UserError(f"{arguments.models[0]}: does not tell its input size; give --size H W")
     engines = [Backend(path.name, runtime, path) for path in arguments.models for runtime in installed_runtimes()]
-    images = _images(arguments.images, arguments.count, size)
+    images = _images(arguments.images, arguments.count, steps)
     scores = MaskScores([0] * len(engines), num_classes=0)
     measured = measure(engines, images, scores, threads=arguments.threads, batch_size=arguments.batch_size)
     batch_size = min(arguments.batch_size, len(images))
@@ -60,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     failed = [{"file": m.engine.model, "runtime": m.engine.name, "error": m.error} for m in measured if m.error]
     if not rows:
         raise UserError("; ".join("{file} in {runtime}: {error}".format(**each) for each in failed))
-    height, width = size
+    height, width = steps.size
     what = arguments.images or "noise"
     table = compact_table(
         f"{len(images)} images of {height} x {width} ({what}), {arguments.threads} threads",
@@ -77,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     terminal().print(table)
     for each in failed:
         terminal().print("{file} in {runtime} failed: {error}".format(**each))
-    content = {"rows": rows, "failed": failed, "size": size, "threads": arguments.threads, "device": cpu_name()}
+    content = {"rows": rows, "failed": failed, "size": steps.size, "threads": arguments.threads, "device": cpu_name()}
     write_json(arguments.output, content)
 
 
@@ -99,17 +102,16 @@ def _row(
     }
 
 
-def _images(path: str | None, count: int, size: tuple[int, ...]) -> Images:
-    """Return files resized to [H, W], or noise; the same each time they are read, and without true classes."""
-    height, width = size
-    unlabelled = np.zeros((height, width), np.uint8)
+def _images(path: str | None, count: int, steps: Preprocessing) -> Images:
+    """Return files, prepared, or noise; the same each time they are read, and without true classes."""
+    unlabelled = np.zeros(steps.size, np.uint8)
     if path is None:
 
         def noise(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-            return np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8), unlabelled
+            return np.random.default_rng(index).integers(0, 256, (*steps.size, 3), np.uint8), unlabelled
 
-        return Images([Path()] * count, noise)
+        return Images([Path()] * count, noise, steps)
     files = [each for each in found(path) if each.suffix.lower() in IMAGE_SUFFIXES][:count]
     if not files:
         raise UserError(f"{path}: holds, or matches, no image")
-    return Images(files, lambda index: (resized_rgb(read_rgb(files[index]), (height, width)), unlabelled))
+    return Images(files, lambda index: (steps.image(read_rgb(files[index])), unlabelled), steps)

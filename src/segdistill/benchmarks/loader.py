@@ -137,8 +137,9 @@ def _report(builder: Builder, source: DatasetIndex, rates: dict[str, float], out
     precision, device = choose_precision(config.trainer), root_device(config.trainer).type
     instructions = torch.backends.cpu.get_cpu_capability()
     count, fit = len(source.splits["train"]), config.student.fit
+    height, width = fit.crop or builder.input_size
     table = compact_table(
-        f"{source.name}: {count} images, crops of {fit.crop[0]} x {fit.crop[1]}",
+        f"{source.name}: {count} images, crops of {height} x {width}",
         f"medians in turns, loader workers: {workers}",
     )
     for heading in ("images", "images/s", "of the student's"):

@@ -140,10 +140,11 @@ def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]
 
 def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
     """Build a loader with a worker for each core; return a function that measures its seconds per training batch."""
-    source = open_scenes(RoadScenesConfig(list(size), seed=0, train=LOADED, val=1, test=1), cache_dir)
+    config = RoadScenesConfig(list(size), seed=0, train=LOADED, val=1, test=1)
+    source = open_scenes(config, cache_dir)
     fit = FitConfig(max_epochs=1, batch_size=batch_size, crop=list(size), scale=[0.5, 2.0])
     augment = [v2.RandomHorizontalFlip(0.5), v2.ColorJitter(0.3, 0.3, 0.3, 0.03)]
-    data = SegmentationDataModule(source, fit, augment, input_size=size, num_workers=cpu_count())
+    data = SegmentationDataModule(source, fit, augment, preprocessing=config.preprocessing, num_workers=cpu_count())
     turn = loader_turn(data.train_dataloader())
     return lambda _: turn()
 

@@ -104,7 +104,8 @@ class Latency(FitEndCallback):
     ) -> tuple[list[Measurement], MaskScores]:
         places = {engine.model: place for place, engine in enumerate(engines) if engine.name == PYTORCH}
         totals = MaskScores([places.get(engine.model) for engine in engines], len(data.source.labels))
-        images = Images([sample.image for sample in data.source.splits[data.source.eval_split]], data.eval_image)
+        files = [sample.image for sample in data.source.splits[data.source.eval_split]]
+        images = Images(files, data.eval_image, data.preprocessing)
         options = {"threads": self.threads, "batch_size": self.batch_size}
         return measure(engines, images, totals, tiling=tiling, **options), totals
 

@@ -15,6 +15,7 @@ from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.inputs import evenly_spaced
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.onnx import export_fp16, export_onnx
+from segdistill.inference.metadata import write_preprocessing
 from segdistill.tasks.segmentation import SegmentationTask
 
 AGREEMENT_IMAGES = 4
@@ -44,7 +45,7 @@ class OnnxExport(FitEndCallback):
         shared = {
             "classes": json.dumps(data.source.labels.names),
             "palette": json.dumps(data.source.labels.palette),
-            "preprocessing": json.dumps({"resize": data.input_size, "interpolation": "bilinear, antialiased"}),
+            "preprocessing": write_preprocessing(data.preprocessing),
             "training_data": f"{data.source.name} {data.source.fingerprint[:16]}",
             "run": run_dir.resolve().name,
             "segdistill_version": __version__,

@@ -11,11 +11,10 @@ from omegaconf import MISSING
 from segdistill.config.archives import PUBLISHED
 from segdistill.config.class_table import HEX_COLOUR, MAX_VALUE, read_class_table, rgb
 from segdistill.config.random_split import RandomSplit
-from segdistill.config.ranges import require, require_size
+from segdistill.config.ranges import MIN_SIDE, require, require_size
+from segdistill.utils.preprocessing import IGNORE_INDEX as IGNORE_INDEX
+from segdistill.utils.preprocessing import Preprocessing
 from segdistill.utils.tiles import OVERLAP, Tiling
-
-IGNORE_INDEX = 255
-"""Class id of void pixels, which no loss and no score counts."""
 
 UNLABELLED = 254
 """Class id of unlabelled pixels, from which the distillation losses alone learn."""
@@ -29,7 +28,9 @@ ON_BAD = ("error", "skip")
 class DataConfig:
     """Fields that every data source has."""
 
-    input_size: list[int] = MISSING  # [H, W] that every image is resized to; scores and timings refer to it
+    input_size: list[int] = MISSING  # [H, W] that every image is resized to
+    cut_bottom: int = 0  # rows that are then cut from the bottom; networks see, and scores count, what remains
+    gamma: float = 1.0  # exponent of the image's values in [0, 1]: below 1 lightens what is dark
     eval_batch_size: int = 8
     eval_tile: list[int] | None = None  # [H, W] of the tiles in which evaluation cuts an image; null: whole images
     eval_overlap: int = OVERLAP  # pixels that the tiles share
@@ -42,6 +43,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_size("input_size", self.input_size)
+        cut, most = self.cut_bottom, self.input_size[0] - MIN_SIDE
+        require(0 <= cut <= most, "cut_bottom", cut, f"must be from 0 to {most}: input_size has {most + MIN_SIDE} rows")
+        require(0.1 <= self.gamma <= 10, "gamma", self.gamma, "must be from 0.1 to 10; 1 leaves images as they are")
         require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "must be at least 1")
         require(self.image_cache in IMAGE_CACHES, "image_cache", self.image_cache, f"must be one of {IMAGE_CACHES}")
         if self.tiling is not None:
@@ -58,6 +62,12 @@ class DataConfig:
     def tiling(self) -> Tiling | None:
         """The tiles in which evaluation cuts images; None if it takes them whole."""
         return None if self.eval_tile is None else Tiling(tuple(self.eval_tile), self.eval_overlap)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to every image before a network sees it."""
+        height, width = self.input_size
+        return Preprocessing((height, width), self.cut_bottom, self.gamma)
 
 
 @dataclass

@@ -23,16 +23,17 @@ class FitConfig:
 
     max_epochs: int = MISSING
     batch_size: int = MISSING
-    crop: list[int] = MISSING  # [H, W]
+    crop: list[int] | None = MISSING  # [H, W]; null: as large as the image
     scale: list[float] = MISSING  # random resize before the crop
-    full_frame_epochs: int = 0  # the last ones, on whole images at data.input_size, as evaluation sees them
+    full_frame_epochs: int = 0  # the last ones, on whole images, as evaluation sees them
     class_crop: float = 0.0  # probability that a crop shows a class drawn uniformly from those of its image
     ema_decay: float | None = None  # of the moving average of the weights, which is what is kept; null: the last ones
 
     def __post_init__(self) -> None:
         require(self.max_epochs >= 1, "max_epochs", self.max_epochs, "must be at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "must be at least 1")
-        require_size("crop", self.crop)
+        if self.crop is not None:
+            require_size("crop", self.crop)
         valid = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[-1] <= 10
         require(valid, "scale", self.scale, "must be [low, high] with 0 < low <= high <= 10")
         whole, allowed = self.full_frame_epochs, f"must be from 0 to max_epochs={self.max_epochs}"

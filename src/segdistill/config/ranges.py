@@ -17,9 +17,13 @@ def require(condition: bool, key: str, value: object, allowed: str) -> None:
         raise ConfigError(key, value, allowed)
 
 
+MIN_SIDE = 16  # of an image, in pixels
+
+
 def require_size(key: str, size: list[int]) -> None:
     """Check that a value is [height, width]."""
-    require(len(size) == 2 and min(size, default=0) >= 16, key, size, "must be [height, width], each at least 16")
+    valid = len(size) == 2 and min(size) >= MIN_SIDE
+    require(valid, key, size, f"must be [height, width], each at least {MIN_SIDE}")
 
 
 def is_number(value: object) -> bool:

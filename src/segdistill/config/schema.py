@@ -80,6 +80,9 @@ class Config:
             self.teacher.seed = self.seed
         for name, part in self.trained.items():
             _require_fitting(f"{name}.fit", part.fit, self)
+        asked, gamma = self.needs_teacher and self.teacher.source == "packaged", self.data.gamma
+        allowed = "must be 1 where teacher.source=packaged, which has seen images as they are"
+        require(not asked or gamma == 1, "data.gamma", gamma, allowed)
         if isinstance(self.data, FolderConfig) and not self.data.download:
             published = PUBLISHED.get(self.data.published or "")
             fetched = f"; data.download=true fetches it, {published.size}" if published else ""
@@ -100,7 +103,8 @@ class Config:
         if self.teacher.source != "auto":
             return self.teacher.source
         network = {key: self.teacher.network.get(key) for key in PACKAGED_NETWORK}
-        return "packaged" if isinstance(self.data, RoadScenesConfig) and network == PACKAGED_NETWORK else "train"
+        known = isinstance(self.data, RoadScenesConfig) and self.data.gamma == 1  # images as it has seen them
+        return "packaged" if known and network == PACKAGED_NETWORK else "train"
 
     @property
     def needs_teacher(self) -> bool:
@@ -124,12 +128,13 @@ class Config:
 
 def _require_fitting(key: str, fit: FitConfig, config: Config) -> None:
     """Refuse a crop that no enlargement fills, and a batch that the scenes cannot fill."""
-    size, largest = config.data.input_size, fit.scale[1]
+    size, largest = config.data.preprocessing.size, fit.scale[1]
     processes = config.trainer.devices * config.trainer.num_nodes
     averaged = fit.ema_decay is not None
     require(processes == 1 or not averaged, f"{key}.ema_decay", fit.ema_decay, "must be null for several processes")
-    fills = all(side <= largest * whole for side, whole in zip(fit.crop, size, strict=True))
-    allowed = f"must be at most data.input_size={size} times {largest}, the largest of {key}.scale"
+    fills = all(side <= largest * whole for side, whole in zip(fit.crop or size, size, strict=True))
+    name = "data.input_size" if config.data.cut_bottom == 0 else "data.input_size without data.cut_bottom"
+    allowed = f"must be at most {name}={list(size)} times {largest}, the largest of {key}.scale"
     require(fills, f"{key}.crop", fit.crop, allowed)
     if isinstance(config.data, RoadScenesConfig):
         images = min(config.data.limit or config.data.train, config.data.train)

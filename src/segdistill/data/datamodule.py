@@ -27,6 +27,7 @@ from segdistill.data.transforms import to_tensors, train_pipeline
 from segdistill.data.workers import default_workers, quiet_when_abandoned
 from segdistill.utils.errors import UserError
 from segdistill.utils.interpolate import whole_cells
+from segdistill.utils.preprocessing import Preprocessing
 
 Batch = dict[str, Tensor]
 """`image` float32 [B, 3, H, W] in [0, 1], `mask` int64 [B, H, W] with void 255, `index` int64 [B] of each image in its
@@ -72,17 +73,17 @@ class CachedLogitsDataset(Dataset[Batch]):
     Args:
         dataset: Images and masks; their transform must change geometry only by operations that `GeometryRecord`
             supports.
-        maps: Logits of the same images, at `input_size` padded to `whole_cells`.
-        input_size: [H, W] of the images from which the logits were computed; a cell keeps its size in pixels.
+        maps: Logits of the same images, prepared, padded to `whole_cells`.
+        preprocessing: How the images were prepared from which the logits were computed.
         multiple: Pixel multiple of the padding; the logits of a batch cover its padded images.
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, maps: LogitStore, input_size: Sequence[int], multiple: int
+        self, dataset: SegmentationDataset, maps: LogitStore, preprocessing: Preprocessing, multiple: int
     ) -> None:
         self.dataset, self.maps, self.multiple = dataset, maps, multiple
-        self.covered = whole_cells(input_size, multiple)
-        self.down, self.across = (whole / side for whole, side in zip(self.covered, input_size, strict=True))
+        self.covered, resize = whole_cells(preprocessing.size, multiple), preprocessing.resize
+        self.down, self.across = (whole / side for whole, side in zip(self.covered, resize, strict=True))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -104,7 +105,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         source: Checked dataset.
         fit: Batch size, scale and crop of the training split.
         augment: Steps on training images and masks after scale and crop; see `segdistill.data.augment`.
-        input_size: [H, W] of the images in evaluation.
+        preprocessing: What is done to every image before a network sees it.
         eval_batch_size: Number of images per batch in validation and test.
         num_workers: Number of loader processes; None chooses it from the available hardware.
         seed: Seed of the training order and the augmentation.
@@ -128,7 +129,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         fit: FitConfig,
         augment: Sequence[v2.Transform] = (),
         *,
-        input_size: Sequence[int],
+        preprocessing: Preprocessing,
         eval_batch_size: int = 8,
         num_workers: int | None = None,
         seed: int = 0,
@@ -137,10 +138,13 @@ class SegmentationDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source, self.fit, self.seed, self.images, self.draft = source, fit, seed, images, draft
-        self.input_size = (input_size[0], input_size[1])
-        self.augment = tuple(augment)
-        self.eval_batch_size = eval_batch_size
+        self.preprocessing, self.augment, self.eval_batch_size = preprocessing, tuple(augment), eval_batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """The [H, W] of whole images as networks see them."""
+        return self.preprocessing.size
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of finished epochs, which a resumed fit needs before Lightning restores its loops."""
@@ -155,7 +159,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load shuffled, augmented training images; a partial last batch is dropped unless it is the only one."""
         fit = self.fit
-        crops = self._augmented(fit.crop, fit.scale, fit.class_crop)
+        crops = self._augmented(fit.crop or self.input_size, fit.scale, fit.class_crop)
         whole = self._augmented(self.input_size, (1.0, 1.0), class_crop=0.0) if fit.full_frame_epochs else crops
         dataset = SeededDataset(crops, whole, fit.max_epochs - fit.full_frame_epochs)
         rank, processes = self._processes()
@@ -181,8 +185,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self._eval_loader(self.source.eval_split)
 
     def raw_sample(self, split: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return an image, uint8 [H, W, 3], and its class ids, uint8 [H, W], at the input size."""
-        return self._at_input_size(split)(index)
+        """Return an image, uint8 [H, W, 3], and its class ids, uint8 [H, W], as networks see them."""
+        return self._as_seen(split)(index)
 
     def eval_image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image and its class ids of the split that results are reported on."""
@@ -190,9 +194,9 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _augmented(self, crop: Sequence[int], scale: Sequence[float], class_crop: float) -> Dataset[Batch]:
         """Build the training split with its augmentation, and with the teacher's logits where they are cached."""
-        pipeline = train_pipeline(self.input_size, crop, scale, self.augment, class_crop)
+        pipeline = train_pipeline(self.preprocessing, crop, scale, self.augment, class_crop)
         images, logits = SegmentationDataset(self._readers["train"], pipeline), self.teacher_logits
-        return images if logits is None else CachedLogitsDataset(images, logits, self.input_size, self.cell_multiple)
+        return images if logits is None else CachedLogitsDataset(images, logits, self.preprocessing, self.cell_multiple)
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
         """Load every image once, divided among the processes; Lightning's own sampler would repeat some."""
@@ -209,22 +213,23 @@ class SegmentationDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _plain(self, split: str) -> SegmentationDataset:
-        return SegmentationDataset(self._at_input_size(split), to_tensors())
+        return SegmentationDataset(self._as_seen(split), to_tensors())
 
     @cached_property
     def _readers(self) -> dict[str, Reader]:
-        """Readers of training images as they are, and of the other splits at the input size, with their cache."""
-        enlarged = max(1.0, self.fit.scale[1])
-        largest = math.ceil(self.input_size[0] * enlarged), math.ceil(self.input_size[1] * enlarged)
+        """Readers of training images as they are, and of the other splits as networks see them, with their cache."""
+        enlarged, (height, width) = max(1.0, self.fit.scale[1]), self.preprocessing.resize
+        largest = math.ceil(height * enlarged), math.ceil(width * enlarged)
         readers = {"train": SplitReader(self.source, "train", at_least=largest if self.draft else None)}
-        others = {split: self._resized(split) for split in self.source.splits if split != "train"}
+        others = {split: self._prepared(split) for split in self.source.splits if split != "train"}
         return self.images.attach(readers | others)
 
-    def _at_input_size(self, split: str) -> Reader:
-        return self._resized(split) if split == "train" else self._readers[split]
+    def _as_seen(self, split: str) -> Reader:
+        return self._prepared(split) if split == "train" else self._readers[split]
 
-    def _resized(self, split: str) -> SplitReader:
-        return SplitReader(self.source, split, self.input_size, self.input_size if self.draft else None)
+    def _prepared(self, split: str) -> SplitReader:
+        at_least = self.preprocessing.resize if self.draft else None
+        return SplitReader(self.source, split, self.preprocessing, at_least)
 
     def _loader(self, dataset: Dataset[Batch], batch_size: int, **options: Any) -> DataLoader[Batch]:
         return DataLoader(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchvision import tv_tensors
 
 from segdistill.data.sources.base import DatasetIndex
-from segdistill.data.transforms import eval_geometry
 from segdistill.utils.image import decoded_size
+from segdistill.utils.preprocessing import Preprocessing
 
-VERSION = 1  # increment when the decoding or resizing of images changes
+VERSION = 2  # increment when the decoding or resizing of images changes
 RGB = 3
 SAMPLED = 64
 """Number of images whose headers tell how large a split is when it is decoded."""
@@ -32,14 +30,14 @@ class SplitReader:
     Attributes:
         source: Checked dataset.
         split: Name of the split.
-        size: [H, W] to which image and mask are resized as for evaluation; None leaves them as they are.
+        preprocessing: What is done to images, and as far as it applies to masks; None leaves them as they are.
         at_least: [H, W] that suffices for an image, so that larger JPEG files are decoded at a reduced size, which is
             then not that of their mask; None decodes every pixel.
     """
 
     source: DatasetIndex
     split: str
-    size: tuple[int, int] | None = None
+    preprocessing: Preprocessing | None = None
     at_least: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -48,18 +46,16 @@ class SplitReader:
     def __call__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image, uint8 [H, W, 3], and its class ids, uint8 [h, w]."""
         image, ids = self.source.read(self.split, index, self.at_least)
-        if self.size is None:
+        if self.preprocessing is None:
             return image, ids
-        pair = tv_tensors.Image(torch.tensor(image).permute(2, 0, 1)), tv_tensors.Mask(torch.tensor(ids))
-        resized, mask = eval_geometry(self.size)(*pair)
-        return resized.permute(1, 2, 0).numpy(), mask.numpy()
+        return self.preprocessing.image(image), self.preprocessing.mask(ids)
 
     @cached_property
     def estimated_bytes(self) -> int:
         """Bytes of all decoded images and masks, estimated from the headers of some."""
         samples = self.source.splits[self.split]
-        if self.size is not None:
-            return len(samples) * math.prod(self.size) * (RGB + 1)
+        if self.preprocessing is not None:
+            return len(samples) * math.prod(self.preprocessing.size) * (RGB + 1)
         some = min(len(samples), SAMPLED)
         paths = [samples[index * len(samples) // some].image for index in range(some)]
         pixels = sum(
@@ -76,4 +72,5 @@ class SplitReader:
 
     @cached_property
     def _settings(self) -> str:
-        return json.dumps([VERSION, self.source.coding.key, self.size, self.at_least])
+        steps = None if self.preprocessing is None else asdict(self.preprocessing)
+        return json.dumps([VERSION, self.source.coding.key, steps, self.at_least])

@@ -1,4 +1,4 @@
-"""Training and evaluation pipelines on tv_tensors: an image and its mask go through the same geometry.
+"""The training pipeline on tv_tensors: an image and its mask go through the same geometry.
 
 Images come out as float32 in [0, 1]; each network normalises them for its own weights. Masks are resized by nearest
 neighbour and padded with void, so that no new class appears.
@@ -15,51 +15,45 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from segdistill.config.data import IGNORE_INDEX, UNLABELLED
+from segdistill.utils.preprocessing import Preprocessing
 
 
-class Resized(v2.Transform):  # type: ignore[misc] # torchvision ships no type information
-    """Resize to one size: bilinear for images, nearest pixel centre for masks.
+class RandomScale(v2.Transform):  # type: ignore[misc] # torchvision ships no type information
+    """Prepare an image for a network, and enlarge it by a factor drawn uniformly from `scale`.
 
-    torchvision's own resize of a mask samples the pixel's corner instead, which shifts the mask against its image.
-
-    Args:
-        size: [H, W].
-    """
-
-    def __init__(self, size: Sequence[int]) -> None:
-        super().__init__()
-        self.size = list(size)
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Return the size, the same for the image and its mask."""
-        return {"size": self.size}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize an image [..., H, W] or a mask [H, W]."""
-        if isinstance(inpt, tv_tensors.Mask):
-            ids = inpt.as_subclass(torch.Tensor)[None]
-            resized = F.resize_image(ids, params["size"], InterpolationMode.NEAREST_EXACT)
-            return tv_tensors.wrap(resized[0], like=inpt)
-        return F.resize(inpt, params["size"], antialias=True)
-
-
-class RandomScale(Resized):
-    """Resize to `size` times a factor drawn uniformly from `scale`.
+    Images are resized bilinearly, masks to the nearest pixel centre: torchvision's own resize of a mask samples the
+    pixel's corner instead, which shifts the mask against its image.
 
     Args:
-        size: [H, W] at factor 1.
+        preprocessing: What is done at factor 1; the rows that it cuts grow with the image.
         scale: Minimum and maximum factor.
     """
 
-    def __init__(self, size: Sequence[int], scale: Sequence[float]) -> None:
-        super().__init__(size)
-        self.scale = tuple(scale)
+    def __init__(self, preprocessing: Preprocessing, scale: Sequence[float]) -> None:
+        super().__init__()
+        self.preprocessing, self.scale = preprocessing, tuple(scale)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw one factor for the image and its mask."""
+        """Draw one factor for the image and its mask; return the size of the whole, and the rows that are kept."""
         low, high = self.scale
         factor = low + (high - low) * float(torch.rand(()))
-        return {"size": [max(1, round(side * factor)) for side in self.size]}
+        size = [max(1, round(side * factor)) for side in self.preprocessing.resize]
+        return {"size": size, "rows": max(1, size[0] - round(self.preprocessing.cut_bottom * factor))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize and cut an image [..., H, W], a mask [H, W] or a record, and apply gamma to an image."""
+        size, rows = params["size"], params["rows"]
+        if isinstance(inpt, tv_tensors.Mask):
+            ids = inpt.as_subclass(torch.Tensor)[None]
+            resized = F.resize_image(ids, size, InterpolationMode.NEAREST_EXACT)[0]
+            return tv_tensors.wrap(resized[:rows], like=inpt)
+        resized = F.resize(inpt, size, antialias=True)
+        if rows < size[0]:
+            resized = F.crop(resized, 0, 0, rows, size[1])
+        if isinstance(inpt, tv_tensors.Image) and self.preprocessing.gamma != 1:
+            levels = self.preprocessing.corrected(resized.numpy())
+            return tv_tensors.wrap(torch.from_numpy(levels), like=inpt)
+        return resized
 
 
 class ClassCrop(v2.RandomCrop):  # type: ignore[misc] # torchvision ships no type information
@@ -102,7 +96,7 @@ def _drawn(values: torch.Tensor) -> torch.Tensor:
 
 
 def train_pipeline(
-    input_size: Sequence[int],
+    preprocessing: Preprocessing,
     crop: Sequence[int],
     scale: Sequence[float],
     augment: Sequence[v2.Transform] = (),
@@ -111,18 +105,13 @@ def train_pipeline(
     """Build the training pipeline: random scale, crop, and the steps of the augmentation.
 
     Args:
-        input_size: [H, W] that `scale` refers to.
+        preprocessing: What is done to images at scale 1.
         crop: [H, W] of the output; smaller images are padded with grey and void.
-        scale: Minimum and maximum resize factor.
+        scale: Minimum and maximum factor of the size.
         augment: Steps on image and mask, uint8, after the crop.
         class_crop: Probability that the crop shows a uniformly drawn class; see `ClassCrop`.
     """
-    return v2.Compose([RandomScale(input_size, scale), ClassCrop(crop, class_crop), *augment, to_tensors()])
-
-
-def eval_geometry(input_size: Sequence[int]) -> Resized:
-    """Return the part of the evaluation pipeline that an exported file does not contain: uint8 in, uint8 out."""
-    return Resized(input_size)
+    return v2.Compose([RandomScale(preprocessing, scale), ClassCrop(crop, class_crop), *augment, to_tensors()])
 
 
 def to_tensors() -> v2.ToDtype:

@@ -28,6 +28,7 @@ from segdistill.engine.logit_cache import LogitCache
 from segdistill.engine.networks import build_network, given_teacher, loaded_network, packaged_teacher
 from segdistill.engine.objectives import build_distillation_loss, build_optimizer, build_part, with_class_pixels
 from segdistill.engine.resume import resume_checkpoint
+from segdistill.engine.teacher_key import teacher_key
 from segdistill.engine.trainer import build_trainer
 from segdistill.losses import DistillationLoss
 from segdistill.losses.base import SupervisedLoss
@@ -35,18 +36,7 @@ from segdistill.models.adapters import without_pretrained
 from segdistill.models.frozen_teacher import FrozenTeacher, TeacherCache
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory, Role, optimizer_name
-from segdistill.utils.code import code_digest
-
-TEACHER_CODE = (
-    "data",
-    "losses",
-    "models",
-    "tasks",
-    "engine/trainer.py",
-    "callbacks/epoch_seed.py",
-    "utils/interpolate.py",
-)
-"""Code that a trained teacher depends on, besides its settings."""
+from segdistill.utils.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -70,9 +60,14 @@ class Builder:
         return self.config.trainer
 
     @property
-    def input_size(self) -> list[int]:
-        """Size [H, W] of images in evaluation and export."""
-        return self.config.data.input_size
+    def preprocessing(self) -> Preprocessing:
+        """What is done to every image before a network sees it."""
+        return self.config.data.preprocessing
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Size [H, W] of whole images as networks see them."""
+        return self.preprocessing.size
 
     @property
     def needs_teacher(self) -> bool:
@@ -105,7 +100,9 @@ class Builder:
     def try_augmentation(self) -> None:
         """Try the augmentation of every network that this run trains; a faulty step raises ConfigError."""
         for role in cast(list[Role], list(self.config.trained)):
-            try_augmentation(self._key(role, "augment"), self.config.training(role).augment, self.fit(role).crop)
+            try_augmentation(
+                self._key(role, "augment"), self.config.training(role).augment, self.fit(role).crop or self.input_size
+            )
 
     def source(self) -> DatasetIndex:
         """Open and check the data; faults in it raise UserError."""
@@ -145,20 +142,8 @@ class Builder:
 
     def teacher_cache(self, source: DatasetIndex) -> TeacherCache:
         """Return the cache entry of the teacher that this configuration trains."""
-        config = self.config
-        cache_key = {
-            "network": config.teacher.network,
-            "fit": asdict(config.teacher.fit),
-            "training": asdict(config.teacher.training),
-            "trainer": config.trainer.shaping,
-            "seed": config.teacher.seed,
-            "data": source.fingerprint,
-            "input_size": config.data.input_size,
-            "draft": config.data.draft,
-            "eval_tile": [config.data.eval_tile, config.data.eval_overlap],
-            "code": code_digest(*(f"segdistill/{place}" for place in TEACHER_CODE)),
-        }
-        return TeacherCache.of(Path(config.cache_dir), cache_key)
+        cache_key = teacher_key(self.config, source.fingerprint)
+        return TeacherCache.of(Path(self.config.cache_dir), cache_key)
 
     def logit_cache(self, *, reads_features: bool) -> LogitCache | None:
         """Return the cache of the teacher's logits, or None if the teacher runs at every step.
@@ -195,13 +180,15 @@ class Builder:
         self, role: Role, network: nn.Module, loss: SupervisedLoss, source: DatasetIndex
     ) -> SegmentationTask:
         """Build the task that trains a network on labels only."""
-        return SegmentationTask(network, loss=with_class_pixels(loss, source), role=role, **self._options(role))
+        return SegmentationTask(
+            network, loss=with_class_pixels(loss, source, self.preprocessing), role=role, **self._options(role)
+        )
 
     def distillation_task(
         self, student: nn.Module, teacher: nn.Module, loss: DistillationLoss, source: DatasetIndex
     ) -> DistillationTask:
         """Build the task that trains a student on labels and on a teacher."""
-        with_class_pixels(loss.supervised, source)
+        with_class_pixels(loss.supervised, source, self.preprocessing)
         frozen = FrozenTeacher(teacher, loss.teacher_layers)
         return DistillationTask(student, frozen, loss, **self._options("student"))
 

@@ -32,7 +32,7 @@ def build_datamodule(
         source,
         fit,
         augment,
-        input_size=data.input_size,
+        preprocessing=data.preprocessing,
         eval_batch_size=data.eval_batch_size,
         num_workers=default_workers(processes) if data.num_workers is None else data.num_workers,
         seed=seed,

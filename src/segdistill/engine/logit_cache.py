@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from segdistill.utils.io import readable_bytes
 
 BYTES_A_LOGIT = 2
 OPTIONAL_BYTES = 2**30
+CODE = ("data", "models", "utils/image.py", "utils/interpolate.py", "utils/preprocessing.py")
+"""Code that the logits depend on, besides the teacher's weights."""
 log = logging.getLogger(__name__)
 
 
@@ -94,9 +96,9 @@ class LogitCache:
         identity = {
             "teacher": weights_digest(teacher.network),
             **self.made_from,
-            "code": code_digest("segdistill/data", "segdistill/models", "segdistill/utils/interpolate.py"),
+            "code": code_digest(*(f"segdistill/{place}" for place in CODE)),
             "data": data.source.fingerprint,
-            "input size": list(data.input_size),
+            "preprocessing": asdict(data.preprocessing),
             "multiple": data.cell_multiple,
         }
         folder = DiskLogitStore.of(self.cache_dir, identity, count, shape)

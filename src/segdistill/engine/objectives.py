@@ -17,6 +17,7 @@ from segdistill.losses.base import NeedsClassPixels, SupervisedLoss
 from segdistill.models.feature_hooks import feature_channels
 from segdistill.tasks.segmentation import OptimizerFactory
 from segdistill.utils.errors import ConfigError, first_line
+from segdistill.utils.preprocessing import Preprocessing
 
 
 def build_optimizer(key: str, settings: Mapping[str, Any]) -> OptimizerFactory:
@@ -73,8 +74,9 @@ def build_distillation_loss(
     return DistillationLoss(supervised, losses, alpha=distill.alpha, alpha_schedule=distill.alpha_schedule)
 
 
-def with_class_pixels(loss: SupervisedLoss, source: DatasetIndex) -> SupervisedLoss:
-    """Tell a loss that asks for them the training pixels of each class; return it."""
+def with_class_pixels(loss: SupervisedLoss, source: DatasetIndex, preprocessing: Preprocessing) -> SupervisedLoss:
+    """Tell a loss that asks for them the training pixels of each class that networks see; return it."""
     if isinstance(loss, NeedsClassPixels):
-        loss.set_class_pixels(torch.from_numpy(source.class_pixels("train")))
+        seen = preprocessing.size[0] / preprocessing.resize[0]
+        loss.set_class_pixels(torch.from_numpy(source.class_pixels("train", seen)))
     return loss

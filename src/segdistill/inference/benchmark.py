@@ -24,7 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from segdistill.inference.backends import RUNTIMES
 from segdistill.inference.round_buffer import Images, RoundBuffer
 from segdistill.inference.scoring import MaskScores
-from segdistill.utils.image import read_rgb, resized_rgb
+from segdistill.utils.image import read_rgb
+from segdistill.utils.preprocessing import Preprocessing
 from segdistill.utils.tiles import Tiling
 from segdistill.utils.worker import Serve, SubprocessError, SubprocessWorker
 
@@ -155,7 +156,8 @@ def measure(
         buffer.load(rounds[0])
         runners = []
         for engine in engines:
-            serving = (f"{engine.model} {engine.name}", _serve, engine, buffer.path, images.files, threads, tiling)
+            name = f"{engine.model} {engine.name}"
+            serving = (name, _serve, engine, buffer.path, images.files, images.preprocessing, threads, tiling)
             runners.append(_Runner(engine, stack.enter_context(SubprocessWorker(*serving, timeout_s=HANGS_AFTER_S))))
         for runner in runners:
             runner.open()
@@ -199,7 +201,9 @@ def _time_batches(runners: Sequence[_Runner], size: int) -> None:
                 runner.measurement.batches_ms.append(spent)
 
 
-def _serve(engine: Backend, buffer: Path, files: Sequence[Path], threads: int, tiling: Tiling | None) -> Serve:
+def _serve(
+    engine: Backend, buffer: Path, files: Sequence[Path], steps: Preprocessing, threads: int, tiling: Tiling | None
+) -> Serve:
     """Open and warm up a backend; return the function that answers requests.
 
     The answer to a range of images is their latencies, to a batch size the milliseconds of one batch, and to None the
@@ -214,7 +218,7 @@ def _serve(engine: Backend, buffer: Path, files: Sequence[Path], threads: int, t
 
     def run(given: Any) -> NDArray[np.uint8]:
         if engine.decodes:
-            given = resized_rgb(read_rgb(given), decoded.shape[1:3])[None]
+            given = steps.image(read_rgb(given))[None]
         return predict(given) if tiling is None else tiling.segment(predict, given)
 
     def timed(given: Any) -> tuple[float, NDArray[np.uint8]]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
+
+from segdistill.utils.preprocessing import Preprocessing
 
 MAX_CLASSES = 256  # ids are uint8
 EXCERPT = 60
@@ -34,11 +38,16 @@ def read_palette(metadata: Mapping[str, str]) -> list[list[int]]:
     return [list(colour) for colour in colours]
 
 
-def read_input_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
-    """Return the [H, W] that the network was trained for; None if the metadata has none.
+def write_preprocessing(preprocessing: Preprocessing) -> str:
+    """Return the text from which `read_preprocessing` restores what is done to images."""
+    return json.dumps({**asdict(preprocessing), "interpolation": "bilinear, antialiased"})
+
+
+def read_preprocessing(metadata: Mapping[str, str]) -> Preprocessing | None:
+    """Return what is done to images before the network sees them; None if the metadata does not tell.
 
     Raises:
-        ValueError: If it is not a valid size.
+        ValueError: If it is not valid.
     """
     steps = _parsed(metadata, "preprocessing", "{}")
     _require(isinstance(steps, dict), metadata, "preprocessing", "must be an object")
@@ -47,7 +56,12 @@ def read_input_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
         return None
     valid = isinstance(size, list) and len(size) == 2 and all(_is_integer(side) and side >= 1 for side in size)
     _require(valid, metadata, "preprocessing", "its resize must be [height, width]")
-    return size[0], size[1]
+    cut, gamma = steps.get("cut_bottom", 0), steps.get("gamma", 1.0)
+    valid = _is_integer(cut) and cut < size[0]
+    _require(valid, metadata, "preprocessing", "its cut_bottom must be a number of rows, fewer than resize has")
+    valid = isinstance(gamma, int | float) and not isinstance(gamma, bool) and 0 < gamma < math.inf
+    _require(valid, metadata, "preprocessing", "its gamma must be a number above 0")
+    return Preprocessing((size[0], size[1]), cut, gamma)
 
 
 def _parsed(metadata: Mapping[str, str], name: str, default: str) -> Any:

@@ -25,6 +25,7 @@ from segdistill.inference.video import VIDEO_SUFFIXES, read_frames
 from segdistill.utils.errors import UserError
 from segdistill.utils.image import IMAGE_SUFFIXES, ImageError, read_rgb
 from segdistill.utils.io import atomic_write
+from segdistill.utils.preprocessing import IGNORE_INDEX
 
 EXIT_USER_ERROR, EXIT_SKIPPED = 1, 3
 FRAME_MASK = re.compile(r"(.+)_\d{6,}\.png")
@@ -53,7 +54,10 @@ class Summary:
         each = f", {1000 * self.seconds / self.images:.1f} ms each" if self.images else ""
         lines = [f"{self.images} images{each}; {self.skipped} skipped"]
         width = max(map(len, classes), default=0)
-        for index, name in enumerate(classes):
+        named = dict(enumerate(classes))
+        if self.pixels[IGNORE_INDEX]:
+            named[IGNORE_INDEX] = "void"
+        for index, name in named.items():
             lines.append(f"  {name:<{width}}  {self.pixels[index] / max(1, self.pixels.sum()):7.2%} of all pixels")
         return lines
 

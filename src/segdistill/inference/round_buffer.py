@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from segdistill.utils.preprocessing import Preprocessing
+
 
 @dataclass(frozen=True)
 class Images:
@@ -17,11 +19,13 @@ class Images:
     Attributes:
         files: Image files of any size and format, for backends that decode.
         read: Function that maps an index to a decoded image, uint8 [H, W, 3] RGB, and its true class ids, uint8
-            [H, W], all of one size.
+            [H, W], all prepared alike.
+        preprocessing: What `read` has done to the images, which backends that decode do themselves.
     """
 
     files: Sequence[Path]
     read: Callable[[int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+    preprocessing: Preprocessing
 
     def __len__(self) -> int:
         return len(self.files)

@@ -9,9 +9,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from segdistill.inference.metadata import read_classes, read_input_size, read_palette
+from segdistill.inference.metadata import read_classes, read_palette, read_preprocessing
 from segdistill.utils.errors import UserError, first_line
-from segdistill.utils.image import resized_ids, resized_rgb
+from segdistill.utils.preprocessing import Preprocessing
 
 INPUTS = [("image", "tensor(uint8)", 4)]  # [N, H, W, 3] RGB
 OUTPUTS = [("mask", "tensor(uint8)", 3), ("logits", "tensor(float)", 4)]  # [N, H, W] and [N, C, H, W]
@@ -28,7 +28,7 @@ class Segmenter:
         metadata: Metadata of the file, as text: classes, palette, input size, origin.
         classes: Class names by id; empty if the file has none.
         palette: Colours [R, G, B] by class id; empty if the file has none.
-        input_size: [H, W] that the network was trained for; None if the file has none.
+        preprocessing: What is done to images before the network sees them; None if the file does not tell.
 
     Raises:
         UserError: If the file cannot be loaded, is another kind of model, or has malformed metadata.
@@ -57,21 +57,27 @@ class Segmenter:
         try:
             self.classes = read_classes(self.metadata)
             self.palette = read_palette(self.metadata)
-            self.input_size = read_input_size(self.metadata)
+            self.preprocessing = read_preprocessing(self.metadata)
         except ValueError as error:
             raise UserError(f"{path}: malformed metadata: {error}; export the network again") from error
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment an image of any size, uint8 [H, W, 3] RGB, into class ids [H, W].
 
-        The image is resized to `input_size` for the network, and the mask back to the image's size.
+        The image is prepared as `preprocessing` says, and the mask is brought back to the image's size; rows that the
+        network does not see are 255, void.
         """
         own = image.shape[0], image.shape[1]
-        shown = resized_rgb(image, self.input_size or own)
-        return resized_ids(self.masks(shown[None])[0], own)
+        steps = self.preprocessing or Preprocessing(own)
+        return steps.restored(self.masks(steps.image(image)[None])[0], own)
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """The [H, W] of prepared images, for which the network was trained; None if the file does not tell."""
+        return None if self.preprocessing is None else self.preprocessing.size
 
     def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Segment images, uint8 [N, H, W, 3] RGB, without resizing, into class ids [N, H, W].
+        """Segment images, uint8 [N, H, W, 3] RGB, already prepared, into class ids [N, H, W].
 
         Raises:
             UserError: If the network cannot process them.
@@ -82,7 +88,7 @@ class Segmenter:
         return mask
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits, float32 [N, C, H, W], of images, uint8 [N, H, W, 3] RGB, without resizing.
+        """Return the logits, float32 [N, C, H, W], of images, uint8 [N, H, W, 3] RGB, already prepared.
 
         Raises:
             UserError: If the network cannot process them.

@@ -12,6 +12,7 @@ from PIL import Image
 
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.errors import UserError
+from segdistill.utils.preprocessing import Preprocessing
 from segdistill.utils.tiles import OVERLAP, Tiling
 
 
@@ -37,9 +38,17 @@ class TiledSegmenter(Segmenter):
         self.tiling = tiling
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Segment an image of any size, uint8 [H, W, 3] RGB, into class ids [H, W]."""
-        mask: NDArray[np.uint8] = self.tiling.segment(self.masks, image[None])[0]
-        return mask
+        """Segment an image of any size, uint8 [H, W, 3] RGB, into class ids [H, W].
+
+        Gamma, and the share of the rows that is cut, are those of `preprocessing`.
+        """
+        own = image.shape[0], image.shape[1]
+        steps = (self.preprocessing or Preprocessing(own)).at(own)
+
+        def masks(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return self.masks(steps.corrected(tiles))
+
+        return steps.restored(self.tiling.segment(masks, image[None, : steps.size[0]])[0], own)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -123,12 +123,21 @@ class DatasetIndex:
         fingerprint = _changed(self.fingerprint, change)
         return replace(self, splits=splits, fingerprint=fingerprint, labelled_fingerprint=labelled)
 
-    def class_pixels(self, split: str) -> NDArray[np.int64]:
-        """Count the pixels of each class in all masks of a split, int64 [C]; masks without measures are decoded."""
+    def class_pixels(self, split: str, seen: float = 1.0) -> NDArray[np.int64]:
+        """Count the pixels of each class in the upper rows of all masks of a split, int64 [C].
+
+        Masks are decoded where only a part of their rows counts, or where they have no measures.
+
+        Args:
+            split: Name of the split.
+            seen: Share of the rows that counts, from 0 to 1.
+        """
         labelled = [sample for sample in self.splits[split] if sample.mask is not None]
-        pixels = total_pixels(self.measures[sample] for sample in labelled if sample in self.measures)
-        for mask in (each.mask for each in labelled if each.mask is not None and each not in self.measures):
-            pixels += np.bincount(self._ids(mask).ravel(), minlength=256)
+        known = self.measures if seen == 1 else {}
+        pixels = total_pixels(known[sample] for sample in labelled if sample in known)
+        for mask in (each.mask for each in labelled if each.mask is not None and each not in known):
+            ids = self._ids(mask)
+            pixels += np.bincount(ids[: round(seen * len(ids))].ravel(), minlength=256)
         return pixels[: len(self.labels)]
 
     def read(
