@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +13,17 @@ import pytest
 from helpers import miniatures
 from helpers.composed import parsed
 from helpers.miniatures import Truth
+from helpers.runs import ROOT
+from helpers.settings import fit_config
 from torchvision.datasets import Cityscapes
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
 from segdistill.config.data import FolderConfig
+from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.base import DatasetIndex
 from segdistill.data.sources.opening import labels_of, open_source
 from segdistill.utils.errors import ConfigError
+from segdistill.utils.preprocessing import Preprocessing
 
 PUBLISHED_COUNTS = {
     "voc2012": {"train": 1464, "val": 1449},
@@ -26,6 +33,9 @@ PUBLISHED_COUNTS = {
     "camvid": {"train": 367, "val": 101, "test": 233},
 }
 WRITERS: dict[str, Callable[[Path], Truth]] = {name: getattr(miniatures, name) for name in PUBLISHED_COUNTS}
+COMMANDS = re.findall(
+    r"^python train\.py ((?:.*\\\n)*.*)$", (ROOT / "docs" / "public_data.md").read_text("utf-8"), re.MULTILINE
+)
 
 
 def opened(name: str, root: Path, cache_dir: Path, *overrides: str) -> DatasetIndex:
@@ -37,6 +47,15 @@ def decoded(index: DatasetIndex, split: str) -> dict[str, list[list[int]]]:
     samples = index.splits[split]
     stems = [sample.image.stem.removesuffix("_leftImg8bit") for sample in samples]
     return {stem: index.read(split, place)[1].tolist() for place, stem in enumerate(stems)}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_docs_is_accepted(command: str, tmp_path: Path) -> None:
+    if "huggingface" in command and find_spec("datasets") is None:
+        pytest.skip("needs datasets: pip install datasets")
+    overrides = shlex.split(command.replace("\\\n", " "))
+    root = [f"data.root={tmp_path}" for override in overrides if override.startswith("data.root=")]
+    parsed(*(override for override in overrides if not override.startswith("data.root=")), *root)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -65,6 +84,21 @@ def test_images_and_masks_of_a_miniature_have_the_same_size(name: str, tmp_path:
             assert image.shape[:2] == ids.shape
             # the pixels of one class have nearly one colour; turned against the mask, they have many
             assert np.std(image[ids == ids[ids < 255][0]].astype(float), axis=0).max() < 40
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_batches_of_a_miniature_keep_the_contract(name: str, tmp_path: Path, cache_dir: Path) -> None:
+    WRITERS[name](tmp_path / "set")
+    index = opened(name, tmp_path / "set", cache_dir)
+    fit = fit_config(max_epochs=1, batch_size=2, crop=[24, 32])
+    data = SegmentationDataModule(index, fit, preprocessing=Preprocessing((40, 48)), eval_batch_size=2, num_workers=0)
+    for loader, size in ((data.train_dataloader(), [24, 32]), (data.test_dataloader(), [40, 48])):
+        batch = next(iter(loader))
+        assert [*batch["image"].shape] == [2, 3, *size]
+        assert [*batch["mask"].shape] == [2, *size]
+        ids = set(batch["mask"].unique().tolist())
+        assert len(ids) > 1
+        assert ids <= {*range(len(index.labels)), 255}
 
 
 def test_a_few_images_of_150_classes_are_few_warnings(
