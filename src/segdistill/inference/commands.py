@@ -8,7 +8,7 @@ import sys
 COMMANDS = {
     "check-data": ("segdistill.engine.check_data", "look at a dataset before a training, and write a page of it"),
     "predict": ("segdistill.inference.predict", "segment images, folders and videos with an exported file"),
-    "benchmark": ("segdistill.benchmarks", "time a training step, exported files, or a long run"),
+    "benchmark": ("segdistill.benchmarks", "time a training step, the loader, exported files, or a long run"),
     "report": ("segdistill.reporting", "write the page of a run anew, or print its table"),
     "report-sweep": ("segdistill.reporting.sweep", "write the summary of a sweep anew, or its rows"),
 }
