@@ -16,10 +16,10 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from helpers.runs import command, finished, launched, temporaries, train, until
+from helpers.runs import DEADLINE_S, command, finished, launched, temporaries, train, until
 from PIL import Image
 
-MOMENTS, DEADLINE_S = 20, 400
+MOMENTS = 20
 WHOLE = ["logger=csv", "callbacks.quantize.images=2", "distill.teacher_cache=disk"]
 QUICK = ["logger=csv", "distill=none", *(f"~callbacks.{name}" for name in ("quantize", "predictions", "dashboard"))]
 ACCURACIES = ("model", "engine", "images", "overall_acc", "mean_acc", "freqw_acc", "miou", "class_iou", "agreement")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+DEADLINE_S = 1200  # of a run that takes one minute, on a machine that others use, too
 TINY = ["experiment=smoke", "data.input_size=[67,98]", "data.train=8", "data.val=4", "data.test=5"]
 CROPS = [f"{part}.fit.{key}" for part in ("teacher", "student") for key in ("crop=[64,64]", "batch_size=4")]
 NO_REPORT = ["callbacks=none", "logger=csv"]
@@ -54,7 +55,7 @@ def until(there: Callable[[], object], process: subprocess.Popen[str], deadline_
 def ended(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     environment = logged_out(folder)
     return subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
 
 
