@@ -21,6 +21,7 @@ from segdistill.utils.errors import ConfigError
 KL = {"_target_": "segdistill.losses.PixelwiseKL", "weight": 1.0, "temperature": 2.0}
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+ON_A_FOLDER = ("kd_camvid", "kd_original")
 DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml"))
 
 
@@ -38,7 +39,7 @@ def parsed(*overrides: str) -> Config:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_into_the_typed_schema(experiment: str, tmp_path: Path) -> None:
-    overrides = [f"experiment={experiment}"] + [f"data.root={tmp_path}"] * ("camvid" in experiment)
+    overrides = [f"experiment={experiment}"] + [f"data.root={tmp_path}"] * (experiment in ON_A_FOLDER)
     assert isinstance(parsed(*overrides), Config)
 
 
@@ -73,7 +74,7 @@ def test_defaults_that_users_rely_on() -> None:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_gives_another_network_no_key_that_it_did_not_ask_for(experiment: str, tmp_path: Path) -> None:
     overrides = [f"experiment={experiment}", "student=torchvision", "teacher=torchvision"]
-    composed = parsed(*overrides, *(["data.root=" + str(tmp_path)] if "camvid" in experiment else []))
+    composed = parsed(*overrides, *([f"data.root={tmp_path}"] if experiment in ON_A_FOLDER else []))
     keys = {"_target_", "factory", "multiple_of", "weights", "weights_backbone"}
     assert set(composed.student.network) == set(composed.teacher.network) == keys
 
