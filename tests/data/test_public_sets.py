@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 from helpers import miniatures
 from helpers.composed import parsed
 from helpers.miniatures import Truth
-from helpers.runs import ROOT
 from helpers.settings import fit_config
 from torchvision.datasets import Cityscapes
 from torchvision.models.segmentation import FCN_ResNet50_Weights
@@ -33,9 +29,6 @@ PUBLISHED_COUNTS = {
     "camvid": {"train": 367, "val": 101, "test": 233},
 }
 WRITERS: dict[str, Callable[[Path], Truth]] = {name: getattr(miniatures, name) for name in PUBLISHED_COUNTS}
-COMMANDS = re.findall(
-    r"^python train\.py ((?:.*\\\n)*.*)$", (ROOT / "docs" / "public_data.md").read_text("utf-8"), re.MULTILINE
-)
 
 
 def opened(name: str, root: Path, cache_dir: Path, *overrides: str) -> DatasetIndex:
@@ -47,15 +40,6 @@ def decoded(index: DatasetIndex, split: str) -> dict[str, list[list[int]]]:
     samples = index.splits[split]
     stems = [sample.image.stem.removesuffix("_leftImg8bit") for sample in samples]
     return {stem: index.read(split, place)[1].tolist() for place, stem in enumerate(stems)}
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_docs_is_accepted(command: str, tmp_path: Path) -> None:
-    if "huggingface" in command and find_spec("datasets") is None:
-        pytest.skip("needs datasets: pip install datasets")
-    overrides = shlex.split(command.replace("\\\n", " "))
-    root = [f"data.root={tmp_path}" for override in overrides if override.startswith("data.root=")]
-    parsed(*(override for override in overrides if not override.startswith("data.root=")), *root)
 
 
 @pytest.mark.parametrize("name", WRITERS)
