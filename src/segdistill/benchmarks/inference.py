@@ -50,7 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
         steps = Preprocessing(tuple(arguments.size), gamma=steps.gamma if steps else 1.0)
     if steps is None:
         raise UserError(f"{arguments.models[0]}: does not tell its input size; give --size H W")
-    engines = [Backend(path.name, runtime, path) for path in arguments.models for runtime in installed_runtimes()]
+    files = [segmenter.path for segmenter in segmenters]
+    engines = [Backend(path.name, runtime, path) for path in files for runtime in installed_runtimes()]
     images = _images(arguments.images, arguments.count, steps)
     scores = MaskScores([0] * len(engines), num_classes=0)
     measured = measure(engines, images, scores, threads=arguments.threads, batch_size=arguments.batch_size)

@@ -17,11 +17,11 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from segdistill.callbacks.fit_end import tolerated
 from segdistill.callbacks.inputs import evenly_spaced, predict_masks, task_and_data
-from segdistill.callbacks.predictions import side_by_side
 from segdistill.config.data import IGNORE_INDEX
 from segdistill.data.labels import LabelSet
 from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy
 from segdistill.reporting.findings import selected_on, split_label
+from segdistill.reporting.panels import side_by_side
 from segdistill.reporting.results import Row, read_confusions, read_results
 
 

@@ -21,6 +21,7 @@ from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.onnx import export_wrapper
 from segdistill.inference.backends import installed_runtimes
 from segdistill.inference.benchmark import Backend, Measurement, measure
+from segdistill.inference.exported import PRECISIONS
 from segdistill.inference.round_buffer import Images
 from segdistill.inference.scoring import MaskScores
 from segdistill.metrics import collapsed_to, never_predicted, scores
@@ -33,8 +34,6 @@ from segdistill.utils.io import write_json
 from segdistill.utils.tiles import Tiling
 
 PYTORCH = "pytorch"
-PRECISIONS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
-"""Suffix of the files of each precision."""
 DECODING = "+decode"
 RESULTS, CONFUSION, DIFFERENCES = "results.json", "confusion.json", "differences.json"
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Segments images with an exported file: `segdistill predict MODEL.onnx PATH -o OUT`.
+"""Segments images with an exported file: `segdistill predict MODEL PATH -o OUT`.
 
 Needs only onnxruntime, numpy and Pillow; videos need `pip install av`.
 """
@@ -237,7 +237,8 @@ def main() -> int:
     except (UserError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USER_ERROR
-    sys.stdout.write("\n".join(summary.lines(segmenter.classes)) + "\n")
+    chosen = [str(segmenter.path)] if arguments.model.is_dir() else []
+    sys.stdout.write("\n".join([*chosen, *summary.lines(segmenter.classes)]) + "\n")
     return EXIT_SKIPPED if summary.skipped else 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from segdistill.inference.exported import exported_file
 from segdistill.inference.metadata import read_classes, read_palette, read_preprocessing
 from segdistill.utils.errors import UserError, first_line
 from segdistill.utils.preprocessing import Preprocessing
@@ -21,10 +22,12 @@ class Segmenter:
     """Runs an exported file with ONNX Runtime.
 
     Args:
-        path: ONNX file written by `segdistill.export`.
+        path: ONNX file written by `segdistill.export`, or a folder of such files, of which the only one or
+            `student.int8.onnx` is meant.
         threads: Number of cores it may use; 0 uses all of them.
 
     Attributes:
+        path: The file.
         metadata: Metadata of the file, as text: classes, palette, input size, origin.
         classes: Class names by id; empty if the file has none.
         palette: Colours [R, G, B] by class id; empty if the file has none.
@@ -39,9 +42,7 @@ class Segmenter:
     """
 
     def __init__(self, path: Path | str, *, threads: int = 0) -> None:
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file")
-        self._path = path
+        self.path = path = exported_file(Path(path))
         try:
             self._session = _session(path, threads)
             inputs = [(entry.name, entry.type, len(entry.shape)) for entry in self._session.get_inputs()]
@@ -84,7 +85,7 @@ class Segmenter:
         """
         mask: NDArray[np.uint8] = self._run("mask", images)
         if mask.shape != images.shape[:3]:
-            raise UserError(f"{self._path}: gives masks {mask.shape} of images {images.shape}")
+            raise UserError(f"{self.path}: gives masks {mask.shape} of images {images.shape}")
         return mask
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -100,10 +101,10 @@ class Segmenter:
         try:
             return self._session.run([output], {"image": images})[0]
         except Exception as error:
-            raise UserError(f"{self._path}: cannot segment images {images.shape} ({first_line(error)})") from error
+            raise UserError(f"{self.path}: cannot segment images {images.shape} ({first_line(error)})") from error
 
 
-def _session(path: Path | str, threads: int) -> ort.InferenceSession:
+def _session(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # errors are raised, and reported in one line

@@ -23,7 +23,7 @@ class TiledSegmenter(Segmenter):
     the average of that tile, not of the image.
 
     Args:
-        path: ONNX file written by `segdistill.export`.
+        path: ONNX file written by `segdistill.export`, or a folder of such files, as for `Segmenter`.
         tiling: Size and overlap of the tiles.
         threads: Number of cores it may use; 0 uses all of them.
 
@@ -53,7 +53,7 @@ class TiledSegmenter(Segmenter):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `open_segmenter`."""
-    parser.add_argument("model", type=Path, help="an exported .onnx file")
+    parser.add_argument("model", type=Path, help="an exported .onnx file, or a folder that `segdistill pack` wrote")
     parser.add_argument("--threads", type=int, default=0, help="cores to use; 0: all")
     parser.add_argument(
         "--tile",
