@@ -21,7 +21,7 @@ from segdistill.config.data import IGNORE_INDEX
 from segdistill.data.labels import LabelSet
 from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy
 from segdistill.reporting.findings import selected_on, split_label
-from segdistill.reporting.panels import side_by_side
+from segdistill.reporting.panels import prediction_sheet
 from segdistill.reporting.results import Row, read_confusions, read_results
 
 
@@ -178,8 +178,8 @@ def _confusion_chart(matrix: NDArray[np.int64], names: tuple[str, ...], title: s
 def show_in_tensorboard(writer: Any, panels: Panels) -> None:
     """Add the images and the report's figures to a `torch.utils.tensorboard.SummaryWriter`."""
     for image in panels.images:
-        masks = {name: panels.labels.colourise(mask) for name, mask in image.masks.items()}
-        sheet = side_by_side({"image": image.pixels} | masks, panels.labels)
+        predicted = {name: mask for name, mask in image.masks.items() if name != "truth"}
+        sheet = prediction_sheet(image.pixels, image.masks["truth"], predicted, panels.labels)
         writer.add_image(f"predictions/{image.name}", np.asarray(sheet), dataformats="HWC")
     if panels.rows:
         writer.add_figure("speed_accuracy", speed_accuracy(panels.rows))

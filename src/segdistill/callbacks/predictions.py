@@ -1,4 +1,4 @@
-"""Predictions: draws image | truth | teacher | student side by side at the end of a fit."""
+"""Predictions: draws images, their truth, what each network predicts, and its errors at the end of a fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.progress import track
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.inputs import evenly_spaced, predict_masks
 from segdistill.data.datamodule import SegmentationDataModule
-from segdistill.reporting.panels import side_by_side
+from segdistill.reporting.panels import prediction_sheet
 from segdistill.tasks.segmentation import SegmentationTask
 from segdistill.utils.io import atomic_write
 
@@ -41,10 +41,8 @@ class Predictions(FitEndCallback):
             chosen.append((index, folder / "differing" / f"{rank:02d}_{samples[index].image.stem}.png"))
         for index, path in track(chosen, "Drawing predictions", transient=True):
             image, truth = data.eval_image(index)
-            masks = {"truth": truth} | predict_masks(task, image)
-            panels = {"image": image} | {name: labels.colourise(mask) for name, mask in masks.items()}
             with atomic_write(path) as temporary:
-                side_by_side(panels, labels).save(temporary, "PNG")
+                prediction_sheet(image, truth, predict_masks(task, image), labels).save(temporary, "PNG")
 
 
 def _most_different(path: Path, count: int) -> list[int]:

@@ -9,16 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from segdistill.reporting.findings import split_label
+from segdistill.reporting.palette import COLOURS, OTHER_COLOUR, SPLIT_COLOURS, series_style
 from segdistill.reporting.results import Row
+from segdistill.reporting.scatter import Point, speed_scatter
 
 SIZE = (5.6, 4.0)  # inches; 400 pixels wide on a phone, where its letters are as tall as the page's
-COLOURS = {"teacher": "#b5541c", "student": "#1f5fa8"}
-SPLIT_COLOURS = {"train": "#1f5fa8", "val": "#b5541c", "test": "#3d8a4e"}
-OTHER_COLOUR = "#555555"
 LARGEST_SIDE, MOST_NUMBERED = 16, 32  # side of a confusion matrix in inches; number of classes whose shares it shows
-MARKERS = "osD^vP*X"
+LOSS_PLACE = 132  # where the student's losses stand beside the bars of IoU, which end at 100
+MIN_SMOOTHED, WINDOW = 40, 15  # points that a curve needs to be drawn as a running median, too; points of that
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
@@ -28,31 +29,27 @@ def speed_accuracy(rows: Sequence[Row]) -> Figure:
     Args:
         rows: Rows of one split, at least one.
     """
-    figure, axes = _figure()
     label = split_label(rows[0].split, rows[0].selected_on, "mean IoU")
-    axes.set_ylabel(f"{label}, %")
-    rows = [row for row in rows if not row.decodes]
-    engines = list(dict.fromkeys(row.engine for row in rows))
-    for row in rows:
-        if row.miou is not None:
-            marker = MARKERS[engines.index(row.engine) % len(MARKERS)]
-            colour = COLOURS.get(row.model, OTHER_COLOUR)
-            label = f"{row.model} {row.engine}"
-            axes.plot(row.latency_ms_p50, 100 * row.miou, marker, color=colour, markersize=9, alpha=0.8, label=label)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.set_xlabel("p50 latency, ms an image (log)")
-    axes.margins(0.12)
-    axes.grid(visible=True, which="both", alpha=0.25)
-    figure.set_size_inches(SIZE[0], SIZE[1] + 0.22 * len(rows))
-    figure.legend(loc="outside lower center", fontsize=9, frameon=False)
-    return figure
+    points = [
+        Point(
+            row.latency_ms_p50,
+            100 * row.miou,
+            network=row.model,
+            engine=row.engine,
+            name=f"{row.model} {row.engine}",
+            colour=COLOURS.get(row.model, OTHER_COLOUR),
+        )
+        for row in rows
+        if row.miou is not None and not row.decodes
+    ]
+    return speed_scatter(points, "p50 latency, ms an image (log)", f"{label}, %", SIZE)
 
 
 def per_class_iou(rows: Sequence[Row]) -> Figure:
     """Plot the IoU of every class as horizontal bars, one per network, measured in PyTorch if available.
+
+    Where there are two networks, the classes that the student loses most of against the teacher come first, and the
+    difference stands beside the bars, in points.
 
     Args:
         rows: Rows of one split, at least one.
@@ -60,7 +57,8 @@ def per_class_iou(rows: Sequence[Row]) -> Figure:
     figure, axes = _figure()
     by_model = {row.model: row for row in rows[::-1]} | {row.model: row for row in rows if row.engine == "pytorch"}
     rows = [by_model[model] for model in dict.fromkeys(row.model for row in rows)]
-    names = list(rows[0].class_iou)
+    gains = _gains(by_model["student"], by_model["teacher"]) if {"student", "teacher"} <= by_model.keys() else {}
+    names = sorted(rows[0].class_iou, key=lambda name: gains.get(name, np.inf))
     height = 0.8 / len(rows)
     for offset, row in enumerate(rows):
         values = [100 * (row.class_iou[name] or 0.0) for name in names]
@@ -70,14 +68,27 @@ def per_class_iou(rows: Sequence[Row]) -> Figure:
         places = np.arange(len(names)) + (offset - (len(rows) - 1) / 2) * height
         label = f"{row.model} {row.engine}"
         bars = axes.barh(places, values, height, color=COLOURS.get(row.model, OTHER_COLOUR), label=label)
-        axes.bar_label(bars, texts, padding=2, fontsize=8)
+        axes.bar_label(bars, texts, padding=2, fontsize=9)
+    for place, name in enumerate(names):
+        if name in gains:
+            axes.text(LOSS_PLACE, place, f"{gains[name]:+.1f}", ha="right", va="center", fontsize=10, weight="bold")
+    if gains:
+        axes.text(LOSS_PLACE, -0.65, "student - teacher", ha="right", va="bottom", fontsize=9)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 112)
+    axes.set_ylim(len(names) - 0.5, -0.55)
+    axes.set_xlim(0, LOSS_PLACE + 3 if gains else 112)
+    axes.set_xticks(range(0, 101, 20))
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(f"{split_label(rows[0].split, rows[0].selected_on, 'IoU')}, %")
     figure.set_size_inches(SIZE[0], min(2 * LARGEST_SIDE, 1.6 + 0.45 * len(names)))
-    figure.legend(loc="outside lower center", fontsize=9, frameon=False)
+    figure.legend(loc="outside upper left", ncols=len(rows), fontsize=9, frameon=False)
     return figure
+
+
+def _gains(student: Row, teacher: Row) -> dict[str, float]:
+    """Return the student's IoU of each class minus the teacher's, in points, where both are known."""
+    pairs = {name: (student.class_iou[name], value) for name, value in teacher.class_iou.items()}
+    return {name: 100 * (a - b) for name, (a, b) in pairs.items() if a is not None and b is not None}
 
 
 def class_shares(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> Figure:
@@ -106,17 +117,27 @@ def class_shares(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str]
 
 
 def training_curves(losses: Mapping[str, Curve], scores: Mapping[str, Curve]) -> Figure:
-    """Plot losses over the steps above, and validation scores below."""
+    """Plot losses over the steps above, and scores below; long curves as running medians before their values."""
     figure = Figure(figsize=(SIZE[0], 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, curves, unit in ((upper, losses, "loss"), (lower, scores, "mean IoU, %")):
-        for name, (steps, values) in curves.items():
-            axes.plot(steps, values, label=name, linewidth=1.4, marker="o" if len(steps) < 40 else "", markersize=3)
+        for index, (name, (steps, values)) in enumerate(curves.items()):
+            style, long = series_style(index), len(steps) >= MIN_SMOOTHED
+            if long:
+                axes.plot(steps, values, color=style["color"], linewidth=0.6, alpha=0.3)
+                values = median_filter(np.asarray(values), WINDOW, mode="reflect")
+            marker = "" if long else "o" if len(steps) > 1 else "*"
+            axes.plot(
+                steps, values, **style, label=name, linewidth=1.8, marker=marker, markersize=4 if len(steps) > 1 else 11
+            )
         axes.set_ylabel(unit)
         axes.grid(visible=True, alpha=0.25)
         if curves:
             axes.legend(fontsize=9, frameon=False)
     upper.set_yscale("log")
+    upper.yaxis.set_major_formatter("{x:g}")
+    upper.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    upper.yaxis.set_minor_formatter("{x:g}")
     lower.set_xlabel("step")
     return figure
 
@@ -138,7 +159,7 @@ def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], title: 
         if shares[row, column] >= 0.5 and len(names) <= MOST_NUMBERED:
             colour = "white" if shares[row, column] > 60 else "black"
             axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")

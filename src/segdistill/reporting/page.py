@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
@@ -126,9 +127,10 @@ def environment() -> Environment:
 
 
 def drawn(figure: Figure) -> Markup:
-    """Return a figure as an element of a page; its text is drawn as shapes, so that no font is needed."""
+    """Return a figure as an element of a page; its text stays text, in whatever sans-serif font the reader has."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     return Markup(svg[svg.index("<svg") :])  # matplotlib escapes what it is given
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from segdistill.reporting.figures import COLOURS
 from segdistill.reporting.page import drawn, environment
+from segdistill.reporting.palette import COLOURS
 from segdistill.reporting.sweep.comparison import BaselineStudy, gain_record, study
 from segdistill.reporting.sweep.findings import score_label, scored_classes, sweep_warnings
 from segdistill.reporting.sweep.jobs import ConfigGroup, Jobs, read_jobs
@@ -95,7 +95,8 @@ def sweep_figure(settings: Sequence[ConfigGroup], swept: Sequence[str], teacher:
         means = [100 * setting.mean for setting in ordered]
         deviations = [100 * (setting.deviation or 0.0) for setting in ordered]
         numbers = all(_is_number(setting.values[swept[0]]) for setting in ordered)
-        axes.errorbar(places, means, deviations, marker="o", capsize=4, linestyle="-" if numbers else "none")
+        line = "-" if numbers else "none"
+        axes.errorbar(places, means, deviations, marker="o", capsize=4, linestyle=line, color=COLOURS["student"])
         if teacher is not None:
             axes.axhline(100 * teacher, color=COLOURS["teacher"], linestyle="--", label="teacher")
             axes.legend(frameon=False)
