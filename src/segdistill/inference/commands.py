@@ -1,4 +1,4 @@
-"""`segdistill check-data | predict | benchmark | report | report-sweep`: the commands beside a training."""
+"""`segdistill check-data | predict | benchmark | report | pack | report-sweep`: the commands beside a training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ COMMANDS = {
     "predict": ("segdistill.inference.predict", "segment images, folders and videos with an exported file"),
     "benchmark": ("segdistill.benchmarks", "time a training step, the loader, exported files, or a long run"),
     "report": ("segdistill.reporting", "write the page of a run anew, or print its table"),
+    "pack": ("segdistill.reporting.pack", "make a folder of a run's files that can be published"),
     "report-sweep": ("segdistill.reporting.sweep", "write the summary of a sweep anew, or its rows"),
 }
 """Module that runs each command, and its summary; `predict` needs only onnxruntime, numpy and Pillow."""

@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from segdistill.reporting.sweep.arguments import read_sweeps, settings
 from segdistill.reporting.sweep.comparison import study
 from segdistill.reporting.sweep.findings import sweep_warnings
-from segdistill.reporting.sweep.jobs import joined, read_jobs
-from segdistill.reporting.sweep.rows import read_rows, write_rows
+from segdistill.reporting.sweep.rows import write_rows
 from segdistill.reporting.sweep.summary import summarise
 from segdistill.reporting.sweep.table import sweep_table
 from segdistill.utils.console import as_markdown, terminal
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="segdistill report-sweep", description=__doc__)
     help_text = "the directory of a multirun, or a file of --rows; several are joined and printed"
     parser.add_argument("sweep", type=Path, nargs="+", help=help_text)
-    parser.add_argument("--baseline", metavar="KEY=VALUE,...", type=_settings, help="compare with this setting")
+    parser.add_argument("--baseline", metavar="KEY=VALUE,...", type=settings, help="compare with this setting")
     parser.add_argument("--rows", metavar="FILE.csv", type=Path, help="keep the jobs as rows of one file, too")
     parser.add_argument("--markdown", action="store_true", help="print the table of rows or joined sweeps as Markdown")
     given = parser.parse_args()
@@ -30,7 +30,7 @@ def main() -> None:
         if summarised:
             jobs = summarise(given.sweep[0], given.baseline)
         else:
-            jobs = joined([read_rows(path) if path.suffix == ".csv" else read_jobs(path) for path in given.sweep])
+            jobs = read_sweeps(given.sweep)
             for name, reason in jobs.skipped.items():
                 sys.stderr.write(f"{name}: skipped, no job of a sweep ({reason})\n")
         if given.rows is not None:
@@ -44,13 +44,6 @@ def main() -> None:
             terminal().print(table)
     except UserError as error:
         sys.exit(f"error: {error}")
-
-
-def _settings(text: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(key and equals for key, equals, _ in pairs):
-        raise argparse.ArgumentTypeError(f"{text}: must be KEY=VALUE,...")
-    return {key: value for key, _, value in pairs}
 
 
 if __name__ == "__main__":

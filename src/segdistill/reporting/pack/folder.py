@@ -1,0 +1,144 @@
+"""Write a packed folder, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segdistill.inference import Segmenter
+from segdistill.inference.exported import PREFERRED
+from segdistill.inference.metadata import write_preprocessing
+from segdistill.inference.predict import predict
+from segdistill.reporting.pack.card import Contents, model_card
+from segdistill.reporting.pack.run import Run
+from segdistill.reporting.pack.study import Gain
+from segdistill.reporting.panels import first_panel
+from segdistill.utils.errors import UserError
+from segdistill.utils.image import read_rgb
+from segdistill.utils.io import atomic_write, write_json
+from segdistill.utils.preprocessing import IGNORE_INDEX, Preprocessing
+
+CARD, LABELS, SUMS = "README.md", "labels.json", "SHA256SUMS"
+IMAGES, MASKS, FAILURES = "samples/images", "samples/masks", "failures"
+SAMPLES = 3
+MAX_FAILURES = 3
+
+
+def pack(
+    run: Run,
+    out: Path,
+    names: Sequence[str],
+    *,
+    images: Sequence[Path] = (),
+    gain: Gain | None = None,
+    license_id: str | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a folder with exported files, model card, labels, sample images with their masks, and checksums.
+
+    Args:
+        run: The run.
+        out: The folder.
+        names: Exported files to pack: "student.int8", "teacher.fp32".
+        images: Sample images; empty takes some of the run's evaluation split from its drawings.
+        gain: Gain of the run's setting in a study, for the card.
+        license_id: Identifier of the licence on the Hugging Face hub; None states what is known.
+        overwrite: Whether to replace a folder that was packed before.
+
+    Returns:
+        The files, relative to the folder.
+
+    Raises:
+        UserError: If the run lacks what is to be packed, or the folder holds something else.
+    """
+    files, out = run.chosen(names), out.absolute()
+    _require_free(out, overwrite=overwrite)
+    main = next((name for name, path in files.items() if path.name == PREFERRED), next(iter(files)))
+    segmenter = Segmenter(files[main])
+    samples = _given(images) if images else _drawn(run, segmenter)
+    with atomic_write(out) as temporary:
+        temporary.mkdir()
+        for path in files.values():
+            shutil.copyfile(path, temporary / path.name)
+        write_json(temporary / LABELS, _labels(segmenter))
+        (temporary / IMAGES).mkdir(parents=True)
+        for name, pixels in samples.items():
+            Image.fromarray(pixels).save(temporary / IMAGES / f"{name}.png")
+        predict(segmenter, str(temporary / IMAGES), temporary / MASKS)
+        contents = Contents(out.name, files, main, segmenter, list(samples), _failures(run, temporary), not images)
+        model_card(run, contents, gain, license_id).save(temporary / CARD)
+        packed = sorted(path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file())
+        lines = [f"{_sha256(temporary / path)}  {path.as_posix()}\n" for path in packed]
+        (temporary / SUMS).write_text("".join(lines), encoding="utf-8")
+    return [*packed, Path(SUMS)]
+
+
+def _require_free(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder with anything that `pack` did not write, and one that it wrote unless `overwrite` is set."""
+    if out.is_file():
+        raise UserError(f"{out}: is a file; give a folder with -o")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    sums = out / SUMS
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+    packed = {SUMS, *(line.partition("  ")[2] for line in lines)}
+    held = (path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir())
+    foreign = next((name for name in held if name not in packed), None)
+    if foreign is not None:
+        raise UserError(f"{out}: holds {foreign}, which `segdistill pack` did not write; give another folder with -o")
+    if not overwrite:
+        raise UserError(f"{out}: was packed before; --overwrite replaces it")
+
+
+def _labels(segmenter: Segmenter) -> dict[str, object]:
+    """Return what the file's own metadata tell, for languages whose ONNX Runtime does not read them."""
+    steps, named = segmenter.preprocessing, len(segmenter.classes)
+    if steps is None or not named or len(segmenter.palette) != named or "training_data" not in segmenter.metadata:
+        wanted = "classes, a palette of as many colours, preprocessing and training_data"
+        raise UserError(f"{segmenter.path}: its metadata must tell {wanted}; export the network again")
+    told = json.loads(write_preprocessing(steps))
+    return {"classes": segmenter.classes, "palette": segmenter.palette, "void": IGNORE_INDEX, "preprocessing": told}
+
+
+def _given(paths: Sequence[Path]) -> dict[str, NDArray[np.uint8]]:
+    """Read images; they are packed upright and without the notes that a camera leaves in a file."""
+    images: dict[str, NDArray[np.uint8]] = {}
+    for path in paths:
+        if path.stem in images:
+            raise UserError(f"--images {path}: another one is called {path.stem}, too")
+        images[path.stem] = read_rgb(path)
+    return images
+
+
+def _drawn(run: Run, segmenter: Segmenter) -> dict[str, NDArray[np.uint8]]:
+    """Take images of the evaluation split from the run's drawings, which show them as its networks see them."""
+    steps, cure = segmenter.preprocessing, "give sample images with --images"
+    if steps is not None and steps != Preprocessing(steps.resize):
+        raise UserError(f"{run.folder}: its drawings show images after gamma and cut; {cure}")
+    sheets = sorted((run.folder / "predictions").glob("*.png"))
+    if not sheets or steps is None:
+        raise UserError(f"{run.folder}: has no predictions/*.png (callbacks.predictions draws them); {cure}")
+    spaced = sheets[:: math.ceil(len(sheets) / SAMPLES)]
+    return {sheet.stem: first_panel(sheet, steps.size) for sheet in spaced}
+
+
+def _failures(run: Run, folder: Path) -> list[str]:
+    """Copy drawings of the images on which teacher and student differ most; return their paths in the folder."""
+    sheets = sorted((run.folder / "predictions" / "differing").glob("*.png"))[:MAX_FAILURES]
+    for sheet in sheets:
+        (folder / FAILURES).mkdir(exist_ok=True)
+        shutil.copyfile(sheet, folder / FAILURES / sheet.name)
+    return [f"{FAILURES}/{sheet.name}" for sheet in sheets]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,337 @@
+"""A packed folder: everything in it is the run's, the card's own commands run in it, and it is written whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from helpers.exported import HEIGHT, PALETTE, WIDTH, export_brightest, run_predict, with_metadata
+from helpers.result_rows import ROW
+from huggingface_hub import ModelCard
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from PIL import Image
+
+from segdistill.data.labels import LabelSet
+from segdistill.inference import Segmenter
+from segdistill.inference.metadata import write_preprocessing
+from segdistill.reporting.pack import __main__ as command
+from segdistill.reporting.panels import side_by_side
+from segdistill.reporting.results import FailedRow, write_results
+from segdistill.reporting.sweep.jobs import Job, Jobs
+from segdistill.reporting.sweep.rows import write_rows
+from segdistill.utils.io import write_json
+from segdistill.utils.preprocessing import Preprocessing
+
+LABELS = LabelSet(("red", "green", "blue"), tuple((r, g, b) for r, g, b in PALETTE))
+CONFIG = {
+    "stage": "student",
+    "seed": 0,
+    "cache_dir": "${oc.env:NO_SUCH_VARIABLE}",
+    "data": {"root": "/home/somebody/private"},
+    "teacher": {
+        "network": {"_target_": "segdistill.models.DeepLabV3Plus", "backbone": "resnet18"},
+        "fit": {"max_epochs": 36},
+        "source": "checkpoint",
+        "checkpoint": "/home/somebody/best.ckpt",
+    },
+    "student": {"network": {"_target_": "my.Net"}, "fit": {"max_epochs": 9}, "init": "auto"},
+    "distill": {
+        "temperature": 3.5,
+        "alpha": 0.5,
+        "alpha_schedule": "cosine",
+        "losses": {"kl": {"_target_": "segdistill.losses.PixelwiseKL", "temperature": "${distill.temperature}"}},
+    },
+}
+STUDENT = replace(
+    ROW,
+    engine="onnxruntime-int8",
+    overall_acc=0.9,
+    mean_acc=0.8,
+    freqw_acc=0.7,
+    miou=0.45,
+    class_iou={"red": 0.6, "green": 0.3, "blue": None},
+)
+TEACHER = replace(STUDENT, model="teacher", engine="onnxruntime-fp32", miou=0.55)
+
+
+def noise(seed: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    plain = export_brightest(folder / "plain.onnx")
+    return with_metadata(plain, folder / "model.onnx", {"training_data": "My Scenes 0123456789abcdef"})
+
+
+@pytest.fixture
+def run_dir(exported: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    (folder / "onnx").mkdir(parents=True)
+    for name in ("student.onnx", "student.int8.onnx", "teacher.onnx"):
+        shutil.copy(exported, folder / "onnx" / name)
+    (folder / ".hydra").mkdir()
+    OmegaConf.save(OmegaConf.create(CONFIG), folder / ".hydra" / "config.yaml")
+    OmegaConf.save(
+        OmegaConf.create(["experiment=mine", "+data.classes={red: 0}"]), folder / ".hydra" / "overrides.yaml"
+    )
+    failed = [FailedRow("student", "onnxruntime-fp32", "test", "no such operator")]
+    write_results(folder / "results.json", [TEACHER, STUDENT], failed)
+    write_json(folder / "confusion.json", {"student onnxruntime-int8": [[8, 1, 1], [6, 3, 1], [0, 0, 0]]})
+    (folder / "predictions" / "differing").mkdir(parents=True)
+    for index in range(5):
+        sheet = side_by_side({"image": noise(index), "truth": noise(9)}, LABELS)
+        sheet.save(folder / "predictions" / f"{index:03}.png")
+        sheet.save(folder / "predictions" / "differing" / f"0{index}_{index:03}.png")
+    return folder
+
+
+@pytest.fixture
+def packed(run_dir: Path, tmp_path: Path) -> Path:
+    assert run(run_dir, "-o", tmp_path / "packed") is None
+    return tmp_path / "packed"
+
+
+def run(*arguments: object) -> str | None:
+    """The error of the command, if it ends in one."""
+    patched = pytest.MonkeyPatch()
+    patched.setattr(sys, "argv", ["pack", *map(str, arguments)])
+    try:
+        command.main()
+    except SystemExit as stop:
+        return str(stop.code)
+    finally:
+        patched.undo()
+    return None
+
+
+def blocks(card: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", card.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_the_folder_holds_the_file_labels_samples_with_masks_and_sums_of_all(packed: Path, run_dir: Path) -> None:
+    lines = [line.split("  ") for line in (packed / "SHA256SUMS").read_text().splitlines()]
+    assert {name: hashlib.sha256((packed / name).read_bytes()).hexdigest() for _, name in lines} == {
+        name: digest for digest, name in lines
+    }
+    there = {path.relative_to(packed).as_posix() for path in packed.rglob("*") if path.is_file()}
+    assert there == {
+        *(name for _, name in lines),
+        "SHA256SUMS",
+    }
+    assert there >= {"README.md", "labels.json", "student.int8.onnx", "failures/00_000.png", "failures/02_002.png"}
+    for index in (0, 2, 4):
+        image = pixels(packed / "samples" / "images" / f"{index:03}.png")
+        np.testing.assert_array_equal(image, noise(index))
+        np.testing.assert_array_equal(pixels(packed / "samples" / "masks" / f"{index:03}.png"), image.argmax(axis=2))
+    labels = json.loads((packed / "labels.json").read_text())
+    assert (labels["classes"], labels["palette"], labels["void"]) == (["red", "green", "blue"], PALETTE, 255)
+    assert labels["preprocessing"]["resize"] == [HEIGHT, WIDTH]
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")
+def test_sha256sum_verifies_the_folder(packed: Path) -> None:
+    check = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=packed, capture_output=True, check=False).returncode == 0
+
+
+def test_the_metadata_block_is_read_by_the_hubs_library_with_every_score_that_was_counted(packed: Path) -> None:
+    card = ModelCard.load(packed / "README.md")
+    assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
+        "unknown",
+        "onnx",
+        "image-segmentation",
+    )
+    assert (card.data.datasets, card.data.model_name) == (["my-scenes"], "packed")
+    assert {result.metric_name: result.metric_value for result in card.data.eval_results or []} == {
+        "mean IoU": 0.45,
+        "overall accuracy": 0.9,
+        "mean accuracy of the classes": 0.8,
+        "IoU weighted by frequency": 0.7,
+        "IoU of red": 0.6,
+        "IoU of green": 0.3,
+    }
+    assert {(result.dataset_name, result.dataset_split) for result in card.data.eval_results or []} == {
+        ("My Scenes", "test")
+    }
+    block = yaml.safe_load((packed / "README.md").read_text().split("---\n")[1])
+    assert block["model-index"][0]["results"][0]["task"]["type"] == "image-segmentation"
+
+
+def test_the_text_is_the_runs_own(packed: Path) -> None:
+    text = " ".join((packed / "README.md").read_text().split())
+    assert "`DeepLabV3Plus` on `resnet18`" in text
+    assert "temperature 3.5" in text
+    assert "a checkpoint, `best.ckpt`" in text
+    assert "/home/somebody" not in text
+    assert "| green | 30.00 | 30.00 | red (60.00 %) | | red | 60.00 | 80.00 | green (10.00 %) |" in text
+    assert "student onnxruntime-fp32 failed: no such operator" in text
+    assert "is not known here" in text
+    assert "on A processor with a rather long name @ 2.10GHz" in text
+
+
+@pytest.mark.parametrize("steps", [None, Preprocessing((HEIGHT, WIDTH), cut_bottom=5, gamma=1.5)])
+def test_what_the_card_prints_runs_in_the_folder(
+    steps: Preprocessing | None, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+    if steps is not None:
+        model = run_dir / "onnx" / "student.int8.onnx"
+        with_metadata(model, model, {"preprocessing": write_preprocessing(steps)})
+        Image.fromarray(noise(3, 33, 50)).save(tmp_path / "own.png")
+        assert "gamma and cut; give sample images with --images" in (run(run_dir, "-o", tmp_path / "packed") or "")
+        given = ["--images", tmp_path / "own.png"]
+    assert run(run_dir, "-o", tmp_path / "packed", *given) is None
+    monkeypatch.chdir(tmp_path / "packed")
+    first = sorted(Path("samples/images").iterdir())[0]
+    expected = Segmenter("student.int8.onnx")(pixels(first))
+    np.testing.assert_array_equal(pixels(Path("samples/masks") / first.name), expected)
+    ours, plain = blocks(Path("README.md"), "python")
+    told: dict[str, NDArray[np.uint8]] = {}
+    exec(ours, told)
+    np.testing.assert_array_equal(told["mask"], expected)
+    exec(plain, {})
+    np.testing.assert_array_equal(pixels(Path("mask.png")), expected)
+    (line,) = blocks(Path("README.md"), "bash")
+    name, action, *arguments = line.split()
+    assert (name, action) == ("segdistill", "predict")
+    assert run_predict(monkeypatch, *arguments) == 0
+    np.testing.assert_array_equal(pixels(Path("../masks") / first.name), expected)
+
+
+def write_study(path: Path, **settings: str) -> Path:
+    jobs = [
+        Job(
+            f"{name}{seed}",
+            {"experiment": name, "seed": str(seed), **settings},
+            {"test/miou": score + seed * score / 20},
+            None,
+        )
+        for name, score in (("mine", 0.5), ("baseline", 0.4), ("none", 0.3))
+        for seed in range(2)
+    ]
+    write_rows(Jobs([replace(job, settings=job.settings | method(job)) for job in jobs]), path)
+    return path
+
+
+def method(job: Job) -> dict[str, str]:
+    return {"distill": "none"} if job.settings["experiment"] == "none" else {}
+
+
+def test_a_study_tells_the_gain_and_how_its_runs_differ_from_this_one(run_dir: Path, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "rows.csv", **{"student.fit.max_epochs": "5"})
+    chosen = ["--study", study, "--baseline", "experiment=baseline"]
+    assert run(run_dir, "-o", tmp_path / "packed", *chosen) is None
+    text = " ".join((tmp_path / "packed" / "README.md").read_text().split())
+    assert "+10.25 points of mean IoU against `experiment=baseline`" in text
+    assert "paired over 2 seeds" in text
+    assert "differ from this run in `student.fit.max_epochs=5` (here 9)" in text
+    assert "is not known here" not in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "arguments", "wanted"),
+    [
+        (["experiment=other"], [], "0 of its settings are that of"),
+        (["experiment=mine"], ["--baseline", "experiment=absent"], "0 settings have experiment=absent"),
+    ],
+)
+def test_a_study_of_other_settings_is_refused(
+    overrides: list[str], arguments: list[str], wanted: str, run_dir: Path, tmp_path: Path
+) -> None:
+    OmegaConf.save(OmegaConf.create(overrides), run_dir / ".hydra" / "overrides.yaml")
+    study = ["--study", write_study(tmp_path / "rows.csv"), *arguments]
+    assert wanted in (run(run_dir, "-o", tmp_path / "packed", *study) or "")
+    assert not (tmp_path / "packed").exists()
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def change(run_dir: Path) -> None:
+        for name in names:
+            shutil.rmtree(run_dir / name) if (run_dir / name).is_dir() else (run_dir / name).unlink()
+
+    return change
+
+
+def replace_text(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(run_dir: Path) -> None:
+        text = (run_dir / name).read_text()
+        assert old in text
+        (run_dir / name).write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "wanted"),
+    [
+        (remove("results.json"), [], "has no results.json (callbacks.latency writes it at the end); it has .hydra"),
+        (remove(".hydra"), [], "has no .hydra/config.yaml (give the directory of one run); it has"),
+        (remove("onnx"), [], "holds no exported file; callbacks.onnx_export writes them"),
+        (remove("predictions"), [], "has no predictions/*.png"),
+        (replace_text("results.json", "[", "{"), [], "results.json: cannot be read as results"),
+        (replace_text(".hydra/config.yaml", "distill:", "distil:"), [], "has no distill; a run of this version has"),
+        (replace_text(".hydra/config.yaml", "my.Net", "${oc.env:HOME}"), [], "reads ${oc.env:HOME}, which"),
+        (
+            None,
+            ["--files", "student.fp16"],
+            "has no student.fp16; choose with --files among student.fp32, student.int8",
+        ),
+        (None, ["--files", "student.fp32"], "student onnxruntime-fp32 was not measured: no such operator"),
+        (None, ["--images", "absent.png"], "absent.png: cannot be read as an image"),
+        (None, ["--study", "absent.csv"], "absent.csv: holds no rows of a sweep"),
+    ],
+)
+def test_what_a_run_lacks_is_named_in_one_line_and_nothing_is_written(
+    change: Callable[[Path], None] | None, arguments: list[str], wanted: str, run_dir: Path, tmp_path: Path
+) -> None:
+    if change is not None:
+        change(run_dir)
+    error = run(run_dir, "-o", tmp_path / "out" / "packed", *arguments) or ""
+    assert error.startswith("error: ")
+    assert wanted in error
+    assert "\n" not in error
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_packed_folder_is_replaced_only_where_that_is_asked_for_and_nothing_else_is(
+    packed: Path, run_dir: Path
+) -> None:
+    assert "was packed before; --overwrite replaces it" in (run(run_dir, "-o", packed) or "")
+    assert run(run_dir, "-o", packed, "--files", "teacher.fp32", "--overwrite", "--license", "mit") is None
+    assert [path.name for path in packed.glob("*.onnx")] == ["teacher.onnx"]
+    assert ModelCard.load(packed / "README.md").data.license == "mit"
+    (packed / "notes.txt").write_text("mine")
+    assert "holds notes.txt, which `segdistill pack` did not write" in (run(run_dir, "-o", packed, "--overwrite") or "")
+    assert (packed / "notes.txt").read_text() == "mine"
+    assert "is a file" in (run(run_dir, "-o", packed / "notes.txt") or "")
+
+
+def test_the_folder_stands_for_the_int8_student_among_several_files(run_dir: Path, tmp_path: Path) -> None:
+    assert run(run_dir, "-o", tmp_path / "packed", "--files", "teacher.fp32", "student.int8") is None
+    assert Segmenter(tmp_path / "packed").path.name == "student.int8.onnx"
+    card = ModelCard.load(tmp_path / "packed" / "README.md")
+    assert (card.data.eval_results or [])[0].metric_value == 0.45
+    assert "| `teacher.onnx` | onnxruntime-fp32 | 55.00 |" in card.text
+
+
+def test_packing_imports_no_torch() -> None:
+    code = "import segdistill.reporting.pack.__main__, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
