@@ -26,7 +26,7 @@ from segdistill.data.labels import LabelSet
 from segdistill.inference import Segmenter
 from segdistill.inference.metadata import write_preprocessing
 from segdistill.reporting.pack import __main__ as command
-from segdistill.reporting.panels import side_by_side
+from segdistill.reporting.panels import prediction_sheet
 from segdistill.reporting.results import FailedRow, write_results
 from segdistill.reporting.sweep.jobs import Job, Jobs
 from segdistill.reporting.sweep.rows import write_rows
@@ -92,7 +92,7 @@ def run_dir(exported: Path, tmp_path: Path) -> Path:
     write_json(folder / "confusion.json", {"student onnxruntime-int8": [[8, 1, 1], [6, 3, 1], [0, 0, 0]]})
     (folder / "predictions" / "differing").mkdir(parents=True)
     for index in range(5):
-        sheet = side_by_side({"image": noise(index), "truth": noise(9)}, LABELS)
+        sheet = prediction_sheet(noise(index), np.zeros((HEIGHT, WIDTH), np.uint8), {}, LABELS)
         sheet.save(folder / "predictions" / f"{index:03}.png")
         sheet.save(folder / "predictions" / "differing" / f"0{index}_{index:03}.png")
     return folder
