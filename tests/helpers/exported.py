@@ -28,6 +28,13 @@ class Brightest(nn.Module):
         return image * 2
 
 
+class Darkest(nn.Module):
+    """Classifies a pixel by its darkest channel."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image * -2
+
+
 def sample_image(height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
     """Blocks of one pure colour each."""
     ids = (np.arange(height)[:, None] // (height // 4) + np.arange(width) // (width // 4)) % 3
@@ -36,12 +43,17 @@ def sample_image(height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
 
 
 def export_brightest(path: Path) -> Path:
+    return export_classes(Brightest(), path)
+
+
+def export_classes(network: nn.Module, path: Path) -> Path:
+    """Exports a network of three classes, with their names, their colours and the size of its images."""
     metadata = {
         "classes": json.dumps(["red", "green", "blue"]),
         "palette": json.dumps(PALETTE),
         "preprocessing": json.dumps({"resize": [HEIGHT, WIDTH]}),
     }
-    export_onnx(Brightest(), path, sample_image()[None], metadata)
+    export_onnx(network, path, sample_image()[None], metadata)
     return path
 
 

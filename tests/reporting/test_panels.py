@@ -9,7 +9,8 @@ import pytest
 
 from segdistill.data.labels import ROAD_SCENES, LabelSet
 from segdistill.reporting.palette import CONFUSED, INVENTED, MISSED
-from segdistill.reporting.panels import error_map, first_panel, prediction_sheet
+from segdistill.reporting.panels import error_map, prediction_sheet
+from segdistill.utils.drawing import first_panel
 from segdistill.utils.errors import UserError
 
 TRUTH = np.array([[0, 0, 1, 1, 2], [2, 1, 0, 255, 254]], np.uint8)

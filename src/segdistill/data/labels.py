@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from segdistill.config.class_table import MAX_VALUE
 from segdistill.config.data import IGNORE_INDEX
+from segdistill.utils.drawing import spread_colour
 from segdistill.utils.image import read_colours, read_ids, read_mask
 
 VOID_COLOUR = (0, 0, 0)
@@ -48,18 +49,8 @@ ROAD_SCENES = LabelSet(
 
 def label_set(names: Sequence[str], palette: Mapping[str, Sequence[int]]) -> LabelSet:
     """Build a LabelSet; a class without a colour gets one whose hue is far from its neighbours'."""
-    colours = [palette.get(name) or _spread_colour(index) for index, name in enumerate(names)]
+    colours = [palette.get(name) or spread_colour(index) for index, name in enumerate(names)]
     return LabelSet(tuple(names), tuple((int(r), int(g), int(b)) for r, g, b in colours))
-
-
-def _spread_colour(index: int) -> list[int]:
-    """Return a colour of the VOC colour map: the id's bits, distributed over the channels from the top bit down."""
-    value, colour = index + 1, [0, 0, 0]
-    for bit in range(7, -1, -1):
-        for channel in range(3):
-            colour[channel] |= (value & 1) << bit
-            value >>= 1
-    return colour
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from PIL import Image
 from segdistill.inference.segmenter import Segmenter
 from segdistill.inference.tiled import add_arguments, open_segmenter
 from segdistill.inference.video import VIDEO_SUFFIXES, read_frames
+from segdistill.utils.drawing import blend, colour_table
 from segdistill.utils.errors import UserError
 from segdistill.utils.image import IMAGE_SUFFIXES, ImageError, read_rgb
 from segdistill.utils.io import atomic_write
@@ -83,7 +84,7 @@ def predict(
     sources = found(path)
     names = _names(sources)
     _require_free(_writable(out), sources, names, overlay=overlay is not None, overwrite=overwrite)
-    summary, palette = Summary(), _palette(segmenter)
+    summary, palette = Summary(), colour_table(segmenter.palette)
     for done, (source, name) in enumerate(zip(sources, names, strict=True)):
         _show_progress(done, len(sources))
         frames = _frames(source, name)
@@ -187,16 +188,8 @@ def _write(
     with atomic_write(out / f"{name}.png") as temporary:
         indexed.save(temporary, "PNG")
     if overlay is not None:
-        blend = (1 - overlay) * image + overlay * palette[mask]
         with atomic_write(out / f"{name}.overlay.jpg") as temporary:
-            Image.fromarray(blend.round().astype(np.uint8)).save(temporary, "JPEG", quality=92, subsampling=0)
-
-
-def _palette(segmenter: Segmenter) -> NDArray[np.uint8]:
-    table = np.zeros((256, 3), np.uint8)
-    if segmenter.palette:
-        table[: len(segmenter.palette)] = segmenter.palette
-    return table
+            Image.fromarray(blend(image, palette[mask], overlay)).save(temporary, "JPEG", quality=92, subsampling=0)
 
 
 def _show_progress(done: int, total: int) -> None:

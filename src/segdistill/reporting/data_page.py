@@ -19,6 +19,7 @@ from segdistill.data.labels import LabelSet
 from segdistill.data.sources.base import Sample
 from segdistill.reporting.figures import class_shares
 from segdistill.reporting.page import data_url, drawn, environment
+from segdistill.utils.drawing import blend
 from segdistill.utils.image import resized_ids, resized_rgb
 from segdistill.utils.io import atomic_write
 
@@ -88,8 +89,7 @@ def _parts(inspection: Inspection, labels: LabelSet, found: Sequence[Finding]) -
 
 def overlay(image: NDArray[np.uint8], ids: NDArray[np.uint8], labels: LabelSet) -> NDArray[np.uint8]:
     """Blend the colours of class ids, uint8 [H, W], over an image, uint8 [H, W, 3]; void is dark."""
-    blend = (1 - OPACITY) * image + OPACITY * labels.colourise(ids)
-    return blend.astype(np.uint8)
+    return blend(image, labels.colourise(ids), OPACITY)
 
 
 def _sheet(inspection: Inspection, split: str, labels: LabelSet) -> Iterator[Tile]:

@@ -1,9 +1,8 @@
-"""An image, its truth, what each network predicts, and where that is wrong, on one sheet; and the image from it."""
+"""An image, its truth, what each network predicts, and where that is wrong, on one sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from segdistill.config.data import IGNORE_INDEX, UNLABELLED
 from segdistill.data.labels import LabelSet
 from segdistill.reporting.palette import CONFUSED, INVENTED, MISSED
-from segdistill.utils.errors import UserError
-from segdistill.utils.image import read_rgb
+from segdistill.utils.drawing import SHEET_BAR, SHEET_GAP
 
-GAP, BAR, FONT_SIZE, SWATCH = 4, 22, 14, 12
+FONT_SIZE, SWATCH = 14, 12
 PAPER, INK = (255, 255, 255), (0, 0, 0)
 BACKGROUND = "background"
 """Name of the class that stands for nothing in particular: an object that is taken for it was missed."""
@@ -84,18 +82,6 @@ def prediction_sheet(
     return _sheet(columns, [*zip(labels.names, labels.palette, strict=True), *kinds.values()])
 
 
-def first_panel(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Read the first panel of a sheet, uint8 [*size, 3], bit for bit as it was drawn.
-
-    Raises:
-        UserError: If the file is no sheet of panels of that size, [H, W].
-    """
-    (height, width), sheet = size, read_rgb(path)
-    if sheet.shape[0] < BAR + height or (sheet.shape[1] + GAP) % (width + GAP):
-        raise UserError(f"{path}: does not show images of {height} x {width} side by side")
-    return sheet[BAR : BAR + height, :width]
-
-
 def _labelled(truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
     known: NDArray[np.bool_] = (truth != IGNORE_INDEX) & (truth != UNLABELLED)
     return known
@@ -106,18 +92,18 @@ def _sheet(columns: Sequence[Mapping[str, NDArray[np.uint8]]], legend: Legend) -
     font = ImageFont.load_default(FONT_SIZE)
     height, width, _ = next(iter(columns[0].values())).shape
     rows = max(map(len, columns))
-    total = len(columns) * (width + GAP) - GAP
+    total = len(columns) * (width + SHEET_GAP) - SHEET_GAP
     lines = _lines(legend, total, font)
-    sheet = Image.new("RGB", (total, rows * (BAR + height) + BAR * len(lines)), PAPER)
+    sheet = Image.new("RGB", (total, rows * (SHEET_BAR + height) + SHEET_BAR * len(lines)), PAPER)
     for column, panels in enumerate(columns):
         for row, (name, pixels) in enumerate(panels.items()):
-            panel = Image.new("RGB", (width, BAR + height), PAPER)  # of its own, so that long names end with it
+            panel = Image.new("RGB", (width, SHEET_BAR + height), PAPER)  # of its own, so that long names end with it
             ImageDraw.Draw(panel).text((2, 2), name, INK, font)
-            panel.paste(Image.fromarray(pixels), (0, BAR))
-            sheet.paste(panel, (column * (width + GAP), row * (BAR + height)))
+            panel.paste(Image.fromarray(pixels), (0, SHEET_BAR))
+            sheet.paste(panel, (column * (width + SHEET_GAP), row * (SHEET_BAR + height)))
     draw = ImageDraw.Draw(sheet)
     for row, line in enumerate(lines):
-        left, top = 2, rows * (BAR + height) + BAR * row + (BAR - SWATCH) // 2
+        left, top = 2, rows * (SHEET_BAR + height) + SHEET_BAR * row + (SHEET_BAR - SWATCH) // 2
         for name, colour, used in line:
             draw.rectangle((left, top, left + SWATCH, top + SWATCH), colour, INK)
             draw.text((left + SWATCH + 4, top - 3), name, INK, font)

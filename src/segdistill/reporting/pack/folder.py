@@ -20,7 +20,7 @@ from segdistill.inference.predict import predict
 from segdistill.reporting.pack.card import Contents, model_card
 from segdistill.reporting.pack.run import Run
 from segdistill.reporting.pack.study import Gain
-from segdistill.reporting.panels import first_panel
+from segdistill.utils.drawing import first_panel
 from segdistill.utils.errors import UserError
 from segdistill.utils.image import read_rgb
 from segdistill.utils.io import atomic_write, write_json
