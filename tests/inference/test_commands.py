@@ -12,7 +12,19 @@ from PIL import Image
 
 from segdistill.inference.commands import COMMANDS
 
-TRAINING = ("torch", "pytorch_lightning", "hydra", "omegaconf", "onnx", "rich", "scipy", "matplotlib", "jinja2", "timm")
+TRAINING = (
+    "torch",
+    "pytorch_lightning",
+    "hydra",
+    "omegaconf",
+    "onnx",
+    "rich",
+    "scipy",
+    "matplotlib",
+    "jinja2",
+    "timm",
+    "gradio",
+)
 """What `pip install segdistill` alone does not bring."""
 LEAN = f"""
 import sys
@@ -43,6 +55,12 @@ def test_help_lists_the_commands_and_an_unknown_one_is_one_line() -> None:
     process = ran("predictt")
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr == f"error: predictt: no such command; there are {', '.join(COMMANDS)}\n"
+
+
+def test_a_page_needs_what_its_own_extra_brings(tmp_path: Path) -> None:
+    process = ran("demo", str(tmp_path), lean=True)
+    assert process.returncode == 1
+    assert process.stderr == "error: demo needs the package gradio: pip install 'segdistill[demo]'\n"
 
 
 def test_predict_needs_no_package_of_the_training(tmp_path: Path) -> None:

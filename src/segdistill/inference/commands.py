@@ -1,4 +1,4 @@
-"""`segdistill check-data | predict | demo | benchmark | report | pack | report-sweep`: the commands beside a training."""
+"""`segdistill COMMAND ...`: the commands beside a training, by name."""
 
 from __future__ import annotations
 

@@ -26,18 +26,18 @@ class Engine:
 
     Args:
         segmenter: The file, opened.
-        path: The file.
         runtime: Key of RUNTIMES.
         threads: Number of cores it may use; 0 uses all of them.
 
     Attributes:
+        path: The file.
         classes: Class names by id.
         colours: Colour [R, G, B] by id, of every class.
         latencies_ms: Of the last calls, from the prepared image to its mask.
     """
 
-    def __init__(self, segmenter: Segmenter, path: Path, runtime: str, threads: int = 0) -> None:
-        self.path, self.runtime = path, runtime
+    def __init__(self, segmenter: Segmenter, runtime: str, threads: int = 0) -> None:
+        self.path, self.runtime = segmenter.path, runtime
         self._segmenter, self._threads = segmenter, threads
         count = max(len(segmenter.classes), len(segmenter.palette))
         self.classes = segmenter.classes + [f"class {index}" for index in range(len(segmenter.classes), count)]
@@ -96,7 +96,7 @@ def open_engines(files: Sequence[Path], threads: int = 0) -> dict[str, Engine]:
         segmenter = Segmenter(path, threads=threads)
         for runtime in runtimes:
             name = path.stem if stems[path.stem] == 1 else str(path.with_suffix(""))
-            engines[f"{name} ({runtime})" if len(runtimes) > 1 else name] = Engine(segmenter, path, runtime, threads)
+            engines[f"{name} ({runtime})" if len(runtimes) > 1 else name] = Engine(segmenter, runtime, threads)
     return engines
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from segdistill.inference.segmenter import Segmenter
-from segdistill.utils.drawing import SHEET_BAR, SHEET_GAP
+from segdistill.utils.drawing import first_panel
 from segdistill.utils.errors import UserError
-from segdistill.utils.image import IMAGE_SUFFIXES, ImageError, read_rgb
+from segdistill.utils.image import IMAGE_SUFFIXES
 from segdistill.utils.preprocessing import Preprocessing
 
 MAX_SAMPLES = 9
+SAMPLE_FOLDERS = ("samples/images", "samples", "images", ".")
+"""Where sample images may lie in a folder, the first that holds some; `segdistill pack` takes the first name."""
+SHEETS = ("differing", "predictions")
 
 
 def find_files(given: Sequence[Path]) -> list[Path]:
@@ -32,7 +38,8 @@ def find_files(given: Sequence[Path]) -> list[Path]:
 def _files_of(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such file or directory")
-    files = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
+    there = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
+    files = [path for path in there if not path.name.startswith(".")]  # one that is being written
     if not files:
         raise UserError(f"{folder}: holds no .onnx file, nor does its folder onnx/; give a run directory or the files")
     return files
@@ -41,50 +48,45 @@ def _files_of(folder: Path) -> list[Path]:
 def write_samples(given: Sequence[Path], segmenter: Segmenter, out: Path) -> list[Path]:
     """Copy up to MAX_SAMPLES sample images of the given folders to `out`.
 
-    The samples of a run are the images on its sheets of predictions, those on which teacher and student differ most
-    first. Those of any other folder are the images in it and in its folders.
+    Those of a run are the images of its sheets of predictions, first those on which teacher and student differ most;
+    those of any other folder lie in its `samples/images`, `samples` or `images`, or in the folder itself.
 
     Args:
         given: What the command line names; samples are those of folders.
-        segmenter: A network of the run; its preprocessing tells where on a sheet the image is.
+        segmenter: A network of the run, which tells what is on its sheets.
         out: Existing folder to write to.
     """
-    samples: list[Path] = []
-    for source in _candidates(folder for folder in given if folder.is_dir()):
+    samples: dict[str, Path] = {}
+    for name, source in chain.from_iterable(map(_sources, given)):
         if len(samples) == MAX_SAMPLES:
             break
-        sheet = source.parent.name in ("predictions", "differing")
-        name = source.stem.partition("_")[2] if source.parent.name == "differing" else source.stem
-        target = out / f"{name}{'.png' if sheet else source.suffix}"
-        if target in samples or (sheet and not _write_first_panel(source, segmenter.preprocessing, target)):
+        if name in samples:
             continue
-        if not sheet:
-            shutil.copyfile(source, target)
-        samples.append(target)
-    return samples
+        if source.parent.name not in SHEETS:
+            samples[name] = Path(shutil.copyfile(source, out / source.name))
+        elif (image := _drawn(source, segmenter.preprocessing)) is not None:
+            samples[name] = out / f"{name}.png"
+            Image.fromarray(image).save(samples[name])
+    return list(samples.values())
 
 
-def _candidates(folders: Iterator[Path]) -> Iterator[Path]:
-    for folder in folders:
-        patterns = ("differing/*.png", "*.png") if (folder / "predictions").is_dir() else ("*", "*/*")
-        root = folder / "predictions" if (folder / "predictions").is_dir() else folder
-        for pattern in patterns:
-            yield from sorted(path for path in root.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
+def _sources(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the sample images of a folder, or else the sheets of a run, by the name of the image."""
+    lying = next(filter(None, (_images(folder / name) for name in SAMPLE_FOLDERS)), [])
+    yield from ((path.stem, path) for path in lying)
+    differing, evenly_spaced = (folder / name for name in ("predictions/differing", "predictions"))
+    yield from ((path.stem.partition("_")[2], path) for path in _images(differing))  # after their rank
+    yield from ((path.stem, path) for path in _images(evenly_spaced))
 
 
-def _write_first_panel(sheet: Path, steps: Preprocessing | None, target: Path) -> bool:
-    """Write the image of a sheet, and return whether it is one that the network can be given once more.
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
-    An image that was cut, or whose gamma was corrected, is not: both would be done to it twice.
-    """
-    if steps is None or steps != Preprocessing(steps.size):
-        return False
-    height, width = steps.size
-    try:
-        pixels = read_rgb(sheet)
-    except ImageError:
-        return False
-    if pixels.shape[0] < SHEET_BAR + height or (pixels.shape[1] + SHEET_GAP) % (width + SHEET_GAP):
-        return False
-    Image.fromarray(np.ascontiguousarray(pixels[SHEET_BAR : SHEET_BAR + height, :width])).save(target)
-    return True
+
+def _drawn(sheet: Path, steps: Preprocessing | None) -> NDArray[np.uint8] | None:
+    """Return the image of a sheet; None if it was cut or corrected, which would be done to it once more."""
+    if steps is None or steps != Preprocessing(steps.resize):
+        return None
+    with suppress(UserError):
+        return first_panel(sheet, steps.size)
+    return None
