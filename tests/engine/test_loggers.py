@@ -64,25 +64,28 @@ def test_a_service_that_cannot_finish_does_not_take_the_results_along(caplog: py
     assert "W&B did not finish: ConnectionError: gone; upload the rest by: wandb sync" in caplog.text
 
 
-@pytest.mark.slow
-def test_wandb_mode_of_the_environment_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def begun_with(monkeypatch: pytest.MonkeyPatch, run: MagicMock, **options: Any) -> tuple[WandbLogger, dict[str, Any]]:
+    """A W&B logger of a run that nobody starts, and what it gives to `wandb.init`."""
+    begin = Mock(return_value=run)
+    monkeypatch.setattr(wandb, "init", begin)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    return wandb_logger(save_dir="runs", project="segdistill", **options), dict(begin.call_args.kwargs)
+
+
+def test_wandb_mode_of_the_environment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = MagicMock(spec=wandb.Run, offline=True, disabled=False, dir="run/files")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    logger = wandb_logger(save_dir=str(tmp_path), project="test")
-    assert logger.experiment.offline
-    close([logger])
+    _, given = begun_with(monkeypatch, run)
+    assert given["mode"] is None  # wandb follows the environment
+    assert given["settings"].console != "off"  # nothing is sent
 
 
 def online_run(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[WandbLogger, dict[str, Any]]:
     """What a W&B logger is, and what it gives to `wandb.init`, where there is a login and a network."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     run = MagicMock(spec=wandb.Run, offline=False, disabled=False, entity="lab", project="segdistill", url="URL")
     run.settings = wandb.Settings(base_url="https://wandb.example.org")
-    begin = Mock(return_value=run)
-    monkeypatch.setattr(wandb, "init", begin)
-    logger = wandb_logger(save_dir="runs", project="segdistill", **options)
-    return logger, dict(begin.call_args.kwargs)
+    return begun_with(monkeypatch, run, **options)
 
 
 def test_a_login_of_another_project_sends_numbers_alone_and_says_where(
