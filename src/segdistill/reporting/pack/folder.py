@@ -68,7 +68,7 @@ def pack(
         temporary.mkdir()
         for path in files.values():
             shutil.copyfile(path, temporary / path.name)
-        write_json(temporary / LABELS, _labels(segmenter))
+        write_json(temporary / LABELS, file_labels(segmenter))
         (temporary / IMAGES).mkdir(parents=True)
         for name, pixels in samples.items():
             Image.fromarray(pixels).save(temporary / IMAGES / f"{name}.png")
@@ -98,8 +98,12 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out}: was packed before; --overwrite replaces it")
 
 
-def _labels(segmenter: Segmenter) -> dict[str, object]:
-    """Return what the file's own metadata tell, for languages whose ONNX Runtime does not read them."""
+def file_labels(segmenter: Segmenter) -> dict[str, object]:
+    """Return what the file's own metadata tell, for languages whose ONNX Runtime does not read them.
+
+    Raises:
+        UserError: If they do not tell all of it.
+    """
     steps, named = segmenter.preprocessing, len(segmenter.classes)
     if steps is None or not named or len(segmenter.palette) != named or "training_data" not in segmenter.metadata:
         wanted = "classes, a palette of as many colours, preprocessing and training_data"

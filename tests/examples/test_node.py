@@ -1,0 +1,48 @@
+"""examples/node segments as `Segmenter` does, pixel by pixel."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.examples import images, masks, write_folders
+from helpers.runs import ROOT
+from PIL import Image
+
+EXAMPLE = ROOT / "examples" / "node"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+    pytest.mark.skipif(
+        not (EXAMPLE / "node_modules").is_dir(), reason="needs `npm install --ignore-scripts` in examples/node"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("node")
+    write_folders(folder)
+    return folder
+
+
+def test_ten_images_have_the_masks_of_segmenter(folder: Path) -> None:
+    compared = 0
+    for image, model in images(folder):
+        own, expected = masks(["node", str(EXAMPLE / "segment.mjs"), str(model)], image, model)
+        np.testing.assert_array_equal(own, expected, err_msg=image.name)
+        compared += 1
+    assert compared == 10
+
+
+def test_a_jpeg_is_segmented_upright(folder: Path) -> None:
+    pixels = np.zeros((40, 64, 3), np.uint8)
+    pixels[:20, :, 0], pixels[20:, :, 2] = 200, 200
+    turned, exif = folder / "turned.jpg", Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(turned, exif=exif, quality=95)
+    own, expected = masks(["node", str(EXAMPLE / "segment.mjs"), str(folder / "plain")], turned, folder / "plain")
+    assert own.shape == expected.shape == (64, 40)
+    assert (own == expected).mean() > 0.97  # decoders may differ at the border of the colours
