@@ -32,7 +32,7 @@ COMMANDS = {
         "segdistill.inference.demo", "open a page on which exported files segment your images", "segdistill[demo]"
     ),
     "benchmark": Command("segdistill.benchmarks", "time a training step, the loader, exported files, or a long run"),
-    "report": Command("segdistill.reporting", "write the page of a run anew, or print its table"),
+    "report": Command("segdistill.reporting", "write the page of a run anew, or compare the students of several"),
     "pack": Command("segdistill.reporting.pack", "make a folder of a run's files that can be published"),
     "report-sweep": Command("segdistill.reporting.sweep", "write the summary of a sweep anew, or its rows"),
 }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -17,6 +20,8 @@ from segdistill.reporting.results import Row
 from segdistill.reporting.scatter import Point, speed_scatter
 
 SIZE = (5.6, 4.0)  # inches; 400 pixels wide on a phone, where its letters are as tall as the page's
+DPI = 160  # of PNG files
+NO_DATE = {"svg": "Date", "pdf": "CreationDate"}  # metadata that differs each time
 LARGEST_SIDE, MOST_NUMBERED = 16, 32  # side of a confusion matrix in inches; number of classes whose shares it shows
 LOSS_PLACE = 132  # where the student's losses stand beside the bars of IoU, which end at 100
 MIN_SMOOTHED, WINDOW = 40, 15  # points that a curve needs to be drawn as a running median, too; points of that
@@ -165,6 +170,12 @@ def confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], title: 
     axes.set_ylabel("truth")
     axes.set_title(f"{title}\n% of each true class", fontsize=10)
     return figure
+
+
+def save_figure(figure: Figure, file: Path | TextIO, form: str) -> None:
+    """Write a figure as "png", "svg" or "pdf"; text of an SVG stays text, and the same figure gives the same file."""
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(file, format=form, dpi=DPI, metadata={NO_DATE[form]: None} if form in NO_DATE else None)
 
 
 def _figure() -> tuple[Figure, Axes]:

@@ -14,7 +14,6 @@ from pathlib import Path
 import onnx
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
@@ -22,14 +21,13 @@ from PIL import Image
 from segdistill import __version__
 from segdistill.data.check import left_out_line
 from segdistill.reporting.curves import read_curves
-from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy, training_curves
+from segdistill.reporting.figures import confusion_matrix, per_class_iou, save_figure, speed_accuracy, training_curves
 from segdistill.reporting.findings import count_of, failures, run_warnings, scored_classes, selected_on, split_label
 from segdistill.reporting.results import SKIPPED, Row, baseline_row, read_confusions, read_failures, read_results
 from segdistill.utils.image import read_rgb
 from segdistill.utils.io import atomic_write, read_object
 
 IMAGE_WIDTH, MAX_IMAGES = 1400, 8
-DPI = 160
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def write_report(run_dir: Path) -> Path:
     figures = _figures(run_dir, rows, label)
     for name, figure in figures.items():
         with atomic_write(run_dir / "figures" / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)
+            save_figure(figure, temporary, "png")
     overrides = _overrides(run_dir)
     page = (
         environment()
@@ -129,8 +127,7 @@ def environment() -> Environment:
 def drawn(figure: Figure) -> Markup:
     """Return a figure as an element of a page; its text stays text, in whatever sans-serif font the reader has."""
     buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    save_figure(figure, buffer, "svg")
     svg = buffer.getvalue()
     return Markup(svg[svg.index("<svg") :])  # matplotlib escapes what it is given
 

@@ -17,11 +17,12 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from segdistill.reporting.label_placement import place_labels
-from segdistill.reporting.palette import OTHER_COLOUR
+from segdistill.reporting.palette import OTHER_COLOUR, readable
 
 MARKERS = {"pytorch": "o", "onnxruntime": "s", "openvino": "D"}
 FILLS = {"int8": "full", "fp16": "left"}  # float32 is hollow
 MARKER_SIZE, FONT_SIZE = 8.0, 9.0  # points
+MAX_BARE_GAP = 12.0  # points between a mark and its name that need no line
 TALLEST, TALLER = 9.0, 0.8  # inches: a figure whose labels collide is drawn taller
 
 
@@ -142,7 +143,9 @@ def _name(axes: Axes, points: Sequence[Point], lines: Sequence[NDArray[np.float6
             break
         figure.set_size_inches(width, height + TALLER)
     figure.set_layout_engine("none")  # names were placed in this layout
-    for point, (right, up) in zip(points, places, strict=True):
+    for point, size, (right, up) in zip(points, _sizes(points), places, strict=True):
+        gap = np.hypot(*np.maximum(np.abs([right, up]) - size / 2, 0))
+        leader = {"arrowstyle": "-", "color": point.colour, "linewidth": 0.6, "alpha": 0.7, "shrinkB": MARKER_SIZE / 2}
         axes.annotate(
             point.name,
             (point.latency, point.accuracy),
@@ -151,9 +154,15 @@ def _name(axes: Axes, points: Sequence[Point], lines: Sequence[NDArray[np.float6
             ha="center",
             va="center",
             fontsize=FONT_SIZE,
-            color=point.colour,
-            arrowprops={"arrowstyle": "-", "color": point.colour, "linewidth": 0.6, "alpha": 0.7, "shrinkB": 6},
+            color=readable(point.colour),
+            arrowprops=leader if gap > MAX_BARE_GAP else None,
         )
+
+
+def _sizes(points: Sequence[Point]) -> NDArray[np.float64]:
+    """Return width and height of each name in points, [P, 2]."""
+    widths = [TextPath((0, 0), point.name, size=FONT_SIZE).get_extents().width for point in points]
+    return np.array([(width, 1.2 * FONT_SIZE) for width in widths]).reshape(-1, 2)
 
 
 def _places(
@@ -163,11 +172,9 @@ def _places(
     scale = 72 / axes.figure.get_figure(root=True).dpi  # a display pixel in points
     place = axes.transData.transform
     marks = scale * place(np.array([(point.latency, point.accuracy) for point in points]).reshape(-1, 2))
-    widths = [TextPath((0, 0), point.name, size=FONT_SIZE).get_extents().width for point in points]
-    sizes = np.array([(width, 1.2 * FONT_SIZE) for width in widths]).reshape(-1, 2)
     frame = scale * axes.get_window_extent().get_points().ravel()
     segments = np.concatenate([np.empty((0, 4)), *(scale * _segments(place(line)) for line in lines)])
-    centres, collides = place_labels(marks, MARKER_SIZE, sizes, frame, segments)
+    centres, collides = place_labels(marks, MARKER_SIZE, _sizes(points), frame, segments)
     return centres - marks, collides
 
 

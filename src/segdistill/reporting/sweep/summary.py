@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from segdistill.reporting.figures import save_figure
 from segdistill.reporting.page import drawn, environment
 from segdistill.reporting.palette import COLOURS
 from segdistill.reporting.sweep.comparison import BaselineStudy, gain_record, study
@@ -20,7 +21,6 @@ from segdistill.reporting.sweep.table import sweep_table
 from segdistill.utils.console import terminal
 from segdistill.utils.io import atomic_write, write_json
 
-DPI = 160
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +49,7 @@ def summarise(sweep_dir: Path, baseline: Mapping[str, str] | None = None) -> Job
         (sweep_dir / "summary.png").unlink(missing_ok=True)  # drawn when there were fewer jobs
     else:
         with atomic_write(sweep_dir / "summary.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)
+            save_figure(figure, temporary, "png")
     page = (
         environment()
         .get_template("sweep.html.j2")

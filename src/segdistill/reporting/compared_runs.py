@@ -1,0 +1,115 @@
+"""Results of several runs, named by their students, and whether they can be compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from omegaconf import DictConfig, OmegaConf
+
+from segdistill.reporting.results import Row, baseline_row, read_results
+from segdistill.utils.errors import UserError, first_line
+
+REFERENCE = ("teacher", "onnxruntime-fp32")
+"""Model and engine whose time in each run is the unit in which runs are compared."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """Scored rows of one run.
+
+    Attributes:
+        name: Name of its student.
+        path: Run directory, or file of results.
+        rows: Rows with a mean IoU, without those that time decoding; at least one.
+    """
+
+    name: str
+    path: Path
+    rows: list[Row]
+
+    @property
+    def reference(self) -> Row:
+        """The teacher's float32 file, or the row closest to it."""
+        return baseline_row(self.rows)
+
+    @property
+    def machine(self) -> str:
+        """Processor and number of threads of its times."""
+        return f"{self.reference.device}, {self.reference.threads} threads"
+
+    @property
+    def teacher(self) -> tuple[int, float] | None:
+        """What tells its teacher from others: number of parameters and mean IoU; None if it has none."""
+        row = self.reference
+        return (row.params, round(row.miou or 0.0, 4)) if row.model == "teacher" else None
+
+
+def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Read run directories, or files of results, of which no two get the same name.
+
+    Raises:
+        UserError: If one cannot be read, or several cannot be compared: they were scored on different images or
+            classes, or one has not timed its teacher's float32 file.
+    """
+    runs = [_read_run(path) for path in paths]
+    if len(runs) > 1:
+        for run in runs:
+            _require_comparable(runs[0], run)
+    counts = Counter(run.name for run in runs)
+    runs = [run if counts[run.name] == 1 else replace(run, name=f"{run.name} ({run.path.name})") for run in runs]
+    counts = Counter(run.name for run in runs)
+    runs = [run if counts[run.name] == 1 else replace(run, name=str(run.path)) for run in runs]
+    return runs
+
+
+def reference_ms(runs: Sequence[ComparedRun]) -> float:
+    """Return the median time of the teacher's float32 file in ms, over the runs on the first one's machine."""
+    return median(run.reference.latency_ms_p50 for run in runs if run.machine == runs[0].machine)
+
+
+def _read_run(path: Path) -> ComparedRun:
+    file = path / "results.json" if path.is_dir() else path
+    folder = file.parent if file.name == "results.json" else None
+    try:
+        rows = read_results(file)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: cannot be read as results of a run ({first_line(error)})") from error
+    rows = [row for row in rows if row.miou is not None and not row.decodes]
+    if not any(row.model == "student" for row in rows):
+        raise UserError(f"{file}: has no row of a student with a score; give a run that trained and timed one")
+    name = file.stem if folder is None else _student_choice(folder) or folder.resolve().name
+    return ComparedRun(name, path if folder is None else folder.resolve(), rows)
+
+
+def _student_choice(run_dir: Path) -> str | None:
+    """Return the option that a run's command line chose for `student`; None if Hydra did not record it."""
+    try:
+        recorded = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml")
+    except (OSError, ValueError):
+        return None
+    choices = OmegaConf.select(recorded, "hydra.runtime.choices")
+    student = choices.get("student") if isinstance(choices, DictConfig) else None
+    return student if isinstance(student, str) else None
+
+
+def _require_comparable(first: ComparedRun, other: ComparedRun) -> None:
+    reference = other.reference
+    if (reference.model, reference.engine) != REFERENCE:
+        raise UserError(
+            f"{other.path}: has no row of {' '.join(REFERENCE)}, in whose time runs are compared; "
+            "leave the run out, or let it time its teacher"
+        )
+    mine, theirs = (f"{run.rows[0].images} {run.rows[0].split} images" for run in (first, other))
+    if mine != theirs:
+        raise UserError(
+            f"{other.path}: was scored on {theirs}, {first.path} on {mine}; compare runs on the same images"
+        )
+    if set(first.rows[0].class_iou) != set(other.rows[0].class_iou):
+        raise UserError(
+            f"{other.path}: has the classes {', '.join(other.rows[0].class_iou)}, {first.path} has "
+            f"{', '.join(first.rows[0].class_iou)}; compare runs on the same classes"
+        )
