@@ -153,10 +153,11 @@ def build_page(engines: Mapping[str, Engine], samples: Sequence[Path]) -> Any:
             [image, left, right, known, classes, *drawing],
             [comparison, slider, status, known, classes, style],
             show_progress_on=[slider],
+            trigger_mode="always_last",  # what is chosen while the networks run counts
             **timed,
         )
         gr.on(
-            [opacity.release, view.input, classes.input],
+            [opacity.change, view.input, classes.input],
             answers.draw,
             [comparison, left, right, classes, *drawing],
             slider,

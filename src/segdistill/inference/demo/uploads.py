@@ -10,7 +10,7 @@ from PIL import Image
 
 from segdistill.utils.image import ImageError, read_rgb, resized_rgb
 
-MAX_BYTES, MAX_PIXELS = 30_000_000, 64_000_000
+MAX_BYTES, MAX_PIXELS = 30 * 2**20, 64_000_000
 """Of a file. Phones take up to 50 million pixels; a small file may unpack to far more."""
 MAX_SIDE = 1280
 """Pixels of an image's longer side on the page; the network is given the whole image."""
