@@ -152,7 +152,8 @@ def blocks(colours: NDArray[np.int16], image: Path, channel: int) -> NDArray[np.
     height, width = source.shape[0] // 4, source.shape[1] // 4
     rows, columns = np.arange(4) * height + height // 2, np.arange(4) * width + width // 2
     centres = np.ix_(rows, columns)
-    return colours[centres][source[centres].argmax(axis=2) == channel]
+    found: NDArray[np.int16] = colours[centres][source[centres].argmax(axis=2) == channel]
+    return found
 
 
 def test_an_uploaded_image_is_segmented_by_both_and_drawn_side_by_side(page: Any, image: Path) -> None:
@@ -271,13 +272,19 @@ def test_samples_of_a_folder_are_shown_and_the_first_one_is_segmented(
     assert served.ended_by(signal.SIGTERM) == (143, "")
 
 
-def test_a_port_that_is_taken_is_one_line(folder: Path) -> None:
+def test_an_address_that_cannot_be_listened_on_is_one_line(folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ended = subprocess.run(
-            [*COMMAND, folder, "--port", str(port)], capture_output=True, text=True, check=False, timeout=STARTED_S
-        )
-    assert ended.returncode == 1
-    assert ended.stderr == f"error: 127.0.0.1, port {port}: cannot be listened on; take another --port or --host\n"
+        told = f"error: 127.0.0.1, port {port}: cannot be listened on; take another --port or --host\n"
+        assert refused(folder, "--port", str(port)) == told
+    told = "error: 192.0.2.1, the ports from 7860 on: cannot be listened on; take another --port or --host\n"
+    assert refused(folder, "--host", "192.0.2.1") == told  # an address of documents, which nobody has
+
+
+def refused(*arguments: object) -> str:
+    command = [*COMMAND, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=STARTED_S)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    return ended.stderr

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def serve(page: Any, *, host: str, port: int | None, share: bool) -> None:
 
     with ending_in_order():
         try:
+            _try_address(host, port)
             _, address, public = page.launch(
                 server_name=host,
                 server_port=port,
@@ -80,4 +82,11 @@ def serve(page: Any, *, host: str, port: int | None, share: bool) -> None:
             where = f"port {port}" if port else "the ports from 7860 on"
             raise UserError(f"{host}, {where}: cannot be listened on; take another --port or --host") from error
         finally:
-            page.close(verbose=False)
+            with suppress(KeyboardInterrupt):  # pressed twice
+                page.close(verbose=False)
+
+
+def _try_address(host: str, port: int | None) -> None:
+    """Raise OSError if an address cannot be listened on: Gradio would try a hundred ports of a wrong host."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    socket.create_server((host, port or 0), family=family).close()
