@@ -137,7 +137,7 @@ def test_the_folder_holds_the_file_labels_samples_with_masks_and_sums_of_all(pac
         "SHA256SUMS",
     }
     assert there >= {"README.md", "labels.json", "student.int8.onnx", "failures/00_000.png", "failures/02_002.png"}
-    for index in (0, 2, 4):
+    for index in range(3):
         image = pixels(packed / "samples" / "images" / f"{index:03}.png")
         np.testing.assert_array_equal(image, noise(index))
         np.testing.assert_array_equal(pixels(packed / "samples" / "masks" / f"{index:03}.png"), image.argmax(axis=2))
@@ -214,6 +214,19 @@ def test_what_the_card_prints_runs_in_the_folder(
     assert (name, action) == ("segdistill", "predict")
     assert run_predict(monkeypatch, *arguments) == 0
     np.testing.assert_array_equal(pixels(Path("../masks") / first.name), expected)
+
+
+def test_a_network_that_was_trained_on_labels_alone_says_so_and_what_to_mind(run_dir: Path, tmp_path: Path) -> None:
+    config = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.merge(config, {"stage": "teacher"}), run_dir / ".hydra" / "config.yaml")
+    write_results(run_dir / "results.json", [replace(TEACHER, split="val", selected_on=True, never_predicted=["blue"])])
+    assert run(run_dir, "-o", tmp_path / "packed", "--files", "teacher.fp32") is None
+    text = " ".join((tmp_path / "packed" / "README.md").read_text().split())
+    assert "The network is `DeepLabV3Plus` on `resnet18`, trained on the labels for 36 epochs." in text
+    assert "> **Mind:** teacher never predicts: blue." in text
+    assert "> **Mind:** the scores are optimistic" in text
+    assert "gained" not in text
+    assert "student" not in text.partition("## Use")[2].partition("## How to run it")[0]
 
 
 def write_study(path: Path, **settings: str) -> Path:

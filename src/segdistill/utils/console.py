@@ -33,12 +33,12 @@ def as_text(table: Table) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """Render a table as Markdown, with its title above it and its caption below."""
+    """Render a table as Markdown, with its title above it and the lines of its caption below, each a paragraph."""
     columns = [[str(cell).replace("|", r"\|") for cell in (column.header, *column.cells)] for column in table.columns]
     heading, *rows = zip(*columns, strict=True)
     rule = ["---" if column.justify == "left" else "---:" for column in table.columns]
     lines = [f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)]
-    return "\n".join([str(table.title or ""), "", *lines, "", str(table.caption or "")])
+    return "\n".join([str(table.title or ""), "", *lines, "", str(table.caption or "").replace("\n", "\n\n")])
 
 
 def terminal() -> Console:

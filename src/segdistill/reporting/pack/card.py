@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segdistill.inference import Segmenter
-from segdistill.reporting.findings import count_of, split_label
+from segdistill.reporting.findings import count_of, run_warnings, split_label
 from segdistill.reporting.pack.run import Run
 from segdistill.reporting.pack.study import Gain
 from segdistill.reporting.results import Row, baseline_row
@@ -118,6 +118,7 @@ def model_card(run: Run, contents: Contents, gain: Gain | None = None, license_i
         contents=contents,
         row=row,
         file=contents.files[contents.main].name,
+        warnings=run_warnings([row]),
         classes=_classes(contents.segmenter, row),
         scored=count_of(row.classes_scored, len(row.class_iou)),
         dataset=dataset,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,7 +129,7 @@ def _drawn(run: Run, segmenter: Segmenter) -> dict[str, NDArray[np.uint8]]:
     sheets = sorted((run.folder / "predictions").glob("*.png"))
     if not sheets or steps is None:
         raise UserError(f"{run.folder}: has no predictions/*.png (callbacks.predictions draws them); {cure}")
-    spaced = sheets[:: math.ceil(len(sheets) / SAMPLES)]
+    spaced = sheets[:: max(1, len(sheets) // SAMPLES)][:SAMPLES]
     return {sheet.stem: first_panel(sheet, steps.size) for sheet in spaced}
 
 
