@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from segdistill.inference.video import read_frames
+from segdistill.inference.video import VideoReader
 from segdistill.utils.image import ImageError
 
 HEIGHT, WIDTH = 32, 64
@@ -46,7 +46,7 @@ def test_frames_are_turned_as_the_display_matrix_says(
     degrees: int, hflip: bool, red: str, suffix: str, tmp_path: Path
 ) -> None:
     write_video(tmp_path / f"a{suffix}", degrees, hflip)
-    frames = list(read_frames(tmp_path / f"a{suffix}"))
+    frames = [frame for frame, _ in VideoReader(tmp_path / f"a{suffix}")]
     assert len(frames) == 2
     height, width = (WIDTH, HEIGHT) if degrees in (90, 270) else (HEIGHT, WIDTH)
     assert {frame.shape for frame in frames} == {(height, width, 3)}
@@ -60,5 +60,5 @@ def test_a_file_that_is_no_video_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no video")
     with pytest.raises(ImageError, match=r"a\.mp4: cannot be decoded \(") as raised:
-        list(read_frames(path))
+        list(VideoReader(path))
     assert "\n" not in str(raised.value)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segdistill.inference.backends import installed_runtimes
 from segdistill.inference.benchmark import Backend, Measurement, measure
-from segdistill.inference.predict import found
+from segdistill.inference.paths import found
 from segdistill.inference.round_buffer import Images
 from segdistill.inference.scoring import MaskScores
 from segdistill.inference.segmenter import Segmenter

@@ -1,70 +1,49 @@
 """Segments images with an exported file: `segdistill predict MODEL PATH -o OUT`.
 
-Needs only onnxruntime, numpy and Pillow; videos need `pip install av`.
+Needs only onnxruntime, numpy and Pillow; videos and cameras need `pip install av`.
 """
 
 from __future__ import annotations
 
 import argparse
-import glob
-import re
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segdistill.inference.flicker import Flicker
+from segdistill.inference.paths import OVERLAY_VIDEO, found, is_video, output_names, require_free, writable
 from segdistill.inference.segmenter import Segmenter
+from segdistill.inference.summary import Summary, VideoProgress, show_progress
 from segdistill.inference.tiled import add_arguments, open_segmenter
-from segdistill.inference.video import VIDEO_SUFFIXES, read_frames
+from segdistill.inference.video import VideoReader, open_stream
+from segdistill.inference.video_writer import VideoWriter
 from segdistill.utils.drawing import blend, colour_table
 from segdistill.utils.errors import UserError
-from segdistill.utils.image import IMAGE_SUFFIXES, ImageError, read_rgb
+from segdistill.utils.image import ImageError, read_rgb
 from segdistill.utils.io import atomic_write
-from segdistill.utils.preprocessing import IGNORE_INDEX
 
 EXIT_USER_ERROR, EXIT_SKIPPED = 1, 3
-FRAME_MASK = re.compile(r"(.+)_\d{6,}\.png")
-BAR_WIDTH = 40
-Frame = tuple[str, NDArray[np.uint8]]
+OPACITY = 0.5
+"""Opacity of the colours over an image, where none is given."""
 
-
-@dataclass
-class Summary:
-    """Counts and timing of a prediction.
-
-    Attributes:
-        images: Number of segmented images and video frames.
-        skipped: Number of files that could not be decoded.
-        seconds: Time spent in the network, including resizing, without decoding and writing.
-        pixels: Number of pixels by class id, int64 [256].
-    """
-
-    images: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-
-    def lines(self, classes: Sequence[str]) -> list[str]:
-        """Return the summary as lines of text."""
-        each = f", {1000 * self.seconds / self.images:.1f} ms each" if self.images else ""
-        lines = [f"{self.images} images{each}; {self.skipped} skipped"]
-        width = max(map(len, classes), default=0)
-        named = dict(enumerate(classes))
-        if self.pixels[IGNORE_INDEX]:
-            named[IGNORE_INDEX] = "void"
-        for index, name in named.items():
-            lines.append(f"  {name:<{width}}  {self.pixels[index] / max(1, self.pixels.sum()):7.2%} of all pixels")
-        return lines
+STREAM_NAME = "stream"
+Sink = Callable[[int, NDArray[np.uint8], NDArray[np.uint8], float], None]
+"""Takes the index of a frame, its pixels, uint8 [H, W, 3], its class ids, uint8 [H, W], and its time in seconds."""
 
 
 def predict(
-    segmenter: Segmenter, path: str, out: Path, *, overlay: float | None = None, overwrite: bool = False
+    segmenter: Segmenter,
+    path: str,
+    out: Path,
+    *,
+    overlay: float | None = None,
+    overwrite: bool = False,
+    video: bool = False,
 ) -> Summary:
     """Write a mask, a PNG with the exported file's palette, for every image or video frame.
 
@@ -74,6 +53,7 @@ def predict(
         out: Folder to write to.
         overlay: Opacity from 0 to 1 of the colours in `<name>.overlay.jpg`; None writes only masks.
         overwrite: Whether to replace files of an earlier call.
+        video: Whether to write one `<name>.overlay.mp4` for each video instead of files for each of its frames.
 
     Returns:
         Counts and timing.
@@ -82,97 +62,102 @@ def predict(
         UserError: If there is nothing to read, or the folder cannot be written to or already contains such files.
     """
     sources = found(path)
-    names = _names(sources)
-    _require_free(_writable(out), sources, names, overlay=overlay is not None, overwrite=overwrite)
+    names = output_names(sources)
+    require_free(writable(out), sources, names, overlay=overlay is not None, overwrite=overwrite, video=video)
     summary, palette = Summary(), colour_table(segmenter.palette)
+
     for done, (source, name) in enumerate(zip(sources, names, strict=True)):
-        _show_progress(done, len(sources))
-        frames = _frames(source, name)
-        while True:
-            try:
-                frame = next(frames, None)
-            except ImageError as error:
-                summary.skipped += 1
-                sys.stderr.write(f"\rwarning: {error}; skipped\n")
-                break
-            if frame is None:
-                break
-            frame_name, image = frame
-            begin = time.perf_counter()
-            mask = segmenter(image)
-            summary.seconds += time.perf_counter() - begin
-            summary.images += 1
-            summary.pixels += np.bincount(mask.ravel(), minlength=256)
-            _write(out, frame_name, image, mask, palette, overlay)
-    _show_progress(len(sources), len(sources))
+        show_progress(done, len(sources))
+        try:
+            if not is_video(source):
+                image = read_rgb(source)
+                _write(out, name, image, summary.segment(segmenter, image), palette, overlay)
+            elif video:
+                opacity = OPACITY if overlay is None else overlay
+                _to_video(segmenter, VideoReader(source), out / f"{name}{OVERLAY_VIDEO}", summary, opacity)
+            else:
+                numbered = partial(_write_frame, out, name, palette, overlay)
+                _segment_video(segmenter, VideoReader(source), source.name, summary, numbered)
+        except ImageError as error:
+            summary.skip(error)
+    show_progress(len(sources), len(sources))
     return summary
 
 
-def found(path: str) -> list[Path]:
-    """Return the images and videos that a path refers to, sorted by name.
+def predict_stream(
+    segmenter: Segmenter, source: str, out: Path, *, overlay: float | None = None, overwrite: bool = False
+) -> Summary:
+    """Write `stream.overlay.mp4`: a camera or stream with its masks blended over it, until it ends or Ctrl-C.
+
+    Args:
+        segmenter: Exported network.
+        source: Index of a camera, or anything else that FFmpeg opens.
+        out: Folder to write to.
+        overlay: Opacity from 0 to 1 of the colours; None is `OPACITY`.
+        overwrite: Whether to replace the file of an earlier call.
+
+    Returns:
+        Counts and timing.
 
     Raises:
-        UserError: If there are none.
+        UserError: If there is no such camera or stream, or the file cannot be written or exists.
     """
-    if Path(path).is_file():
-        return [Path(path)]
-    candidates = Path(path).iterdir() if Path(path).is_dir() else map(Path, glob.glob(path, recursive=True))  # noqa: PTH207 # absolute patterns, too
-    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-    paths = sorted(each for each in candidates if each.suffix.lower() in suffixes and each.is_file())
-    if not paths:
-        raise UserError(f"{path}: holds, or matches, no file of {', '.join(suffixes)}")
-    return paths
-
-
-def _names(sources: Sequence[Path]) -> list[str]:
-    """Return one name per source: its stem, or its file name if another source has the same stem."""
-    stems = Counter(source.stem for source in sources)
-    names = [source.stem if stems[source.stem] == 1 else source.name for source in sources]
-    counts = Counter(names)
-    for name, source in zip(names, sources, strict=True):
-        if counts[name] > 1:
-            raise UserError(f"{source}: another image has the same name; segment one folder at a time")
-    return names
-
-
-def _writable(out: Path) -> Path:
+    path = writable(out) / f"{STREAM_NAME}{OVERLAY_VIDEO}"
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists; --overwrite replaces it")
+    summary = Summary()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written to ({error.strerror})") from error
-    return out
+        _to_video(segmenter, open_stream(source), path, summary, OPACITY if overlay is None else overlay)
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+    except ImageError as error:
+        if not summary.images:
+            mend = "give the N of a /dev/videoN, or an address or file that FFmpeg opens"
+            raise UserError(f"--stream {source}: {error}; {mend}") from error
+        summary.skip(error)
+    return summary
 
 
-def _require_free(out: Path, sources: Sequence[Path], names: Sequence[str], *, overlay: bool, overwrite: bool) -> None:
-    """Refuse to overwrite the source images, and existing files unless `overwrite` is set.
+def _to_video(segmenter: Segmenter, reader: VideoReader, path: Path, summary: Summary, opacity: float) -> None:
+    """Write a video with its masks over it; Ctrl-C, and what cannot be decoded, end it there before they are raised."""
+    palette, fault = colour_table(segmenter.palette), None
+    with VideoWriter(path) as writer:
 
-    The folder is listed only once, because it may hold as many files as there are sources.
-    """
-    existing = {path.name for path in out.iterdir()}
-    earlier_frames = {found[1]: name for name in existing if (found := FRAME_MASK.fullmatch(name))}
-    given = {source.resolve() for source in sources}
-    for source, name in zip(sources, names, strict=True):
-        if source.suffix.lower() in VIDEO_SUFFIXES:
-            taken = [earlier_frames[name]] if name in earlier_frames else []
-        else:
-            written = [f"{name}.png", f"{name}.overlay.jpg"] if overlay else [f"{name}.png"]
-            taken = [each for each in written if each in existing]
-        for path in (out / each for each in taken):
-            if path.resolve() in given:
-                raise UserError(f"{path}: is an image to be segmented; give another folder with -o")
-            if not overwrite:
-                raise UserError(f"{path}: exists; --overwrite replaces it")
+        def write(_: int, image: NDArray[np.uint8], mask: NDArray[np.uint8], seconds: float) -> None:
+            writer.write(blend(image, palette[mask], opacity), seconds)
+
+        try:
+            _segment_video(segmenter, reader, Path(str(reader.source)).name, summary, write)
+        except (ImageError, KeyboardInterrupt) as error:
+            fault = error
+    if fault is not None:
+        raise fault
 
 
-def _frames(source: Path, name: str) -> Iterator[Frame]:
-    if source.suffix.lower() not in VIDEO_SUFFIXES:
-        yield name, read_rgb(source)
-        return
-    for index, frame in enumerate(read_frames(source)):
-        yield f"{name}_{index:06d}", frame
+def _segment_video(segmenter: Segmenter, reader: VideoReader, name: str, summary: Summary, sink: Sink) -> None:
+    progress, flicker = VideoProgress(name), Flicker()
+    try:
+        for image, seconds in reader:
+            mask = summary.segment(segmenter, image)
+            flicker.update(image, mask)
+            sink(progress.frames, image, mask, seconds)
+            progress.step(reader.frames)
+    finally:
+        if progress.frames:
+            summary.videos.append(progress.line(flicker))
+
+
+def _write_frame(
+    out: Path,
+    name: str,
+    palette: NDArray[np.uint8],
+    overlay: float | None,
+    index: int,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    _: float,
+) -> None:
+    _write(out, f"{name}_{index:06d}", image, mask, palette, overlay)
 
 
 def _write(
@@ -192,14 +177,6 @@ def _write(
             Image.fromarray(blend(image, palette[mask], overlay)).save(temporary, "JPEG", quality=92, subsampling=0)
 
 
-def _show_progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        filled = BAR_WIDTH * done // total
-        end = "\n" if done == total else ""
-        sys.stderr.write(f"\r[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {done}/{total}{end}")
-        sys.stderr.flush()
-
-
 def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
@@ -215,18 +192,27 @@ def main() -> int:
         epilog=f"Exit code {EXIT_USER_ERROR}: an error; {EXIT_SKIPPED}: some files could not be decoded.",
     )
     add_arguments(parser)
-    parser.add_argument("path", help="an image, a folder, a quoted glob pattern, or a video")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("path", nargs="?", help="an image, a folder, a quoted glob pattern, or a video")
+    help_text = "instead of PATH the camera N, or an address or file that FFmpeg opens; writes one video, until Ctrl-C"
+    given.add_argument("--stream", metavar="N", help=help_text)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the masks")
     parser.add_argument(
-        "--overlay", type=_share, nargs="?", const=0.5, metavar="OPACITY", help="also blend the mask over the image"
+        "--overlay", type=_share, nargs="?", const=OPACITY, metavar="OPACITY", help="also blend the mask over the image"
     )
+    help_text = "write one video with its masks over it for each video, instead of files for each frame"
+    parser.add_argument("--video", action="store_true", help=help_text)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     arguments = parser.parse_args()
+    overlay, overwrite = arguments.overlay, arguments.overwrite
     try:
         segmenter = open_segmenter(arguments)
-        summary = predict(
-            segmenter, arguments.path, arguments.out, overlay=arguments.overlay, overwrite=arguments.overwrite
-        )
+        if arguments.stream is not None:
+            summary = predict_stream(segmenter, arguments.stream, arguments.out, overlay=overlay, overwrite=overwrite)
+        else:
+            summary = predict(
+                segmenter, arguments.path, arguments.out, overlay=overlay, overwrite=overwrite, video=arguments.video
+            )
     except (UserError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USER_ERROR
