@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -139,8 +140,18 @@ def test_every_runtime_gives_the_same_masks(files: list[Path]) -> None:
     assert compare(sample_image(), *engines.values()).share_differing == 0
 
 
-def test_the_teacher_and_the_smallest_student_come_first() -> None:
-    assert first_choices(["teacher", "teacher.int8", "student", "student.int8"]) == ("teacher", "student.int8")
-    assert first_choices(["teacher", "student"]) == ("teacher", "student")
-    assert first_choices(["small", "large"]) == ("small", "large")
-    assert first_choices(["teacher"]) == (None, "teacher")
+@pytest.mark.parametrize(
+    ("stems", "first"),
+    [
+        (["teacher", "teacher.int8", "student", "student.int8"], ("teacher", "student.int8")),
+        (["teacher", "student"], ("teacher", "student")),
+        (["small", "large"], ("small", "large")),
+        (["teacher"], (None, "teacher")),
+    ],
+)
+def test_the_teacher_and_the_smallest_student_come_first_and_one_file_beside_the_image(
+    files: list[Path], tmp_path: Path, stems: list[str], first: tuple[str | None, str]
+) -> None:
+    copies = [Path(shutil.copy(files[0], tmp_path / f"{stem}.onnx")) for stem in stems]
+    names = first_choices(open_engines(copies, threads=1))
+    assert tuple(name and name.removesuffix(" (onnxruntime)") for name in names) == first

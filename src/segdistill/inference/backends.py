@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
+PAUSE_S = 0.05  # before a backend is timed, so that the previous one's threads go to sleep
+
 
 def _pytorch(path: Path, threads: int) -> Predict:
     import torch

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segdistill.inference.backends import RUNTIMES
+from segdistill.inference.backends import PAUSE_S, RUNTIMES
 from segdistill.inference.round_buffer import Images, RoundBuffer
 from segdistill.inference.scoring import MaskScores
 from segdistill.utils.image import read_rgb
@@ -32,7 +32,6 @@ from segdistill.utils.worker import Serve, SubprocessError, SubprocessWorker
 WARM_UP = 5  # untimed images before the first turn
 IMAGES_PER_ROUND = 8  # timed images per turn
 BATCHES = 5  # timed batches
-PAUSE_S = 0.05  # before a turn, so that the previous backend's threads go to sleep
 HANGS_AFTER_S = 1800  # without an answer; a batch of a large network can take minutes
 
 

@@ -35,6 +35,8 @@ def main() -> int:
             samples = write_samples(arguments.paths, Segmenter(files[0]), folder)
             page = build_page(engines, samples)
             serve(page, host=arguments.host, port=arguments.port, share=arguments.share)
+    except KeyboardInterrupt:  # how the page is meant to be ended
+        sys.stdout.write("\n")
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segdistill.inference.backends import RUNTIMES, Predict, installed_runtimes
+from segdistill.inference.backends import PAUSE_S, RUNTIMES, Predict, installed_runtimes
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.drawing import spread_colour
 from segdistill.utils.errors import UserError, first_line
@@ -64,6 +64,7 @@ class Engine:
         try:
             if not self.latencies_ms:
                 self._predict(prepared)
+            time.sleep(PAUSE_S)
             begin = time.perf_counter()
             mask = self._predict(prepared)[0]
             self.latencies_ms.append(1000 * (time.perf_counter() - begin))
@@ -100,8 +101,15 @@ def open_engines(files: Sequence[Path], threads: int = 0) -> dict[str, Engine]:
     return engines
 
 
-def first_choices(names: Sequence[str]) -> tuple[str | None, str]:
-    """Return the engines to begin with, left and right: a teacher's and the smallest student's; None: no left one."""
+def first_choices(engines: Mapping[str, Engine]) -> tuple[str | None, str]:
+    """Return the names of the engines to begin with: a teacher left and the smallest student right.
+
+    Where one of them is missing, the first two files are taken; None is the image alone, beside the only file.
+    """
+    first_runtimes: dict[Path, str] = {}
+    for name, engine in engines.items():
+        first_runtimes.setdefault(engine.path, name)
+    names = list(first_runtimes.values())
     teachers = [name for name in names if "teacher" in name]
     students = [name for name in names if name not in teachers]
     if teachers and students:

@@ -26,10 +26,10 @@ CSS = """
     border: 1px solid #8888; vertical-align: -.1em;
 }
 #status table { border-collapse: collapse; margin: .3em 0; }
-#status :is(table, tr, th, td) { border: 0; }
-#status :is(th, td) { padding: .15em .8em .15em 0; text-align: left; }
+#status table, #status tr, #status th, #status td { border: 0; }
+#status th, #status td { padding: .15em .8em .15em 0; text-align: left; }
 #status th { font-weight: 400; opacity: .7; }
-#status td.number, #status th.number { text-align: right; }
+#status th.number, #status td.number { text-align: right; white-space: nowrap; }
 .failed { color: #b91c1c; font-weight: 700; overflow-wrap: anywhere; }
 .note { opacity: .7; font-size: .85em; }
 """
@@ -109,7 +109,7 @@ def build_page(engines: Mapping[str, Engine], samples: Sequence[Path]) -> Any:
         samples: Images to choose from; the first one is shown at the start.
     """
     answers = Handlers(engines)
-    first_left, first_right = first_choices(list(engines))
+    first_left, first_right = first_choices(engines)
     choices = [*engines, IMAGE_ALONE]
     with gr.Blocks(title="segdistill", analytics_enabled=False) as page:
         gr.Markdown("## segdistill: one image, two networks")

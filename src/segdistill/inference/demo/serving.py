@@ -39,7 +39,7 @@ def private_gradio() -> Iterator[Path]:
 
 
 def serve(page: Any, *, host: str, port: int | None, share: bool) -> None:
-    """Serve a page until Ctrl-C or SIGTERM.
+    """Serve a page until Ctrl-C, which is raised on, or SIGTERM.
 
     Args:
         page: A `gradio.Blocks`.
@@ -76,8 +76,6 @@ def serve(page: Any, *, host: str, port: int | None, share: bool) -> None:
             sys.stdout.write(f"{public or address}  (Ctrl-C ends it)\n")
             sys.stdout.flush()
             threading.Event().wait()
-        except KeyboardInterrupt:
-            sys.stdout.write("\n")
         except (OSError, ValueError) as error:
             where = f"port {port}" if port else "the ports from 7860 on"
             raise UserError(f"{host}, {where}: cannot be listened on; take another --port or --host") from error

@@ -29,7 +29,10 @@ def results(comparison: Comparison, engines: Sequence[Engine | None]) -> str:
         f'<th class="number">{name}</th>' for name in ("p50 ms", "calls", "MB")
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    note = f"p50: median of the last {CALLS} calls, from the prepared image to its mask"
+    note = (
+        f"p50: median of the last {CALLS} calls, from the prepared image to its mask, beside whatever else runs; "
+        "segdistill benchmark inference times each file in a process of its own"
+    )
     return f'<p class="differing">{_difference(comparison)}</p>{table}<p class="note">{note}</p>'
 
 
