@@ -2,8 +2,10 @@
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
-import { InferenceSession, Tensor } from "onnxruntime-node";
 import sharp from "sharp";
+
+process.env.ORT_DISABLE_TELEMETRY ??= "1"; // else onnxruntime tells Microsoft each model's name and hashes
+const { InferenceSession, Tensor } = await import("onnxruntime-node");
 
 /** Pillow's antialiased bilinear weights, in its fixed point of 22 bits: each output's first input, and its taps. */
 function bilinear(from, to) {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import math
 import statistics
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
@@ -228,6 +230,30 @@ def test_a_finished_job_is_not_run_again_and_a_failed_one_is(
     assert sweep.run_job(composed, tmp_path, TASK) == 0.25
     assert sweep.run_job(composed, tmp_path, TASK) == 0.25  # no answer is left: it was not run
     assert left == []
+
+
+def test_what_a_job_held_is_freed_before_the_next_one(
+    composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trainer:
+        """Refers to itself, as trainers and their loops do."""
+
+        def __init__(self) -> None:
+            self.loop = self
+
+    held = []
+
+    def run_trainer(config: object, folder: Path) -> run.RunResult:
+        held.append(weakref.ref(Trainer()))
+        return TESTED
+
+    monkeypatch.setattr(run, "run", run_trainer)
+    gc.disable()  # whose turn may come by chance
+    try:
+        sweep.run_job(composed, tmp_path, TASK)
+    finally:
+        gc.enable()
+    assert held[0]() is None
 
 
 def test_a_record_tells_settings_and_split(composed: DictConfig, tmp_path: Path, answers: Answers) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +32,15 @@ def test_masks_have_the_size_of_the_given_image(model: Path) -> None:
     np.testing.assert_array_equal(segmenter(sample_image(40, 64)), sample_image(40, 64).argmax(axis=2))
     with pytest.raises(UserError, match="no such file"):
         Segmenter("absent.onnx")
+
+
+def test_onnxruntime_reports_to_nobody(model: Path, tmp_path: Path) -> None:
+    told = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")  # any of them switches its telemetry off
+    environment = {name: value for name, value in os.environ.items() if name not in told}
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code = f"from segdistill.inference import Segmenter; Segmenter({str(model)!r})"
+    subprocess.run([sys.executable, "-c", code], env=environment | places, check=True)
+    assert not list(tmp_path.rglob("*"))  # where events wait for a network
 
 
 def test_a_file_tells_how_images_are_prepared_and_rows_that_it_cuts_are_void(model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
@@ -78,6 +79,8 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
             raise
         log.exception("the job failed")
         return math.nan
+    finally:
+        gc.collect()  # trainer and loops refer to each other, and hold the pipes of loader processes
     tested = {name: None if math.isnan(value) else value for name, value in result.scores.items()}
     note("finished", tested=tested, split=result.split, selected_on=result.selected_on)
     return result.scores[SCORE]
