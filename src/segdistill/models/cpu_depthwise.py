@@ -7,7 +7,6 @@ here each is expressed by passes that are fast.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
@@ -107,15 +106,19 @@ def weight_gradient(
     half = weight.shape[-1] // 2
     if dilation > 1 and stride == 1 and padding == dilation * half:
         # Pixels that a dilated kernel sees together form small images, on which the kernel is not dilated.
-        grid = itertools.product(range(dilation), repeat=2)
-        phases = [(..., slice(top, None, dilation), slice(left, None, dilation)) for top, left in grid]
-        return torch.stack(
-            [weight_gradient(gradient[p], input[p], weight, 1, half, 1) for p in phases if gradient[p].numel()]
-        ).sum(dim=0)
+        return weight_gradient(_phases(gradient, dilation), _phases(input, dilation), weight, 1, half, 1)
     gradient, input = _laid_out(gradient, weight.dtype), _laid_out(input, weight.dtype)
     if dilation == 1 and weight.shape[-1] > NARROW:
         return _by_columns(gradient, input, weight, stride, padding)
     return _by_library(gradient, input, weight, stride, (padding, padding), dilation)
+
+
+def _phases(maps: Tensor, step: int) -> Tensor:
+    """Split maps [B, C, H, W], padded with zeros, into those of each `step`-th row and column: [B step^2, C, h, w]."""
+    padded = F.pad(maps, (0, -maps.shape[-1] % step, 0, -maps.shape[-2] % step))
+    batch, channels, height, width = padded.shape
+    grid = padded.reshape(batch, channels, height // step, step, width // step, step)
+    return grid.permute(0, 3, 5, 1, 2, 4).flatten(0, 2)
 
 
 def _by_columns(gradient: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
