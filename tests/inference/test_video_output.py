@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from helpers.exported import HEIGHT, PALETTE, WIDTH, export_brightest, run_predict, sample_image, written_masks
 
 from segdistill.inference import Segmenter, predict
+from segdistill.inference.flicker import Flicker
 from segdistill.inference.video import VideoReader, open_stream
 from segdistill.inference.video_writer import ENCODERS, VideoWriter
 from segdistill.utils.errors import UserError
@@ -86,6 +89,28 @@ def test_neither_an_error_nor_a_video_without_frames_leaves_a_file(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("count", [3, 20])  # found when the file is closed, and when the last frames are encoded
+def test_a_disk_that_is_full_at_the_end_leaves_neither_a_file_nor_an_open_one(count: int, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (count, 128, 192, 3), np.uint8)
+
+    def full() -> None:
+        with VideoWriter(tmp_path / "a.mp4") as writer:
+            for index, frame in enumerate(noise):  # the encoder holds them back
+                writer.write(frame, index / 10)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            full()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    descriptors = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [target for target in descriptors if target.startswith(str(tmp_path))]
+
+
 def test_without_an_encoder_the_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
     with (
@@ -141,9 +166,72 @@ def test_a_damaged_video_is_kept_as_far_as_it_goes(
     monkeypatch.setattr(VideoReader, "__iter__", two)
     (tmp_path / "drive.mp4").touch()
     assert run_predict(monkeypatch, model, tmp_path / "drive.mp4", "-o", tmp_path / "out", "--video") == 3
-    assert "drive.mp4: cannot be decoded (cut); skipped" in capsys.readouterr().err
+    check_told_cut_short(capsys, 2)
+    assert run_predict(monkeypatch, model, tmp_path / "drive.mp4", "-o", tmp_path / "masks") == 3
+    check_told_cut_short(capsys, 2)
+    assert run_predict(monkeypatch, model, "--stream", "drive.mp4", "-o", tmp_path / "out") == 3
+    check_told_cut_short(capsys, 2)
     monkeypatch.undo()
     check_overlay(tmp_path / "out" / "drive.overlay.mp4", 2)
+    check_overlay(tmp_path / "out" / "stream.overlay.mp4", 2)
+    assert len(written_masks(tmp_path / "masks")) == 2
+
+
+def check_told_cut_short(capsys: pytest.CaptureFixture[str], frames: int) -> None:
+    printed = capsys.readouterr()
+    assert f"drive.mp4: cannot be decoded (cut); kept up to frame {frames}\n" in printed.err
+    assert printed.out.splitlines()[0].endswith("; 0 skipped, 1 cut short")
+
+
+def test_a_video_without_a_whole_frame_is_skipped(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "drive.mp4").write_bytes(b"no video")
+    assert run_predict(monkeypatch, model, tmp_path / "drive.mp4", "-o", tmp_path / "out", "--video") == 3
+    printed = capsys.readouterr()
+    assert printed.err.endswith("; skipped\n")
+    assert printed.out.splitlines()[0] == "0 images; 1 skipped"
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("before", [None, b"a whole video"])
+def test_ctrl_c_leaves_nothing_of_a_file_and_what_was_there(
+    before: bytes | None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: VideoReader) -> Iterator[tuple[np.ndarray, float]]:
+        yield sample_image(), 0.0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoReader, "__iter__", interrupted)
+    (tmp_path / "drive.mp4").touch()
+    (tmp_path / "out").mkdir()
+    if before is not None:
+        (tmp_path / "out" / "drive.overlay.mp4").write_bytes(before)
+    with pytest.raises(KeyboardInterrupt):
+        run_predict(monkeypatch, model, tmp_path / "drive.mp4", "-o", tmp_path / "out", "--video", "--overwrite")
+    left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert left == ({} if before is None else {"drive.overlay.mp4": before})
+
+
+def test_frames_a_second_do_not_pay_for_the_flicker(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+
+    def frames(self: VideoReader) -> Iterator[tuple[np.ndarray, float]]:
+        for index in range(4):
+            now[0] += 0.25
+            yield sample_image(), index / 10
+
+    def slow(*_: object) -> None:
+        now[0] += 60
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(VideoReader, "__iter__", frames)
+    monkeypatch.setattr(Flicker, "update", slow)
+    (tmp_path / "drive.mp4").touch()
+    assert run_predict(monkeypatch, model, tmp_path / "drive.mp4", "-o", tmp_path / "out", "--video") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "drive.mp4: 4 frames, 4.0 frames/s with decoding and writing"
 
 
 def test_a_stream_is_anything_that_ffmpeg_opens(

@@ -47,6 +47,8 @@ def predict(
 ) -> Summary:
     """Write a mask, a PNG with the exported file's palette, for every image or video frame.
 
+    Of a damaged video the frames before the damage are kept. An interruption leaves no part of a file.
+
     Args:
         segmenter: Exported network.
         path: An image, a folder of images, a glob pattern, or a video.
@@ -107,20 +109,18 @@ def predict_stream(
         raise UserError(f"{path}: exists; --overwrite replaces it")
     summary = Summary()
     try:
-        _to_video(segmenter, open_stream(source), path, summary, OPACITY if overlay is None else overlay)
-    except KeyboardInterrupt:
-        sys.stderr.write("\n")
+        _to_video(segmenter, open_stream(source), path, summary, OPACITY if overlay is None else overlay, live=True)
     except ImageError as error:
-        if not summary.images:
-            mend = "give the N of a /dev/videoN, or an address or file that FFmpeg opens"
-            raise UserError(f"--stream {source}: {error}; {mend}") from error
-        summary.skip(error)
+        mend = "give the N of a /dev/videoN, or an address or file that FFmpeg opens"
+        raise UserError(f"--stream {source}: {error}; {mend}") from error
     return summary
 
 
-def _to_video(segmenter: Segmenter, reader: VideoReader, path: Path, summary: Summary, opacity: float) -> None:
-    """Write a video with its masks over it; Ctrl-C, and what cannot be decoded, end it there before they are raised."""
-    palette, fault = colour_table(segmenter.palette), None
+def _to_video(
+    segmenter: Segmenter, reader: VideoReader, path: Path, summary: Summary, opacity: float, *, live: bool = False
+) -> None:
+    """Write a video with its masks over it; Ctrl-C is the end of a `live` one, and leaves nothing of any other."""
+    palette = colour_table(segmenter.palette)
     with VideoWriter(path) as writer:
 
         def write(_: int, image: NDArray[np.uint8], mask: NDArray[np.uint8], seconds: float) -> None:
@@ -128,20 +128,26 @@ def _to_video(segmenter: Segmenter, reader: VideoReader, path: Path, summary: Su
 
         try:
             _segment_video(segmenter, reader, Path(str(reader.source)).name, summary, write)
-        except (ImageError, KeyboardInterrupt) as error:
-            fault = error
-    if fault is not None:
-        raise fault
+        except KeyboardInterrupt:
+            if not live:
+                raise
+            sys.stderr.write("\n")
 
 
 def _segment_video(segmenter: Segmenter, reader: VideoReader, name: str, summary: Summary, sink: Sink) -> None:
+    """Segment the frames that can be decoded; ImageError if there are none."""
     progress, flicker = VideoProgress(name), Flicker()
     try:
         for image, seconds in reader:
             mask = summary.segment(segmenter, image)
-            flicker.update(image, mask)
+            with progress.untimed():
+                flicker.update(image, mask)
             sink(progress.frames, image, mask, seconds)
             progress.step(reader.frames)
+    except ImageError as error:
+        if not progress.frames:
+            raise
+        summary.cut(error, progress.frames)
     finally:
         if progress.frames:
             summary.videos.append(progress.line(flicker))
@@ -189,7 +195,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="segdistill predict",
         description="Segments images with an exported file; masks are PNG files with the file's palette.",
-        epilog=f"Exit code {EXIT_USER_ERROR}: an error; {EXIT_SKIPPED}: some files could not be decoded.",
+        epilog=f"Exit code {EXIT_USER_ERROR}: an error; {EXIT_SKIPPED}: some files could not be decoded to their end.",
     )
     add_arguments(parser)
     given = parser.add_mutually_exclusive_group(required=True)
@@ -218,7 +224,7 @@ def main() -> int:
         return EXIT_USER_ERROR
     chosen = [str(segmenter.path)] if arguments.model.is_dir() else []
     sys.stdout.write("\n".join([*chosen, *summary.lines(segmenter.classes)]) + "\n")
-    return EXIT_SKIPPED if summary.skipped else 0
+    return EXIT_SKIPPED if summary.skipped or summary.cut_short else 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,7 @@ class Summary:
     Attributes:
         images: Number of segmented images and video frames.
         skipped: Number of files that could not be decoded.
+        cut_short: Number of videos that could be decoded up to some frame alone.
         seconds: Time spent in the network, including resizing, without decoding and writing.
         pixels: Number of pixels by class id, int64 [256].
         videos: A line for each video or stream.
@@ -33,6 +35,7 @@ class Summary:
 
     images: int = 0
     skipped: int = 0
+    cut_short: int = 0
     seconds: float = 0.0
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     videos: list[str] = field(default_factory=list)
@@ -51,10 +54,16 @@ class Summary:
         self.skipped += 1
         sys.stderr.write(f"\rwarning: {error}; skipped\n")
 
+    def cut(self, error: UserError, frames: int) -> None:
+        """Count a video of which only the first `frames` frames could be decoded, and say so."""
+        self.cut_short += 1
+        sys.stderr.write(f"\rwarning: {error}; kept up to frame {frames}\n")
+
     def lines(self, classes: Sequence[str]) -> list[str]:
         """Return the summary as lines of text."""
         each = f", {1000 * self.seconds / self.images:.1f} ms each" if self.images else ""
-        lines = [f"{self.images} images{each}; {self.skipped} skipped"]
+        cut_short = f", {self.cut_short} cut short" if self.cut_short else ""
+        lines = [f"{self.images} images{each}; {self.skipped} skipped{cut_short}"]
         width = max(map(len, classes), default=0)
         named = dict(enumerate(classes))
         if self.pixels[IGNORE_INDEX]:
@@ -77,8 +86,15 @@ class VideoProgress:
 
     @property
     def rate(self) -> float:
-        """Frames a second so far, with decoding and writing."""
+        """Frames a second so far, with decoding and writing, without what is `untimed`."""
         return self.frames / max(time.perf_counter() - self._begin, 1e-9)
+
+    @contextmanager
+    def untimed(self) -> Iterator[None]:
+        """Leave the block out of the frames a second."""
+        begin = time.perf_counter()
+        yield
+        self._begin += time.perf_counter() - begin
 
     def step(self, total: int) -> None:
         """Count a frame of a video of `total` frames, 0 if nobody knows."""

@@ -69,6 +69,7 @@ class VideoWriter:
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
             self._stream.codec_context.time_base = TIME_BASE
             self._start = seconds
+            self._stack.push(self._flush)  # an error in it, too, closes the container and removes the file
         padding = (0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0)
         coded = av.VideoFrame.from_ndarray(np.pad(frame, padding, "edge"), format="rgb24")
         coded = coded.reformat(self._stream.width, self._stream.height)
@@ -79,6 +80,10 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._container is not None and error is None:
-            self._container.mux(self._stream.encode())
         self._stack.__exit__(kind, error, traceback)
+
+    def _flush(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._container.mux(self._stream.encode())
