@@ -155,3 +155,13 @@ def test_the_teacher_and_the_smallest_student_come_first_and_one_file_beside_the
     copies = [Path(shutil.copy(files[0], tmp_path / f"{stem}.onnx")) for stem in stems]
     names = first_choices(open_engines(copies, threads=1))
     assert tuple(name and name.removesuffix(" (onnxruntime)") for name in names) == first
+
+
+def test_a_folder_called_after_teachers_makes_no_teacher(files: list[Path], tmp_path: Path) -> None:
+    given = [tmp_path / "teacher.int8_runs" / name for name in ("a/student.onnx", "b/student.onnx", "b/teacher.onnx")]
+    for path in given:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(files[0], path)
+    names = first_choices(open_engines(given, threads=1))
+    left, right = (name and name.removesuffix(" (onnxruntime)") for name in names)
+    assert (left, right) == ("teacher", str(given[0].with_suffix("")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -89,11 +90,44 @@ def test_samples_of_a_packed_folder_are_neither_its_masks_nor_its_failures(
 ) -> None:
     out, pack = tmp_path / "out", tmp_path / "pack"
     out.mkdir()
-    touch(*(pack / "samples" / "images" / f"{index:02}.JPG" for index in range(MAX_SAMPLES + 3)))
-    touch(pack / "samples" / "masks" / "00.png", pack / "failures" / "x.png", pack / "top.png", pack / "model.onnx")
+    write_images(*(pack / "samples" / "images" / f"{index:02}.JPG" for index in range(MAX_SAMPLES + 3)))
+    write_images(pack / "samples" / "masks" / "00.png", pack / "failures" / "x.png", pack / "top.png")
+    touch(pack / "model.onnx")
     samples = write_samples([pack, pack / "model.onnx"], segmenter, out)
-    assert [path.name for path in samples] == [f"{index:02}.JPG" for index in range(MAX_SAMPLES)]
+    assert [path.name for path in samples] == [f"{index:02}.png" for index in range(MAX_SAMPLES)]
     assert all(path.parent == out and path.is_file() for path in samples)
+
+
+def write_images(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample_image()).save(path)
+
+
+def test_samples_are_written_anew_and_nothing_that_is_no_image_is_served(tmp_path: Path, segmenter: Segmenter) -> None:
+    out, given = tmp_path / "out", tmp_path / "given"
+    out.mkdir()
+    write_images(given / "a.jpg", tmp_path / "elsewhere.bmp", given / "hidden.jpg")
+    notes = Image.Exif()
+    notes[0x010E] = "where and when"
+    Image.fromarray(sample_image()).save(given / "b.jpg", exif=notes)
+    (tmp_path / "password").write_text("secret")
+    (given / "c.png").symlink_to(tmp_path / "password")
+    (given / "d.png").symlink_to(tmp_path / "elsewhere.bmp")
+    (given / "e.png").symlink_to(tmp_path / "absent")
+    (given / "f.png").mkdir()
+    os.mkfifo(given / "g.png")
+    (given / "hidden.jpg").write_bytes((given / "hidden.jpg").read_bytes()[:300])
+    samples = write_samples([given], segmenter, out)
+    assert [path.name for path in samples] == ["a.png", "b.png", "d.png"]
+    assert sorted(out.iterdir()) == samples
+    for path in samples:
+        assert not path.is_symlink()
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert not image.getexif()
+            read = np.asarray(image).astype(float)
+        assert np.abs(read - sample_image()).mean() < (1 if path.name == "d.png" else 30)  # JPEG blurs small blocks
 
 
 @pytest.mark.parametrize("name", ["samples/a.png", "images/a.png", "a.png"])
@@ -101,7 +135,8 @@ def test_samples_of_another_folder_lie_in_it_or_in_a_folder_that_says_so(
     tmp_path: Path, segmenter: Segmenter, name: str
 ) -> None:
     (tmp_path / "out").mkdir()
-    touch(tmp_path / "given" / name, tmp_path / "given" / "notes.txt")
+    write_images(tmp_path / "given" / name)
+    touch(tmp_path / "given" / "notes.txt")
     assert write_samples([tmp_path / "given"], segmenter, tmp_path / "out") == [tmp_path / "out" / "a.png"]
 
 

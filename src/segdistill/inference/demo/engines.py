@@ -109,9 +109,9 @@ def first_choices(engines: Mapping[str, Engine]) -> tuple[str | None, str]:
     first_runtimes: dict[Path, str] = {}
     for name, engine in engines.items():
         first_runtimes.setdefault(engine.path, name)
-    names = list(first_runtimes.values())
-    teachers = [name for name in names if "teacher" in name]
-    students = [name for name in names if name not in teachers]
+    names, stems = list(first_runtimes.values()), [path.stem for path in first_runtimes]  # names may hold folders
+    teachers = [name for name, stem in zip(names, stems, strict=True) if "teacher" in stem]
+    students = {name: stem for name, stem in zip(names, stems, strict=True) if name not in teachers}
     if teachers and students:
-        return teachers[0], next((name for name in students if "int8" in name), students[0])
+        return teachers[0], next((name for name, stem in students.items() if "int8" in stem), next(iter(students)))
     return (names[0], names[1]) if len(names) > 1 else (None, names[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segdistill.inference.demo.uploads import read_upload
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.drawing import first_panel
 from segdistill.utils.errors import UserError
@@ -46,10 +46,12 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def write_samples(given: Sequence[Path], segmenter: Segmenter, out: Path) -> list[Path]:
-    """Copy up to MAX_SAMPLES sample images of the given folders to `out`.
+    """Write up to MAX_SAMPLES sample images of the given folders to `out`, which is served.
 
-    Those of a run are the images of its sheets of predictions, first those on which teacher and student differ most;
-    those of any other folder lie in its `samples/images`, `samples` or `images`, or in the folder itself.
+    Each is decoded and written anew as `<name>.png`, so that nothing but pixels is served, whatever a link or a name
+    leads to; what is no image that could be uploaded is left out. Those of a run are the images of its sheets of
+    predictions, first those on which teacher and student differ most; those of any other folder lie in its
+    `samples/images`, `samples` or `images`, or in the folder itself.
 
     Args:
         given: What the command line names; samples are those of folders.
@@ -62,11 +64,13 @@ def write_samples(given: Sequence[Path], segmenter: Segmenter, out: Path) -> lis
             break
         if name in samples:
             continue
-        if source.parent.name not in SHEETS:
-            samples[name] = Path(shutil.copyfile(source, out / source.name))
-        elif (image := _drawn(source, segmenter.preprocessing)) is not None:
+        image = None
+        with suppress(UserError):
+            on_sheet = source.parent.name in SHEETS
+            image = _drawn(source, segmenter.preprocessing) if on_sheet else read_upload(source)
+        if image is not None:
             samples[name] = out / f"{name}.png"
-            Image.fromarray(image).save(samples[name])
+            Image.fromarray(image).save(samples[name], compress_level=1)  # a photograph takes seconds otherwise
     return list(samples.values())
 
 
@@ -80,13 +84,15 @@ def _sources(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
 def _drawn(sheet: Path, steps: Preprocessing | None) -> NDArray[np.uint8] | None:
-    """Return the image of a sheet; None if it was cut or corrected, which would be done to it once more."""
+    """Return the image of a sheet; None if it was cut or corrected, which would be done to it once more.
+
+    Raises:
+        UserError: If the file is no sheet of such images.
+    """
     if steps is None or steps != Preprocessing(steps.resize):
         return None
-    with suppress(UserError):
-        return first_panel(sheet, steps.size)
-    return None
+    return first_panel(sheet, steps.size)
