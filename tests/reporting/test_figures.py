@@ -92,5 +92,8 @@ def test_classes_are_sorted_by_what_the_student_loses() -> None:
     (axes,) = per_class_iou([teacher, student]).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["d", "a", "b", "c"]
     assert {"-30.0", "-10.0", "+2.0"} <= {text.get_text() for text in axes.texts}
+    (axes,) = per_class_iou([teacher, replace(ROW, class_iou={"a": 0.8997, "b": 0.5003, "c": 0.1, "d": 0.7})]).axes
+    assert [text.get_text() for text in axes.texts if text.get_text()[:1] in "+-0"].count("0.0") == 3
+    assert not {"-0.0", "+0.0"} & {text.get_text() for text in axes.texts}
     (alone,) = per_class_iou([student]).axes
     assert [label.get_text() for label in alone.get_yticklabels()] == ["a", "b", "c", "d"]

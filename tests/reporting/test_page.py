@@ -59,6 +59,7 @@ def test_the_page_holds_what_the_run_left_and_needs_nothing_else(run_dir: Path) 
     assert shlex.split(html.unescape(command[1])) == ["python", "train.py", *OVERRIDES]
     assert "seed: 0 # &lt;script&gt;" in page
     assert "01_00007" in page
+    assert "<figcaption>IoU of every class, the student&#39;s largest losses first</figcaption>" in page
     for name in ("speed_accuracy", "per_class_iou", "training_curves", "confusion_teacher", "confusion_student"):
         with Image.open(run_dir / "figures" / f"{name}.png") as figure:
             assert min(figure.size) >= 400
@@ -80,6 +81,7 @@ def test_results_alone_make_a_page(tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text()
     assert page.count("<figure>") == 2
     assert "Configuration" not in page
+    assert "<figcaption>IoU of every class</figcaption>" in page
 
 
 def test_the_page_and_its_figures_name_a_split_that_was_selected_on(run_dir: Path) -> None:

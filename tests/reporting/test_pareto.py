@@ -115,7 +115,7 @@ def test_the_table_has_float32_beside_int8(tmp_path: Path) -> None:
     assert [row[0] for row in cells[2:]] == ["teacher", "a", "b"]
     student = ["a", "onnxruntime", "0.80", "3.3", "0.9", "70.00", "69.00", "30.0", "15.0", "2.0x", "4.0x", "60.0"]
     assert cells[3] == student
-    assert lines[-2:] == ["a: fast, 2 threads", "b: slow, 2 threads"]
+    assert lines[-3:] == ["a: fast, 2 threads", "", "b: slow, 2 threads"]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,13 @@ def test_the_table_has_float32_beside_int8(tmp_path: Path) -> None:
         (rows(images=7), r"b\.json: was scored on 7 test images, .*a\.json on 143 test images; compare runs"),
         (rows(split="val"), r"b\.json: was scored on 143 val images"),
         (rows(class_iou={"car": 0.5}), r"b\.json: has the classes car, .*a\.json has car, lane; compare"),
+        (
+            rows(params=5_999_999),
+            r"b\.json: its teacher takes 5,999,999 parameters and 8\.125 GMACs at 269 x 484, that of .*a\.json "
+            r"6,000,000 parameters and 8\.125 GMACs at 269 x 484; times are multiples of the teacher's, so compare",
+        ),
+        (rows(gmacs=9.5), r"b\.json: its teacher takes 6,000,000 parameters and 9\.500 GMACs at 269 x 484, that of"),
+        (rows(input_size=[360, 484]), r"b\.json: its teacher takes .* at 360 x 484, that of .*a\.json .* 269 x 484; "),
         (rows()[2:], r"b\.json: has no row of teacher onnxruntime-fp32, in whose time runs are compared"),
         (rows()[:2], r"b\.json: has no row of a student with a score"),
     ],

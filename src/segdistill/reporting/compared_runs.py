@@ -53,7 +53,8 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
 
     Raises:
         UserError: If one cannot be read, or several cannot be compared: they were scored on different images or
-            classes, or one has not timed its teacher's float32 file.
+            classes, at different sizes or beside different teacher networks, or one has not timed its teacher's
+            float32 file.
     """
     runs = [_read_run(path) for path in paths]
     if len(runs) > 1:
@@ -113,3 +114,15 @@ def _require_comparable(first: ComparedRun, other: ComparedRun) -> None:
             f"{other.path}: has the classes {', '.join(other.rows[0].class_iou)}, {first.path} has "
             f"{', '.join(first.rows[0].class_iou)}; compare runs on the same classes"
         )
+    mine, theirs = (_cost(run.reference) for run in (first, other))
+    if mine != theirs:
+        raise UserError(
+            f"{other.path}: its teacher takes {theirs}, that of {first.path} {mine}; times are multiples of the "
+            "teacher's, so compare runs of one teacher network at one input size"
+        )
+
+
+def _cost(row: Row) -> str:
+    """Return what a network's time depends on, whatever its weights."""
+    height, width = row.input_size
+    return f"{row.params:,} parameters and {row.gmacs:.3f} GMACs at {height} x {width}"

@@ -76,7 +76,8 @@ def per_class_iou(rows: Sequence[Row]) -> Figure:
         axes.bar_label(bars, texts, padding=2, fontsize=9)
     for place, name in enumerate(names):
         if name in gains:
-            axes.text(LOSS_PLACE, place, f"{gains[name]:+.1f}", ha="right", va="center", fontsize=10, weight="bold")
+            points = f"{gains[name]:+.1f}" if round(gains[name], 1) else "0.0"
+            axes.text(LOSS_PLACE, place, points, ha="right", va="center", fontsize=10, weight="bold")
     if gains:
         axes.text(LOSS_PLACE, -0.65, "student - teacher", ha="right", va="bottom", fontsize=9)
     axes.set_yticks(range(len(names)), names)
