@@ -1,5 +1,5 @@
 // Segments an image with a folder that `segdistill pack` wrote: node segment.mjs FOLDER IMAGE MASK.png
-import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
 import sharp from "sharp";
@@ -58,15 +58,13 @@ function indexedPng(ids, height, width, palette) {
 }
 
 const [folder, input, output] = process.argv.slice(2);
-const { palette, void: unseen, preprocessing } = JSON.parse(readFileSync(join(folder, "labels.json"), "utf8"));
+const { file, palette, void: unseen, preprocessing } = JSON.parse(readFileSync(join(folder, "labels.json"), "utf8"));
 const { resize: [height, width], cut_bottom: cut, gamma } = preprocessing;
 const decoded = sharp(input).autoOrient().removeAlpha().toColourspace("srgb").raw();
 const { data, info } = await decoded.toBuffer({ resolveWithObject: true });
 const whole = resized(resized(data, info.height, info.width, width, 3), 1, info.height, height, width * 3);
 const seen = whole.subarray(0, (height - cut) * width * 3).map((level) => Math.round(255 * (level / 255) ** gamma));
 
-const files = readdirSync(folder).filter((name) => name.endsWith(".onnx"));
-const file = files.includes("student.int8.onnx") ? "student.int8.onnx" : files[0]; // as segdistill chooses
 const session = await InferenceSession.create(join(folder, file));
 const { mask } = await session.run({ image: new Tensor("uint8", seen, [1, height - cut, width, 3]) }, ["mask"]);
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from segdistill.utils.io import write_json
 from segdistill.utils.preprocessing import Preprocessing
 
 LABELS = LabelSet(("red", "green", "blue"), tuple((r, g, b) for r, g, b in PALETTE))
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "stage": "student",
     "seed": 0,
     "cache_dir": "${oc.env:NO_SUCH_VARIABLE}",
@@ -159,7 +160,7 @@ def test_the_metadata_block_is_read_by_the_hubs_library_with_every_score_that_wa
         "onnx",
         "image-segmentation",
     )
-    assert (card.data.datasets, card.data.model_name) == (["my-scenes"], "packed")
+    assert (card.data.datasets, card.data.model_name) == (None, "packed")
     assert {result.metric_name: result.metric_value for result in card.data.eval_results or []} == {
         "mean IoU": 0.45,
         "overall accuracy": 0.9,
@@ -168,9 +169,9 @@ def test_the_metadata_block_is_read_by_the_hubs_library_with_every_score_that_wa
         "IoU of red": 0.6,
         "IoU of green": 0.3,
     }
-    assert {(result.dataset_name, result.dataset_split) for result in card.data.eval_results or []} == {
-        ("My Scenes", "test")
-    }
+    assert {
+        (result.dataset_type, result.dataset_name, result.dataset_split) for result in card.data.eval_results or []
+    } == {("my-scenes", "My Scenes", "test")}
     block = yaml.safe_load((packed / "README.md").read_text().split("---\n")[1])
     assert block["model-index"][0]["results"][0]["task"]["type"] == "image-segmentation"
 
@@ -233,7 +234,7 @@ def write_study(path: Path, **settings: str) -> Path:
     jobs = [
         Job(
             f"{name}{seed}",
-            {"experiment": name, "seed": str(seed), **settings},
+            {"experiment": name, "seed": str(seed), "data.classes": "{red:  0}", **settings},
             {"test/miou": score + seed * score / 20},
             None,
         )
@@ -248,31 +249,87 @@ def method(job: Job) -> dict[str, str]:
     return {"distill": "none"} if job.settings["experiment"] == "none" else {}
 
 
-def test_a_study_tells_the_gain_and_how_its_runs_differ_from_this_one(run_dir: Path, tmp_path: Path) -> None:
-    study = write_study(tmp_path / "rows.csv", **{"student.fit.max_epochs": "5"})
+def override(run_dir: Path, *overrides: str, **choices: str) -> None:
+    OmegaConf.save(OmegaConf.create(list(overrides)), run_dir / ".hydra" / "overrides.yaml")
+    OmegaConf.save({"hydra": {"runtime": {"choices": choices}}}, run_dir / ".hydra" / "hydra.yaml")
+
+
+def test_a_study_tells_the_gain_that_it_measured_with_the_runs_own_settings(run_dir: Path, tmp_path: Path) -> None:
+    override(run_dir, "experiment=mine", "data.classes={red: 0}", "+student.fit.crop=[8,16]", "logger=csv", "seed=7")
+    same = {"student.fit.max_epochs": "9", "student.fit.crop": "[8, 16]", "callbacks": "none", "data.num_workers": "1"}
+    study = write_study(tmp_path / "rows.csv", **same)
     chosen = ["--study", study, "--baseline", "experiment=baseline"]
     assert run(run_dir, "-o", tmp_path / "packed", *chosen) is None
     text = " ".join((tmp_path / "packed" / "README.md").read_text().split())
     assert "+10.25 points of mean IoU against `experiment=baseline`" in text
     assert "paired over 2 seeds" in text
-    assert "differ from this run in `student.fit.max_epochs=5` (here 9)" in text
     assert "is not known here" not in text
 
 
+MINE = ["experiment=mine", "data.classes={red: 0}"]
+
+
 @pytest.mark.parametrize(
-    ("overrides", "arguments", "wanted"),
+    ("overrides", "settings", "wanted"),
     [
-        (["experiment=other"], [], "0 of its settings are that of"),
-        (["experiment=mine"], ["--baseline", "experiment=absent"], "0 settings have experiment=absent"),
+        (["experiment=other", *MINE[1:]], {}, ": experiment is mine in its nearest setting (experiment=mine, "),
+        ([*MINE, "student=deeplabv3_tiny"], {}, ": student is (default) in its nearest setting"),
+        ([*MINE, "loss=focal"], {"loss": "ohem"}, "and focal in the run"),
+        (MINE, {"loss": "ohem"}, ": loss is ohem in its nearest setting"),
+        (MINE, {"loss": "ohem"}, "and balanced in the run"),
+        (MINE, {"student.fit.max_epochs": "5"}, "and 9 in the run"),
+        ([*MINE, "debug=fast"], {}, "and fast in the run"),
+        ([*MINE, "trainer.max_steps=3"], {}, "and 3 in the run"),
     ],
 )
-def test_a_study_of_other_settings_is_refused(
-    overrides: list[str], arguments: list[str], wanted: str, run_dir: Path, tmp_path: Path
+def test_a_study_that_did_not_measure_the_runs_settings_is_refused(
+    overrides: list[str], settings: dict[str, str], wanted: str, run_dir: Path, tmp_path: Path
 ) -> None:
-    OmegaConf.save(OmegaConf.create(overrides), run_dir / ".hydra" / "overrides.yaml")
-    study = ["--study", write_study(tmp_path / "rows.csv"), *arguments]
-    assert wanted in (run(run_dir, "-o", tmp_path / "packed", *study) or "")
+    override(run_dir, *overrides, loss="balanced")
+    study = ["--study", write_study(tmp_path / "rows.csv", **settings), "--baseline", "experiment=baseline"]
+    error = run(run_dir, "-o", tmp_path / "packed", *study) or ""
+    assert error.startswith("error: --study: did not measure")
+    assert wanted in error
+    assert "\n" not in error
     assert not (tmp_path / "packed").exists()
+
+
+def test_a_swept_method_is_not_taken_for_the_one_that_the_runs_experiment_chose(run_dir: Path, tmp_path: Path) -> None:
+    override(run_dir, "experiment=inherited", distill="none")
+    jobs = [
+        Job(f"{settings}", {"seed": "0", **settings}, {"test/miou": 0.5}, None)
+        for settings in ({}, {"distill": "none"})
+    ]
+    write_rows(Jobs(jobs), tmp_path / "rows.csv")
+    error = run(run_dir, "-o", tmp_path / "packed", "--study", tmp_path / "rows.csv") or ""
+    assert "experiment is (default) in its nearest setting (distill=none), and inherited in the run" in error
+
+
+@pytest.mark.parametrize(
+    ("temperature", "wanted"),
+    [(3.5, None), (2.0, "distill.temperature is 2.0 in its nearest setting (distill=kl), and 3.5 in the run")],
+)
+def test_a_sweeps_directory_is_compared_by_whole_configurations(
+    temperature: float, wanted: str | None, run_dir: Path, tmp_path: Path
+) -> None:
+    for method, losses in (("kl", CONFIG["distill"]["losses"]), ("none", {})):
+        merged = OmegaConf.merge(CONFIG, {"cache_dir": "elsewhere", "distill": {"temperature": temperature}})
+        merged.distill.losses = losses
+        record = {
+            "status": "finished",
+            "tested": {"test/miou": 0.5},
+            "overrides": {"experiment": "study", "seed": "0", "distill": method},
+            "config": OmegaConf.to_container(merged, resolve=True),
+        }
+        (tmp_path / "sweep" / method).mkdir(parents=True)
+        write_json(tmp_path / "sweep" / method / "job.json", record)
+    error = run(run_dir, "-o", tmp_path / "packed", "--study", tmp_path / "sweep")
+    assert (error is None) if wanted is None else (wanted in (error or ""))
+
+
+def test_a_baseline_that_the_study_lacks_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    study = ["--study", write_study(tmp_path / "rows.csv"), "--baseline", "experiment=absent"]
+    assert "0 settings have experiment=absent" in (run(run_dir, "-o", tmp_path / "packed", *study) or "")
 
 
 def remove(*names: str) -> Callable[[Path], None]:
@@ -302,6 +359,10 @@ def replace_text(name: str, old: str, new: str) -> Callable[[Path], None]:
         (replace_text("results.json", "[", "{"), [], "results.json: cannot be read as results"),
         (replace_text(".hydra/config.yaml", "distill:", "distil:"), [], "has no distill; a run of this version has"),
         (replace_text(".hydra/config.yaml", "my.Net", "${oc.env:HOME}"), [], "reads ${oc.env:HOME}, which"),
+        (replace_text(".hydra/config.yaml", "my.Net", "${ oc.env:HOME}"), [], "reads ${ oc.env:HOME}, which"),
+        (replace_text(".hydra/config.yaml", "my.Net", "'${oc.env :HOME}'"), [], "reads ${oc.env :HOME}, which"),
+        (replace_text(".hydra/config.yaml", "my.Net", "${oc.${stage}:HOME}"), [], "reads ${oc.${stage}, which"),
+        (replace_text(".hydra/config.yaml", "my.Net", "${${stage}:HOME}"), [], "reads ${${stage}, which"),
         (
             None,
             ["--files", "student.fp16"],

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from segdistill.reporting.results import Row, baseline_row, read_results
 from segdistill.utils.errors import UserError, first_line
@@ -82,19 +83,19 @@ def _read_run(path: Path) -> ComparedRun:
     rows = [row for row in rows if row.miou is not None and not row.decodes]
     if not any(row.model == "student" for row in rows):
         raise UserError(f"{file}: has no row of a student with a score; give a run that trained and timed one")
-    name = file.stem if folder is None else _student_choice(folder) or folder.resolve().name
+    student = None if folder is None else group_choices(folder).get("student")
+    name = file.stem if folder is None else str(student or folder.resolve().name)
     return ComparedRun(name, path if folder is None else folder.resolve(), rows)
 
 
-def _student_choice(run_dir: Path) -> str | None:
-    """Return the option that a run's command line chose for `student`; None if Hydra did not record it."""
+def group_choices(run_dir: Path) -> dict[str, Any]:
+    """Return the option that a run has of each group, "student" -> "lraspp"; empty if Hydra did not record them."""
     try:
-        recorded = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml")
-    except (OSError, ValueError):
-        return None
-    choices = OmegaConf.select(recorded, "hydra.runtime.choices")
-    student = choices.get("student") if isinstance(choices, DictConfig) else None
-    return student if isinstance(student, str) else None
+        choices = OmegaConf.select(OmegaConf.load(run_dir / ".hydra" / "hydra.yaml"), "hydra.runtime.choices")
+        listed = OmegaConf.to_container(choices, resolve=False)
+    except Exception:  # no file, no YAML, or YAML that OmegaConf rejects
+        return {}
+    return {str(group): option for group, option in listed.items()} if isinstance(listed, dict) else {}
 
 
 def _require_comparable(first: ComparedRun, other: ComparedRun) -> None:

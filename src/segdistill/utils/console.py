@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Sequence
 
@@ -34,11 +35,19 @@ def as_text(table: Table) -> str:
 
 def as_markdown(table: Table) -> str:
     """Render a table as Markdown, with its title above it and the lines of its caption below, each a paragraph."""
-    columns = [[str(cell).replace("|", r"\|") for cell in (column.header, *column.cells)] for column in table.columns]
+    columns = [
+        [_without_html(cell).replace("|", r"\|") for cell in (column.header, *column.cells)] for column in table.columns
+    ]
     heading, *rows = zip(*columns, strict=True)
     rule = ["---" if column.justify == "left" else "---:" for column in table.columns]
     lines = [f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows)]
-    return "\n".join([str(table.title or ""), "", *lines, "", str(table.caption or "").replace("\n", "\n\n")])
+    below = _without_html(table.caption or "").replace("\n", "\n\n")
+    return "\n".join([str(table.title or ""), "", *lines, "", below])
+
+
+def _without_html(text: object) -> str:
+    """Return text whose `<` begins no HTML; "<0.001" stays."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", str(text))
 
 
 def terminal() -> Console:

@@ -24,7 +24,10 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder; its name is the model's")
     names = "student.int8, student.fp32, teacher.int8, ...; default: %(default)s"
     parser.add_argument("--files", nargs="+", metavar="FILE", default=["student.int8"], help=names)
-    images = "sample images; default: three of the split that was reported"
+    images = (
+        "sample images, and no image of the run's data beside them: no drawings of failures; "
+        "default: three of the split that was reported"
+    )
     parser.add_argument("--images", type=Path, nargs="+", metavar="FILE", default=[], help=images)
     study = "sweep directories or files of rows, as for report-sweep: the card tells the gain over their baseline"
     parser.add_argument("--study", type=Path, nargs="+", metavar="PATH", help=study)

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # in its __init__, not its __all__
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segdistill.inference import Segmenter
 from segdistill.reporting.findings import count_of, run_warnings, split_label
 from segdistill.reporting.pack.run import Run
 from segdistill.reporting.pack.study import Gain
-from segdistill.reporting.results import Row, baseline_row
+from segdistill.reporting.results import Row
 from segdistill.reporting.table import results_table
 from segdistill.utils.console import as_markdown
 from segdistill.utils.errors import UserError
@@ -36,6 +38,8 @@ UNKNOWN = "unknown"
 OWN_DATA, OWN_BACKBONE, OWN_LICENSE = "RoadScenes", "efficientnet_lite0", "apache-2.0"
 """Data that this project renders, and the backbone whose weights it brings, with their licence."""
 MAX_WEAK = 10
+MARKUP = re.compile(r"[&<>\"'`|*\[\]\\]")
+"""Characters by which a name could become a link, an image, HTML or the border of a table cell."""
 
 
 @dataclass(frozen=True)
@@ -100,33 +104,34 @@ def model_card(run: Run, contents: Contents, gain: Gain | None = None, license_i
         raise UserError(f"{run.folder / 'results.json'}: {_engine(contents.main)} was not measured{reason}")
     metadata = contents.segmenter.metadata
     dataset, fingerprint = metadata["training_data"].rsplit(" ", 1)
-    identifier = _identifier(run, dataset)
+    hub_id, distilled = _hub_id(run), row.model == "student" and _distilled(run)
     data = ModelCardData(
         license=license_id or _license(run, dataset),
         library_name="onnx",
         pipeline_tag=TASK,
-        datasets=[identifier],
-        tags=["onnx", "onnxruntime", "semantic-segmentation", *(["knowledge-distillation"] if _distilled(run) else [])],
+        datasets=None if hub_id is None else [hub_id],
+        tags=["onnx", "onnxruntime", "semantic-segmentation", *(["knowledge-distillation"] if distilled else [])],
         metrics=["mean_iou", "accuracy"],
         model_name=contents.name,
-        eval_results=_eval_results(row, identifier, dataset, fingerprint),
+        eval_results=_eval_results(row, hub_id or _slug(dataset), dataset, fingerprint),
     )
     loader = PackageLoader("segdistill.reporting")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["plain"] = _plain
     text = environment.get_template("card.md.j2").render(
         metadata=data.to_yaml(),
         contents=contents,
         row=row,
         file=contents.files[contents.main].name,
-        warnings=run_warnings([row]),
+        warnings=[*run_warnings([row]), *_tiled(run)],
         classes=_classes(contents.segmenter, row),
         scored=count_of(row.classes_scored, len(row.class_iou)),
         dataset=dataset,
         on=split_label(row.split, row.selected_on, "images"),
-        reference=baseline_row(run.rows),
         teacher=next((each for each in run.rows if each.model == "teacher"), None),
         settings=run.settings,
-        distilled=_distilled(run),
+        distilled=distilled,
+        begun=_begun(run),
         steps=contents.segmenter.preprocessing,
         quantization=json.loads(metadata["quantization"]) if "quantization" in metadata else None,
         weak=_weak_classes(run, row),
@@ -150,17 +155,50 @@ def _distilled(run: Run) -> bool:
     return run.settings["stage"] == "student" and bool(run.settings["distill"]["losses"])
 
 
-def _identifier(run: Run, dataset: str) -> str:
-    """Return the id of a set of the hub, or else the data set's name in the form of one."""
+def _begun(run: Run) -> bool | None:
+    """Return whether the student began with the teacher's weights; None if nothing tells."""
+    init = run.settings["student"]["init"]
+    if init == "auto" and _distilled(run):
+        return run.inherited
+    return bool(init == "teacher")
+
+
+def _tiled(run: Run) -> list[str]:
+    """Return the warning for scores and times of images that were taken in tiles."""
     data = run.settings["data"]
-    if "image_column" in data and not Path(data["name"]).exists():
-        return str(data["name"])
+    if data.get("eval_tile") is None:
+        return []
+    height, width = data["eval_tile"]
+    shared = f"{height} x {width} that share {data['eval_overlap']} pixels (data.eval_tile)"
+    return [f"scores and times are of tiles of {shared}; the masks and programs below take an image as a whole"]
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+
+
+def _hub_id(run: Run) -> str | None:
+    """Return the data set's id on the hub; None if it has none."""
+    name = run.settings["data"].get("name")
+    if "image_column" not in run.settings["data"] or Path(name).exists():
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return str(name)
+
+
+def _slug(dataset: str) -> str:
+    """Return a data set's name in the form of an id on the hub."""
     return re.sub(r"[^a-z0-9._-]+", "-", dataset.lower()).strip("-._") or UNKNOWN
 
 
 def _license(run: Run, dataset: str) -> str:
     backbones = {run.settings[role]["network"].get("backbone") for role in ("teacher", "student")}
-    return OWN_LICENSE if dataset == OWN_DATA and backbones == {OWN_BACKBONE} else UNKNOWN
+    foreign = run.settings["teacher"]["checkpoint"] is not None  # trained by somebody, on some data
+    return OWN_LICENSE if dataset == OWN_DATA and backbones == {OWN_BACKBONE} and not foreign else UNKNOWN
 
 
 def _eval_results(row: Row, identifier: str, dataset: str, fingerprint: str) -> list[EvalResult]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,8 @@ def pack(
         run: The run.
         out: The folder.
         names: Exported files to pack: "student.int8", "teacher.fp32".
-        images: Sample images; empty takes some of the run's evaluation split from its drawings.
+        images: Sample images, beside which no image of the run's data is packed; empty takes some of its evaluation
+            split from its drawings.
         gain: Gain of the run's setting in a study, for the card.
         license_id: Identifier of the licence on the Hugging Face hub; None states what is known.
         overwrite: Whether to replace a folder that was packed before.
@@ -56,12 +58,15 @@ def pack(
         The files, relative to the folder.
 
     Raises:
-        UserError: If the run lacks what is to be packed, or the folder holds something else.
+        UserError: If the run lacks what is to be packed, the folder holds something else, or a gain is given although
+            the folder stands for a teacher.
     """
-    files, out = run.chosen(names), out.absolute()
+    files, out = run.chosen(names), out.resolve()
     _require_free(out, overwrite=overwrite)
     main = next((name for name, path in files.items() if path.name == PREFERRED), next(iter(files)))
-    segmenter = Segmenter(files[main])
+    if gain is not None and not main.startswith("student"):
+        raise UserError(f"--study: tells what a student gained, and the folder stands for {main}; leave it out")
+    segmenter = {name: Segmenter(path) for name, path in files.items()}[main]  # each must be an exported network
     samples = _given(images) if images else _drawn(run, segmenter)
     with atomic_write(out) as temporary:
         temporary.mkdir()
@@ -72,7 +77,8 @@ def pack(
         for name, pixels in samples.items():
             Image.fromarray(pixels).save(temporary / IMAGES / f"{name}.png")
         predict(segmenter, str(temporary / IMAGES), temporary / MASKS)
-        contents = Contents(out.name, files, main, segmenter, list(samples), _failures(run, temporary), not images)
+        failures = [] if images else _failures(run, temporary)
+        contents = Contents(out.name, files, main, segmenter, list(samples), failures, not images)
         model_card(run, contents, gain, license_id).save(temporary / CARD)
         packed = sorted(path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file())
         lines = [f"{_sha256(temporary / path)}  {path.as_posix()}\n" for path in packed]
@@ -84,21 +90,28 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder with anything that `pack` did not write, and one that it wrote unless `overwrite` is set."""
     if out.is_file():
         raise UserError(f"{out}: is a file; give a folder with -o")
+    if Path.cwd().is_relative_to(out):
+        raise UserError(f"{out}: is the current folder or holds it; give a folder of its own with -o")
     if not out.is_dir() or not any(out.iterdir()):
         return
     sums = out / SUMS
-    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
-    packed = {SUMS, *(line.partition("  ")[2] for line in lines)}
-    held = (path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir())
-    foreign = next((name for name in held if name not in packed), None)
+    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines() if sums.is_file() else []
+    packed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    held = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_symlink() or not path.is_dir()}
+    foreign = next((name for name in held if name not in packed and name != SUMS), None)
     if foreign is not None:
         raise UserError(f"{out}: holds {foreign}, which `segdistill pack` did not write; give another folder with -o")
     if not overwrite:
         raise UserError(f"{out}: was packed before; --overwrite replaces it")
+    changed = next((name for name, path in held.items() if name != SUMS and _sha256(path) != packed[name]), None)
+    if changed is not None:
+        raise UserError(
+            f"{out / changed}: was changed since it was packed; move it away, or give another folder with -o"
+        )
 
 
 def file_labels(segmenter: Segmenter) -> dict[str, object]:
-    """Return what the file's own metadata tell, for languages whose ONNX Runtime does not read them.
+    """Return the file's name and what its own metadata tell, for languages whose ONNX Runtime does not read them.
 
     Raises:
         UserError: If they do not tell all of it.
@@ -108,17 +121,29 @@ def file_labels(segmenter: Segmenter) -> dict[str, object]:
         wanted = "classes, a palette of as many colours, preprocessing and training_data"
         raise UserError(f"{segmenter.path}: its metadata must tell {wanted}; export the network again")
     told = json.loads(write_preprocessing(steps))
-    return {"classes": segmenter.classes, "palette": segmenter.palette, "void": IGNORE_INDEX, "preprocessing": told}
+    return {
+        "file": segmenter.path.name,
+        "classes": segmenter.classes,
+        "palette": segmenter.palette,
+        "void": IGNORE_INDEX,
+        "preprocessing": told,
+    }
 
 
 def _given(paths: Sequence[Path]) -> dict[str, NDArray[np.uint8]]:
     """Read images; they are packed upright and without the notes that a camera leaves in a file."""
-    images: dict[str, NDArray[np.uint8]] = {}
+    return {name: read_rgb(path) for name, path in _named(paths).items()}
+
+
+def _named(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return image files by the names under which they are packed: plain ones, which mean nothing to Markdown."""
+    named: dict[str, Path] = {}
     for path in paths:
-        if path.stem in images:
-            raise UserError(f"--images {path}: another one is called {path.stem}, too")
-        images[path.stem] = read_rgb(path)
-    return images
+        name = re.sub(r"[^\w.-]+", "_", path.stem).lstrip(".") or "_"
+        if name in named:
+            raise UserError(f"{path}: another image is packed as {name}, too; choose images with --images")
+        named[name] = path
+    return named
 
 
 def _drawn(run: Run, segmenter: Segmenter) -> dict[str, NDArray[np.uint8]]:
@@ -130,16 +155,19 @@ def _drawn(run: Run, segmenter: Segmenter) -> dict[str, NDArray[np.uint8]]:
     if not sheets or steps is None:
         raise UserError(f"{run.folder}: has no predictions/*.png (callbacks.predictions draws them); {cure}")
     spaced = sheets[:: max(1, len(sheets) // SAMPLES)][:SAMPLES]
-    return {sheet.stem: first_panel(sheet, steps.size) for sheet in spaced}
+    return {name: first_panel(run.own_file(sheet), steps.size) for name, sheet in _named(spaced).items()}
 
 
 def _failures(run: Run, folder: Path) -> list[str]:
-    """Copy drawings of the images on which teacher and student differ most; return their paths in the folder."""
-    sheets = sorted((run.folder / "predictions" / "differing").glob("*.png"))[:MAX_FAILURES]
-    for sheet in sheets:
+    """Pack drawings of the images on which teacher and student differ most; return their paths in the folder.
+
+    They are decoded and written anew, so that nothing but pixels is published.
+    """
+    sheets = _named(sorted((run.folder / "predictions" / "differing").glob("*.png"))[:MAX_FAILURES])
+    for name, sheet in sheets.items():
         (folder / FAILURES).mkdir(exist_ok=True)
-        shutil.copyfile(sheet, folder / FAILURES / sheet.name)
-    return [f"{FAILURES}/{sheet.name}" for sheet in sheets]
+        Image.fromarray(read_rgb(run.own_file(sheet))).save(folder / FAILURES / f"{name}.png")
+    return [f"{FAILURES}/{name}.png" for name in sheets]
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from segdistill.reporting.findings import split_label
 from segdistill.utils.errors import UserError
@@ -34,6 +35,7 @@ class Job:
         error: Reason for its failure; None if it did not fail.
         split: Split on which it was tested.
         selected_on: Whether its checkpoint was selected on that split.
+        config: Configuration that it ran with; empty if nothing recorded it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Job:
     error: str | None
     split: str = "test"
     selected_on: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
 
     @property
     def score(self) -> float | None:
@@ -189,4 +192,5 @@ def _job(folder: Path) -> Job:
     error = noted.get("error") if noted["status"] == "failed" else None
     numbers = {name: None if value is None else float(value) for name, value in tested.items()}
     split, selected_on = noted.get("split", "test"), noted.get("selected_on", False)
-    return Job(folder.name, dict(noted["overrides"]), numbers, error, split, selected_on)
+    config = dict(noted.get("config", {}))
+    return Job(folder.name, dict(noted["overrides"]), numbers, error, split, selected_on, config)
