@@ -11,6 +11,10 @@ from helpers.examples import images, masks, write_folders
 from helpers.runs import ROOT
 from PIL import Image
 
+from segdistill.inference import Segmenter
+from segdistill.reporting.pack.folder import LABELS, file_labels
+from segdistill.utils.io import write_json
+
 EXAMPLE = ROOT / "examples" / "node"
 pytestmark = [
     pytest.mark.slow,
@@ -46,3 +50,15 @@ def test_a_jpeg_is_segmented_upright(folder: Path) -> None:
     own, expected = masks(["node", str(EXAMPLE / "segment.mjs"), str(folder / "plain")], turned, folder / "plain")
     assert own.shape == expected.shape == (64, 40)
     assert (own == expected).mean() > 0.97  # decoders may differ at the border of the colours
+
+
+def test_the_file_that_labels_name_is_taken_among_several(folder: Path) -> None:
+    model = folder / "several"
+    model.mkdir()
+    (model / "a.onnx").write_text("no network")
+    shutil.copy(folder / "plain" / "student.int8.onnx", model / "student.onnx")
+    write_json(model / LABELS, file_labels(Segmenter(model / "student.onnx")))
+    image = folder / "several.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 32, 3), np.uint8)).save(image)
+    own, expected = masks(["node", str(EXAMPLE / "segment.mjs"), str(model)], image, folder / "plain")
+    np.testing.assert_array_equal(own, expected)

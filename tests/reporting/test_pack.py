@@ -22,6 +22,7 @@ from huggingface_hub import ModelCard
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from segdistill.data.labels import LabelSet
 from segdistill.inference import Segmenter
@@ -217,6 +218,166 @@ def test_what_the_card_prints_runs_in_the_folder(
     np.testing.assert_array_equal(pixels(Path("../masks") / first.name), expected)
 
 
+def card_of(run_dir: Path, out: Path, *arguments: object, **changes: Any) -> str:
+    """The card's text in one line, of a run whose configuration is changed first."""
+    config = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.merge(config, changes), run_dir / ".hydra" / "config.yaml")
+    assert run(run_dir, "-o", out, *arguments) is None
+    return " ".join((out / "README.md").read_text().split())
+
+
+BEGAN = "It began with everything of its teacher that fits"
+
+
+def test_a_student_that_began_as_its_teacher_says_so_although_nothing_was_distilled(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    config = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+    config.distill.losses = {}
+    OmegaConf.save(config, run_dir / ".hydra" / "config.yaml")
+    write_results(run_dir / "results.json", [STUDENT])
+    text = card_of(run_dir, tmp_path / "inherited", student={"init": "teacher"})
+    assert f"{BEGAN} (`student.init=teacher`)" in text
+    assert "nothing was distilled" in text
+    assert "The teacher is `DeepLabV3Plus` on `resnet18`; its weights are those of a checkpoint" in text
+    text = card_of(run_dir, tmp_path / "alone", student={"init": "auto"})
+    assert "It began" not in text
+    assert "The teacher is" not in text
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("", "`student.init=auto`: it began with everything of its teacher that fits, or with its own weights"),
+        ("- student: 288 of 310 tensors copied from the teacher, 18 adapted\n", f"{BEGAN} (`student.init=auto`)"),
+        ("- student: begins from its own weights; student.init: A and B share no part\n", ""),
+    ],
+)
+def test_a_student_is_said_to_begin_as_its_teacher_where_the_log_tells_that_it_did(
+    log: str, told: str, run_dir: Path, tmp_path: Path
+) -> None:
+    (run_dir / "train.log").write_text(log)
+    text = card_of(run_dir, tmp_path / "packed")
+    assert told in text
+    assert told or ("began with" not in text)
+
+
+def test_a_teachers_card_claims_nothing_that_the_student_gained(run_dir: Path, tmp_path: Path) -> None:
+    text = card_of(run_dir, tmp_path / "packed", "--files", "teacher.fp32")
+    assert "gained" not in text
+    assert "knowledge-distillation" not in text
+    assert "knowledge-distillation" in card_of(run_dir, tmp_path / "student")
+    override(run_dir, *MINE)
+    study = ["--study", write_study(tmp_path / "rows.csv"), "--baseline", "experiment=baseline"]
+    error = run(run_dir, "-o", tmp_path / "refused", "--files", "teacher.fp32", *study) or ""
+    assert error == "error: --study: tells what a student gained, and the folder stands for teacher.fp32; leave it out"
+    assert not (tmp_path / "refused").exists()
+
+
+def test_own_images_keep_those_of_the_data_set_out(run_dir: Path, tmp_path: Path) -> None:
+    Image.fromarray(noise(9)).save(tmp_path / "my [own](image) <b>.png")
+    text = card_of(run_dir, tmp_path / "packed", "--images", tmp_path / "my [own](image) <b>.png")
+    packed = {path.relative_to(tmp_path / "packed").as_posix() for path in (tmp_path / "packed").rglob("*.png")}
+    assert packed == {"samples/images/my_own_image_b_.png", "samples/masks/my_own_image_b_.png"}
+    assert "![my_own_image_b_](samples/images/my_own_image_b_.png)" in text
+    assert "teacher and student differ" not in text
+
+
+def test_images_whose_plain_names_are_the_same_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    for name in ("a b.png", "a(b.png"):
+        Image.fromarray(noise(9)).save(tmp_path / name)
+    images = ["--images", tmp_path / "a b.png", tmp_path / "a(b.png"]
+    assert "another image is packed as a_b, too" in (run(run_dir, "-o", tmp_path / "packed", *images) or "")
+
+
+@pytest.mark.parametrize("place", ["predictions/000.png", "predictions/differing/00_000.png", "onnx/student.int8.onnx"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_a_run_links_to_is_not_published(place: str, folder: bool, run_dir: Path, tmp_path: Path) -> None:
+    linked = (run_dir / place).parent if folder else run_dir / place
+    linked.rename(tmp_path / "private")
+    linked.symlink_to(tmp_path / "private")
+    error = run(run_dir, "-o", tmp_path / "packed", "--files", "student.int8", "teacher.fp32") or ""
+    assert "is a link or lies behind one; only files of the run itself are packed" in error
+    assert not (tmp_path / "packed").exists()
+
+
+def test_nothing_but_pixels_of_a_drawing_is_published(run_dir: Path, tmp_path: Path) -> None:
+    notes = PngInfo()
+    notes.add_text("owner", "somebody")
+    with Image.open(run_dir / "predictions" / "differing" / "00_000.png") as sheet:
+        sheet.save(run_dir / "predictions" / "differing" / "00_a [b].png", pnginfo=notes)
+    (run_dir / "predictions" / "differing" / "00_000.png").unlink()
+    text = card_of(run_dir, tmp_path / "packed")
+    assert "](failures/00_a_b_.png)" in text
+    with Image.open(tmp_path / "packed" / "failures" / "00_a_b_.png") as sheet:
+        assert "owner" not in sheet.info
+    (run_dir / "predictions" / "differing" / "00_a [b].png").write_text("a key")
+    assert "cannot be read as an image" in (run(run_dir, "-o", tmp_path / "other") or "")
+
+
+def test_every_file_has_to_be_an_exported_network(run_dir: Path, tmp_path: Path) -> None:
+    (run_dir / "onnx" / "teacher.onnx").write_text("a key")
+    files = ["--files", "student.int8", "teacher.fp32"]
+    assert "teacher.onnx: cannot be loaded as an ONNX file" in (run(run_dir, "-o", tmp_path / "packed", *files) or "")
+
+
+@pytest.mark.parametrize("out", [".", "..", "link"])
+def test_the_current_folder_and_those_that_hold_it_are_refused(
+    out: str, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "current" / "inner").mkdir(parents=True)
+    (tmp_path / "current" / "inner" / "link").symlink_to(tmp_path / "current")
+    monkeypatch.chdir(tmp_path / "current" / "inner")
+    assert "is the current folder or holds it" in (run(run_dir, "-o", out, "--overwrite") or "")
+
+
+def test_a_folder_behind_a_link_is_packed_under_its_own_name(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "my-model").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "my-model")
+    assert run(run_dir, "-o", tmp_path / "link") is None
+    assert (tmp_path / "link").is_symlink()
+    assert ModelCard.load(tmp_path / "my-model" / "README.md").data.model_name == "my-model"
+
+
+def test_names_of_classes_mean_nothing_to_markdown(run_dir: Path, tmp_path: Path) -> None:
+    classes = ["a|b", "![x](http://y)", "<script>"]
+    model = run_dir / "onnx" / "student.int8.onnx"
+    with_metadata(model, model, {"classes": json.dumps(classes)})
+    row = replace(STUDENT, class_iou=dict(zip(classes, (0.6, 0.3, 0.2), strict=True)), never_predicted=["<script>"])
+    write_results(run_dir / "results.json", [row])
+    assert run(run_dir, "-o", tmp_path / "packed") is None
+    card = ModelCard.load(tmp_path / "packed" / "README.md").text
+    assert "<script>" not in card
+    assert "![x]" not in card
+    assert "| 0 | a&#124;b | `#0a141e` | 60.00 |" in card
+
+
+def test_scores_of_tiles_are_told_as_such(run_dir: Path, tmp_path: Path) -> None:
+    text = card_of(run_dir, tmp_path / "packed", data={"eval_tile": [64, 96], "eval_overlap": 16})
+    assert "> **Mind:** scores and times are of tiles of 64 x 96 that share 16 pixels (data.eval_tile)" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "datasets"),
+    [("owner/scenes", ["owner/scenes"]), ("/home/somebody/scenes", None), ("data/my/scenes", None)],
+)
+def test_only_an_id_of_the_hub_is_told_as_one(
+    name: str, datasets: list[str] | None, run_dir: Path, tmp_path: Path
+) -> None:
+    card_of(run_dir, tmp_path / "packed", data={"name": name, "image_column": "image"})
+    assert ModelCard.load(tmp_path / "packed" / "README.md").data.datasets == datasets
+
+
+@pytest.mark.parametrize(("checkpoint", "wanted"), [(None, "apache-2.0"), ("/home/somebody/best.ckpt", "unknown")])
+def test_a_licence_is_stated_where_all_weights_are_the_projects_own(
+    checkpoint: str | None, wanted: str, run_dir: Path, tmp_path: Path
+) -> None:
+    model, own = run_dir / "onnx" / "student.int8.onnx", {"network": {"backbone": "efficientnet_lite0"}}
+    with_metadata(model, model, {"training_data": "RoadScenes 0123456789abcdef"})
+    card_of(run_dir, tmp_path / "packed", student=own, teacher={**own, "checkpoint": checkpoint, "source": "train"})
+    assert ModelCard.load(tmp_path / "packed" / "README.md").data.license == wanted
+
+
 def test_a_network_that_was_trained_on_labels_alone_says_so_and_what_to_mind(run_dir: Path, tmp_path: Path) -> None:
     config = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
     OmegaConf.save(OmegaConf.merge(config, {"stage": "teacher"}), run_dir / ".hydra" / "config.yaml")
@@ -398,12 +559,34 @@ def test_a_packed_folder_is_replaced_only_where_that_is_asked_for_and_nothing_el
     assert "is a file" in (run(run_dir, "-o", packed / "notes.txt") or "")
 
 
+def test_a_file_that_was_changed_by_hand_is_not_replaced(packed: Path, run_dir: Path) -> None:
+    (packed / "README.md").write_text((packed / "README.md").read_text() + "My own remark.\n")
+    assert f"{packed / 'README.md'}: was changed since it was packed" in (
+        run(run_dir, "-o", packed, "--overwrite") or ""
+    )
+    assert "My own remark." in (packed / "README.md").read_text()
+
+
 def test_the_folder_stands_for_the_int8_student_among_several_files(run_dir: Path, tmp_path: Path) -> None:
     assert run(run_dir, "-o", tmp_path / "packed", "--files", "teacher.fp32", "student.int8") is None
     assert Segmenter(tmp_path / "packed").path.name == "student.int8.onnx"
+    assert json.loads((tmp_path / "packed" / "labels.json").read_text())["file"] == "student.int8.onnx"
     card = ModelCard.load(tmp_path / "packed" / "README.md")
     assert (card.data.eval_results or [])[0].metric_value == 0.45
     assert "| `teacher.onnx` | onnxruntime-fp32 | 55.00 |" in card.text
+
+
+def test_the_cards_command_runs_among_several_files_without_the_int8_student(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_results(run_dir / "results.json", [replace(STUDENT, engine="onnxruntime-fp32"), TEACHER])
+    files = ["--files", "student.fp32", "teacher.fp32"]
+    assert run(run_dir, "-o", tmp_path / "packed", *files) is None
+    assert json.loads((tmp_path / "packed" / "labels.json").read_text())["file"] == "student.onnx"
+    monkeypatch.chdir(tmp_path / "packed")
+    (line,) = blocks(Path("README.md"), "bash")
+    assert run_predict(monkeypatch, *line.split()[2:]) == 0
+    assert Path("../masks/000.png").is_file()
 
 
 def test_packing_imports_no_torch() -> None:
