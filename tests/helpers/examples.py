@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,12 @@ def write_folders(folder: Path) -> None:
         write_json(folder / name / LABELS, file_labels(Segmenter(path)))
 
 
-def images(folder: Path, suffix: str = ".png") -> Iterator[tuple[Path, Path]]:
+def images(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Write ten images, and yield each with the folder that is to segment it."""
     rng = np.random.default_rng(0)
     for name in PREPARED:
         for height, width in SIZES:
-            path = folder / f"{name}_{height}_{width}{suffix}"
+            path = folder / f"{name}_{height}_{width}.png"
             Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
             yield path, folder / name
 
@@ -53,3 +53,20 @@ def masks(command: Sequence[str], image: Path, model: Path) -> tuple[NDArray[np.
         palette = [level for colour in segmenter.palette for level in colour]
         assert (mask.getpalette() or []) == palette + [0] * (3 * 256 - len(palette))
         return np.asarray(mask), segmenter(read_rgb(image))
+
+
+def require_ten_equal_masks(folder: Path, command: Callable[[Path], Sequence[str]]) -> None:
+    """Compare a program, whose command line is asked for each folder of an exported file, with `Segmenter`."""
+    compared = 0
+    for image, model in images(folder):
+        own, expected = masks(command(model), image, model)
+        np.testing.assert_array_equal(own, expected, err_msg=image.name)
+        compared += 1
+    assert compared == 10
+
+
+def halves() -> NDArray[np.uint8]:
+    """An image, uint8 [40, 64, 3], whose upper half is red and whose lower half is blue."""
+    pixels = np.zeros((40, 64, 3), np.uint8)
+    pixels[:20, :, 0], pixels[20:, :, 2] = 200, 200
+    return pixels

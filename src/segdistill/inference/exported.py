@@ -13,6 +13,11 @@ PREFERRED = f"student{PRECISIONS['int8']}"
 """File that is meant where a folder holds several: small, fast, and scored in every run."""
 
 
+def onnx_files(folder: Path) -> list[Path]:
+    """Return the ONNX files of a folder by name, without one that is still being written."""
+    return sorted(file for file in folder.glob("*.onnx") if not file.name.startswith("."))
+
+
 def exported_file(path: Path) -> Path:
     """Return the exported file that a path means: itself, or for a folder its only ONNX file, or `PREFERRED`.
 
@@ -23,7 +28,7 @@ def exported_file(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"{path}: no such file")
-    files = sorted(file for file in path.glob("*.onnx") if not file.name.startswith("."))
+    files = onnx_files(path)
     if not files:
         raise UserError(f"{path}: holds no .onnx file; give a file, or a folder that `segdistill pack` wrote")
     preferred = path / PREFERRED

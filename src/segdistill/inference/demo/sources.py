@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segdistill.inference.demo.uploads import read_upload
+from segdistill.inference.exported import onnx_files
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.drawing import first_panel
 from segdistill.utils.errors import UserError
@@ -38,8 +39,7 @@ def find_files(given: Sequence[Path]) -> list[Path]:
 def _files_of(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such file or directory")
-    there = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
-    files = [path for path in there if not path.name.startswith(".")]  # one that is being written
+    files = [*onnx_files(folder), *onnx_files(folder / "onnx")]
     if not files:
         raise UserError(f"{folder}: holds no .onnx file, nor does its folder onnx/; give a run directory or the files")
     return files
