@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -35,6 +37,15 @@ def hydra_with_the_schema() -> Iterator[None]:
 
 def parsed(*overrides: str) -> Config:
     return parse(compose("config", overrides=list(overrides)))
+
+
+def test_the_schema_is_not_copied_for_every_group_that_help_lists_and_no_composition_changes_it() -> None:
+    store = ConfigStore.instance()
+    assert copy.deepcopy(store) is store
+    registered = copy.deepcopy(store.load("schema.yaml").node)
+    changed = compose("config", overrides=["seed=7", "student.fit.max_epochs=3"])
+    assert (changed.seed, changed.student.fit.max_epochs) == (7, 3)
+    assert store.load("schema.yaml").node == registered
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -20,9 +20,15 @@ from segdistill.utils.errors import ConfigError
 def register() -> None:
     """Register the schema with Hydra: `schema` for the root, `data/schema_*` for the data sources."""
     store = ConfigStore.instance()
+    ConfigStore.__deepcopy__ = _not_copied  # type: ignore[attr-defined]
     store.store(name="schema", node=Config)
     for name, node in SCHEMAS.items():
         store.store(group="data", name=name, node=node)
+
+
+def _not_copied(store: ConfigStore, memo: dict[int, Any]) -> ConfigStore:
+    """Return the store itself: Hydra copies it for every group that `--help` lists, and whatever it loads from it."""
+    return store
 
 
 def parse(cfg: DictConfig) -> Config:
