@@ -88,6 +88,7 @@ def test_weights_become_seven_bits_per_channel_and_the_file_says_how(method: str
         "drop": 0.0,
         "float32_layers": [],
         "target": "portable",
+        "per_channel": True,
         "weight_bits": 7,
         "weight_type": "int8",
         "activation_type": "uint8",
@@ -161,8 +162,9 @@ def test_a_file_that_loses_too_much_whatever_is_spared_is_not_kept(source: Path,
         ({"method": "mean"}, r"callbacks\.quantize\.method=mean: must be one of \('minmax', 'entropy', 'percentile'\)"),
         ({"images": 0}, r"callbacks\.quantize\.images=0: must be at least 1"),
         ({"limit": -0.1}, r"callbacks\.quantize\.limit=-0\.1: must be at least 0"),
+        ({"aware_epochs": -1}, r"callbacks\.quantize\.aware_epochs=-1: must be at least 0"),
     ],
-    ids=["target", "method", "images", "limit"],
+    ids=["target", "method", "images", "limit", "aware_epochs"],
 )
 def test_a_bad_setting_is_one_line(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 class Tiny(nn.Module):
     """The least that has a backbone, a head and a normalisation."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 2) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
-        self.head = nn.Conv2d(4, 2, 1)
+        self.head = nn.Conv2d(4, classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         logits: Tensor = self.head(self.backbone(image))

@@ -1,21 +1,24 @@
-"""Quantize: writes an INT8 version of every exported file at the end of a fit."""
+"""Quantize: writes an INT8 version of every exported file at the end of a fit, for which the fit may prepare."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from rich.progress import track
 
 from segdistill.callbacks.fit_end import FitEndCallback
-from segdistill.callbacks.inputs import evenly_spaced
+from segdistill.callbacks.inputs import evenly_spaced, task_and_data
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.quantize import METHODS, WEIGHT_BITS, Target, quantize_int8
 from segdistill.inference.scoring import count
 from segdistill.inference.segmenter import Segmenter
 from segdistill.metrics import scores
+from segdistill.models.fake_quantization import FakeQuantization
 from segdistill.tasks.segmentation import SegmentationTask
 from segdistill.utils.errors import ConfigError
 
@@ -28,11 +31,17 @@ class Quantize(FitEndCallback):
     Calibrates on training images; validation images determine which layers must stay in float32. For a network that
     cannot be quantised, no file is written and a warning is logged.
 
+    With `aware_epochs`, the network learns to be rounded: in the last epochs of the fit, weights and activations are
+    rounded as they will be in the file, whatever losses it is trained with. Every validation of such a fit scores the
+    rounded network, so that the best checkpoint is the best to quantise.
+
     Args:
         method: Calibration method: "minmax", "entropy" or "percentile".
         images: Number of training images for calibration, evenly spaced.
         limit: Maximum tolerated mIoU drop, a fraction of 1.
         target: "portable": the same masks on every x86-64 processor; "vnni": 8-bit weights, for processors with VNNI.
+        per_channel: Whether each output channel of a layer has its own scale; False for accelerators that want one.
+        aware_epochs: Number of last epochs that train the rounded network; 0 quantises after training alone.
 
     Raises:
         ConfigError: If a value is out of its range.
@@ -41,7 +50,13 @@ class Quantize(FitEndCallback):
     precisions = ("int8",)
 
     def __init__(
-        self, method: str = "minmax", images: int = 64, limit: float = 0.005, target: Target = "portable"
+        self,
+        method: str = "minmax",
+        images: int = 64,
+        limit: float = 0.005,
+        target: Target = "portable",
+        per_channel: bool = True,
+        aware_epochs: int = 0,
     ) -> None:
         super().__init__()
         if method not in METHODS:
@@ -52,12 +67,50 @@ class Quantize(FitEndCallback):
             raise ConfigError("callbacks.quantize.limit", limit, "must be at least 0, a fraction of mean IoU")
         if target not in WEIGHT_BITS:
             raise ConfigError("callbacks.quantize.target", target, f"must be one of {tuple(WEIGHT_BITS)}")
+        if aware_epochs < 0:
+            raise ConfigError("callbacks.quantize.aware_epochs", aware_epochs, "must be at least 0")
         self.method, self.images, self.limit, self.target = method, images, limit, target
+        self.per_channel, self.aware_epochs = per_channel, aware_epochs
+        self._rounding: FakeQuantization | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prepare the trained network for rounding."""
+        if self.aware_epochs:
+            task, _ = task_and_data(trainer, pl_module)
+            bits = WEIGHT_BITS[self.target]
+            self._rounding = FakeQuantization(task.network, weight_bits=bits, per_channel=self.per_channel)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Round in the last epochs, with the ranges that the network has by then."""
+        self._round(trainer, pl_module, trainer.current_epoch >= (trainer.max_epochs or 0) - self.aware_epochs)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Round for the validation."""
+        self._round(trainer, pl_module, not trainer.sanity_checking)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the network as it is without rounding, for the export and the test."""
+        if self._rounding:
+            self._rounding.remove()
+            self._rounding = None
+
+    def _round(self, trainer: pl.Trainer, pl_module: pl.LightningModule, enabled: bool) -> None:
+        if self._rounding:
+            task, data = task_and_data(trainer, pl_module)
+            self._rounding.enabled = enabled
+            if enabled:
+                self._rounding.calibrate(
+                    task.to_memory_format(torch.tensor(image).permute(2, 0, 1)[None].to(task.device) / 255)
+                    for image in self._calibration(data)
+                )
+
+    def _calibration(self, data: SegmentationDataModule) -> list[NDArray[np.uint8]]:
+        """Read the training images that ranges are measured on, uint8 [H, W, 3]."""
+        return [data.raw_sample("train", i)[0] for i in evenly_spaced(len(data.source.splits["train"]), self.images)]
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Quantise every exported file."""
-        indices = evenly_spaced(len(data.source.splits["train"]), self.images)
-        calibration = [data.raw_sample("train", index)[0] for index in indices]
+        calibration = self._calibration(data)
         sources = [Path(trainer.default_root_dir) / "onnx" / f"{role}.onnx" for role in task.networks]
         for source in track([path for path in sources if path.is_file()], "Quantising to INT8", transient=True):
             path = source.with_suffix(".int8.onnx")
@@ -69,6 +122,7 @@ class Quantize(FitEndCallback):
                     method=self.method,
                     limit=self.limit,
                     target=self.target,
+                    per_channel=self.per_channel,
                     score=lambda candidate: validation_miou(candidate, data),
                 )
                 kept = f"; in float32 stay {', '.join(result.float32_layers)}" if result.float32_layers else ""

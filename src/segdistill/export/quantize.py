@@ -52,6 +52,7 @@ class Quantization:
         drop: mIoU drop against the float32 file, a fraction of 1.
         float32_layers: Layers left in float32, the most sensitive first.
         target: Target processors: "portable" or "vnni".
+        per_channel: Whether each output channel of a layer has its own scale.
         weight_bits: Bits of each weight, including its sign.
         weight_type: Data type in which the weights are stored.
         activation_type: Data type of the activations.
@@ -63,6 +64,7 @@ class Quantization:
     drop: float
     float32_layers: list[str]
     target: Target
+    per_channel: bool
     weight_bits: int
     weight_type: str
     activation_type: str
@@ -77,9 +79,10 @@ def quantize_int8(
     method: str = "minmax",
     limit: float = 0.005,
     target: Target = "portable",
+    per_channel: bool = True,
     score: Callable[[Path], float],
 ) -> Quantization:
-    """Quantise an exported file to INT8: QDQ, per-channel weights, biases corrected for the rounding of the weights.
+    """Quantise an exported file to INT8: QDQ, biases corrected for the rounding of the weights.
 
     While the mean IoU drops by more than `limit`, layers return to float32, twice as many each time, in the order of
     the error in the logits that quantising each of them alone causes.
@@ -91,6 +94,7 @@ def quantize_int8(
         method: Calibration method: "minmax", "entropy" or "percentile".
         limit: Maximum tolerated mIoU drop, a fraction of 1.
         target: "portable": 7-bit weights, the same masks on every x86-64 processor; "vnni": 8-bit weights.
+        per_channel: Whether each output channel of a layer has its own scale; otherwise one serves the whole layer.
         score: Function that measures the mean IoU of a file, on other images.
 
     Returns:
@@ -103,7 +107,7 @@ def quantize_int8(
     if not calibration:
         raise UserError(f"{path}: quantisation needs images to calibrate on, there are none")
     with tempfile.TemporaryDirectory() as scratch, _quiet():
-        bench = _Bench(source, Path(scratch), calibration, method, target)
+        bench = _Bench(source, Path(scratch), calibration, method, target, per_channel)
         reference = score(source)
         ranking: list[str] = []
         kept: list[str] = []
@@ -127,6 +131,7 @@ def quantize_int8(
             drop=drop,
             float32_layers=[bench.layers[name] for name in kept],
             target=target,
+            per_channel=per_channel,
             weight_bits=WEIGHT_BITS[target],
             weight_type=_plain(WEIGHT_TYPE),
             activation_type=_plain(ACTIVATION_TYPE),
@@ -145,9 +150,12 @@ class _Bench:
         input_quantization: Normalisation of the image, if quantisation would undo it; otherwise None.
     """
 
-    def __init__(self, source: Path, scratch: Path, calibration: Images, method: str, target: Target) -> None:
+    def __init__(
+        self, source: Path, scratch: Path, calibration: Images, method: str, target: Target, per_channel: bool
+    ) -> None:
         self.source, self.prepared, self.scratch = source, scratch / "prepared.onnx", scratch
         self.calibration, self.method, self.weight_bits = calibration, METHODS[method], WEIGHT_BITS[target]
+        self.per_channel = per_channel
         quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
         self.graph = onnx.load(self.prepared).graph
         self.means = mean_inputs(self.prepared, calibration)
@@ -166,7 +174,7 @@ class _Bench:
             _Reader(self.calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
-            per_channel=True,
+            per_channel=self.per_channel,
             reduce_range=self.weight_bits == 7,
             activation_type=ACTIVATION_TYPE,
             weight_type=WEIGHT_TYPE,

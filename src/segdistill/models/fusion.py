@@ -35,7 +35,7 @@ def fuse_conv_bn(network: nn.Module, image: Tensor, keep: Iterable[str] = ()) ->
     quick, example = copy.deepcopy(network), image[:1]
     with torch.autocast(image.device.type, enabled=False):
         kept = {quick.get_submodule(name) for name in keep}
-        for norm, convolution in _followers(quick, example).items():
+        for norm, convolution in normalised_convolutions(quick, example).items():
             if not kept & {convolution, *norm.modules()}:
                 _merge(quick, convolution, norm)
         answers = [_answers(each, example, keep) for each in (network, quick)]
@@ -48,8 +48,8 @@ def _answers(network: nn.Module, example: Tensor, taps: Iterable[str]) -> list[T
         return [lowres_logits(network, example), *features.values()]
 
 
-def _followers(network: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
-    """Map each BatchNorm of a network to the convolution whose output it alone normalises."""
+def normalised_convolutions(network: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
+    """Map each BatchNorm of a network in eval mode to the convolution whose output it alone normalises."""
     written: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     found: dict[nn.BatchNorm2d, nn.Conv2d] = {}
     calls: Counter[nn.Module] = Counter()
