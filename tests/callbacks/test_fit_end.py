@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -20,11 +21,12 @@ from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.config.data import FolderConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
+from segdistill.inference.segmenter import Segmenter
 from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL
 from segdistill.models import FrozenTeacher
 from segdistill.reporting.results import read_failures, read_results
 from segdistill.tasks import DistillationTask, SegmentationTask
-from segdistill.utils.preprocessing import Preprocessing
+from segdistill.utils.preprocessing import IGNORE_INDEX, Preprocessing
 
 CLASSES = ("background", "car", "lane")
 
@@ -161,6 +163,19 @@ def test_a_student_that_cannot_be_saved_whole_is_timed_in_its_exported_file(fit:
     assert "Local" in failure.error
     assert "student onnxruntime-fp32" in json.loads((tmp_path / "run" / "confusion.json").read_text())
     assert not (tmp_path / "run" / "differences.json").exists()
+
+
+def test_a_test_scores_the_int8_file_of_the_trained_network(fit: Fit, tmp_path: Path) -> None:
+    trainer = fit(OnnxExport(), Quantize(images=2, limit=1.0))
+    task, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    (tested,) = trainer.test(task, data, verbose=False)
+    segmenter = Segmenter(tmp_path / "run" / "onnx" / "student.int8.onnx")
+    pairs = [data.raw_sample("test", index) for index in range(2)]
+    predicted = np.stack([segmenter(image) for image, _ in pairs])
+    truth = np.stack([mask for _, mask in pairs])
+    predicted[truth == IGNORE_INDEX] = IGNORE_INDEX
+    ious = [((predicted == c) & (truth == c)).sum() / ((predicted == c) | (truth == c)).sum() for c in range(3)]
+    assert tested["test/int8_miou"] == pytest.approx(np.mean(ious), abs=1e-6)
 
 
 @pytest.mark.slow

@@ -231,6 +231,28 @@ def test_sweeps_of_other_budgets_are_joined_and_paired_by_seed(
         command.main()
 
 
+def test_another_metric_of_the_test_can_be_the_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lanes = {"none": [0.10, 0.12, 0.11], "kl": [0.21, 0.22, 0.23]}
+    for method, values in lanes.items():
+        for seed, lane in enumerate(values):
+            tested = {"test/miou": 0.5, "test/iou_lane": lane, "test/teacher_iou_lane": 0.33}
+            job(tmp_path / "sweep", f"{method}{seed}", {"distill": method, "seed": str(seed)}, tested=tested)
+    arguments = ["report-sweep", str(tmp_path / "sweep"), "--markdown", "--score"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "test/iou_lane"])
+    command.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "test iou_lane in %, best first"
+    best = [cell.strip() for cell in lines[4].split("|")[1:-1]]
+    assert (best[0], best[1], best[4]) == ("kl", "22.00", "+11.00")
+    assert best[8] == "50"  # of the 22 points that the teacher leads by
+    assert not (tmp_path / "sweep" / "summary.html").exists()
+    monkeypatch.setattr(sys, "argv", [*arguments, "test/iou_sky"])
+    with pytest.raises(SystemExit, match=r"--score=test/iou_sky: no job has measured it; there are test/iou_lane, "):
+        command.main()
+
+
 def test_joined_sweeps_whose_jobs_share_their_names_have_one_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from torch import Tensor
 
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.inputs import evenly_spaced, task_and_data
@@ -72,6 +73,7 @@ class Quantize(FitEndCallback):
         self.method, self.images, self.limit, self.target = method, images, limit, target
         self.per_channel, self.aware_epochs = per_channel, aware_epochs
         self._rounding: FakeQuantization | None = None
+        self._written: set[Path] = set()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prepare the trained network for rounding."""
@@ -110,8 +112,9 @@ class Quantize(FitEndCallback):
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:
         """Quantise every exported file."""
+        self._written.clear()
         calibration = self._calibration(data)
-        sources = [Path(trainer.default_root_dir) / "onnx" / f"{role}.onnx" for role in task.networks]
+        sources = [_folder(trainer) / f"{role}.onnx" for role in task.networks]
         for source in track([path for path in sources if path.is_file()], "Quantising to INT8", transient=True):
             path = source.with_suffix(".int8.onnx")
             with self.tolerated(path.name):  # onnxruntime cannot quantise every graph
@@ -125,6 +128,7 @@ class Quantize(FitEndCallback):
                     per_channel=self.per_channel,
                     score=lambda candidate: validation_miou(candidate, data),
                 )
+                self._written.add(path)
                 kept = f"; in float32 stay {', '.join(result.float32_layers)}" if result.float32_layers else ""
                 log.info(
                     "%s (%s): %.2f points of mean IoU lost on the classes of the validation split%s",
@@ -133,6 +137,18 @@ class Quantize(FitEndCallback):
                     100 * result.drop,
                     kept,
                 )
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log `test/int8_miou`, the mean IoU of the trained network's file, if this fit has written it."""
+        task, data = task_and_data(trainer, pl_module)
+        path = _folder(trainer) / f"{task.role}.int8.onnx"
+        if path in self._written:
+            miou = scores(counted(path, data, data.source.eval_split))["miou"]
+            task.log("test/int8_miou", miou.float(), rank_zero_only=True)
+
+
+def _folder(trainer: pl.Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "onnx"
 
 
 def validation_miou(path: Path, data: SegmentationDataModule) -> float:
@@ -144,10 +160,16 @@ def validation_miou(path: Path, data: SegmentationDataModule) -> float:
     Returns:
         A fraction of 1, measured with the file itself; 0 if every pixel is void.
     """
-    segmenter, classes = Segmenter(path), len(data.source.labels)
-    confusion = torch.zeros(classes, classes, dtype=torch.int64)
-    for index in range(len(data.source.splits["val"])):
-        image, truth = data.raw_sample("val", index)
-        confusion += torch.from_numpy(count(segmenter.masks(image[None])[0], truth, classes))
+    confusion = counted(path, data, "val")
     shown = confusion.sum(dim=1) > 0
     return float(scores(confusion)["class_iou"][shown].mean().nan_to_num())
+
+
+def counted(path: Path, data: SegmentationDataModule, split: str) -> Tensor:
+    """Return the confusion matrix of an exported file on a split, int64 [C, C], rows are the truth."""
+    segmenter, classes = Segmenter(path), len(data.source.labels)
+    confusion = torch.zeros(classes, classes, dtype=torch.int64)
+    for index in range(len(data.source.splits[split])):
+        image, truth = data.raw_sample(split, index)
+        confusion += torch.from_numpy(count(segmenter.masks(image[None])[0], truth, classes))
+    return confusion

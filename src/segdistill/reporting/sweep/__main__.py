@@ -22,11 +22,13 @@ def main() -> None:
     help_text = "the directory of a multirun, or a file of --rows; several are joined and printed"
     parser.add_argument("sweep", type=Path, nargs="+", help=help_text)
     parser.add_argument("--baseline", metavar="KEY=VALUE,...", type=settings, help="compare with this setting")
+    help_text = "print the table of another metric of the test than test/miou: test/int8_miou, test/iou_<class>"
+    parser.add_argument("--score", metavar="METRIC", help=help_text)
     parser.add_argument("--rows", metavar="FILE.csv", type=Path, help="keep the jobs as rows of one file, too")
     parser.add_argument("--markdown", action="store_true", help="print the table of rows or joined sweeps as Markdown")
     given = parser.parse_args()
     try:
-        summarised = len(given.sweep) == 1 and given.sweep[0].suffix != ".csv"
+        summarised = len(given.sweep) == 1 and given.sweep[0].suffix != ".csv" and given.score is None
         if summarised:
             jobs = summarise(given.sweep[0], given.baseline)
         else:
@@ -37,6 +39,8 @@ def main() -> None:
             write_rows(jobs, given.rows)
         if summarised:
             return
+        if given.score is not None:
+            jobs = jobs.scored_by(given.score)
         table = sweep_table(jobs, study(jobs, given.baseline), sweep_warnings(jobs, given.baseline))
         if given.markdown:
             sys.stdout.write(f"{as_markdown(table)}\n")

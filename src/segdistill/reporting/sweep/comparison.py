@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.stats import ttest_rel
 
-from segdistill.reporting.sweep.jobs import REPETITION, TEACHER_SCORE, ConfigGroup, Jobs
+from segdistill.reporting.sweep.jobs import REPETITION, ConfigGroup, Jobs
 
 METHOD, UNDISTILLED = "distill", "none"
 INIT, OWN_WEIGHTS = "student.init", "pretrained"
@@ -113,7 +113,7 @@ def study(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> BaselineStudy 
     if not baselines or refusal(jobs, chosen) is not None:
         return None
     (baseline,) = baselines
-    taught = [score for job in jobs.jobs if (score := job.tested.get(TEACHER_SCORE)) is not None]
+    taught = [score for job in jobs.jobs if (score := job.teacher_score) is not None]
     teacher = statistics.fmean(taught) if taught else None
     gains = {setting.key: _gain(setting, baseline, teacher) for setting in settings if setting is not baseline}
     return BaselineStudy(baseline, taught, _holm({key: gain for key, gain in gains.items() if gain is not None}))

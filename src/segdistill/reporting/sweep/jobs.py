@@ -6,7 +6,7 @@ import json
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from segdistill.reporting.findings import split_label
 from segdistill.utils.errors import UserError
 
 STATUS = "job.json"
-SCORE, TEACHER_SCORE = "test/miou", "test/teacher_miou"
+SCORE, TESTED, TESTED_TEACHER = "test/miou", "test/", "test/teacher_"
 CLASS_SCORE, CLASSES_PREDICTED = "test/iou_", "test/classes_predicted"
 REPETITION = "seed"
 """Key whose values repeat a setting instead of making another one."""
@@ -36,6 +36,7 @@ class Job:
         split: Split on which it was tested.
         selected_on: Whether its checkpoint was selected on that split.
         config: Configuration that it ran with; empty if nothing recorded it.
+        scored_by: Which of the test metrics is its score.
     """
 
     name: str
@@ -45,16 +46,23 @@ class Job:
     split: str = "test"
     selected_on: bool = False
     config: dict[str, Any] = field(default_factory=dict)
+    scored_by: str = SCORE
 
     @property
     def score(self) -> float | None:
-        """Mean IoU of the trained network; None while there is none."""
-        return self.tested.get(SCORE)
+        """Mean IoU of the trained network, or the metric of `scored_by`; None while there is none."""
+        return self.tested.get(self.scored_by)
+
+    @property
+    def teacher_score(self) -> float | None:
+        """The teacher's value of the same metric; None if that was not measured."""
+        return self.tested.get(self.scored_by.replace(TESTED, TESTED_TEACHER))
 
     @property
     def score_label(self) -> str:
         """Label of the score: "test mean IoU", or "val mean IoU (selected on)"."""
-        return split_label(self.split, self.selected_on, "mean IoU")
+        name = "mean IoU" if self.scored_by == SCORE else self.scored_by.removeprefix(TESTED)
+        return split_label(self.split, self.selected_on, name)
 
     @property
     def classes(self) -> tuple[int, int]:
@@ -128,6 +136,17 @@ class Jobs:
     def score_labels(self) -> list[str]:
         """Labels of the scores; more than one if jobs were tested on different splits."""
         return sorted({job.score_label for job in self.jobs if job.score is not None})
+
+    def scored_by(self, name: str) -> Jobs:
+        """Return the same jobs with another of their test metrics as their score.
+
+        Raises:
+            UserError: If no job has measured it.
+        """
+        known = sorted({metric for job in self.jobs for metric in job.tested})
+        if name not in known:
+            raise UserError(f"--score={name}: no job has measured it; there are {', '.join(known) or 'no metrics'}")
+        return Jobs([replace(job, scored_by=name) for job in self.jobs], self.skipped)
 
     def described(self, job: Job) -> str:
         """Return in one line what distinguishes a job from the others."""
