@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from omegaconf import DictConfig
 from segdistill.cli import with_resumed_overrides
 from segdistill.config.explain import one_line_errors
 from segdistill.config.parse import parse, register
+from segdistill.config.plan import plan
 from segdistill.engine.sweep import run_job
 from segdistill.reporting.sweep.jobs import SCORE, STATUS
 from segdistill.utils.interruption import ending_at_once
 
 register()
+log = logging.getLogger("segdistill")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -31,6 +34,7 @@ def main(cfg: DictConfig) -> float | None:
         if (folder / STATUS).is_file():
             return run_job(cfg, folder, hydra_config.overrides.task, alone=True)
         checked = parse(cfg)
+        log.info("%s: %s", folder, plan(checked))
         from segdistill.engine.pipeline import run  # torch is imported here, after the configuration was checked
 
         return run(checked, folder).scores[SCORE]

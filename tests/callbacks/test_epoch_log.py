@@ -16,6 +16,7 @@ from helpers.settings import fit_config, schedule_config, trainer_config
 from torch import Tensor, nn
 
 from segdistill.callbacks import EpochLog
+from segdistill.callbacks.epoch_log import TRIED_STEPS
 from segdistill.config.data import FolderConfig
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.data.sources.folder import open_folder
@@ -85,6 +86,21 @@ def test_a_collapse_is_told_once_and_again_when_it_changes_or_ends(caplog: pytes
         "student predicts more than one class now",
         "student predicts only car, on every image of val",
     ]
+
+
+def test_the_duration_is_foretold_once_from_the_steps_after_the_first(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, now = EpochLog("student"), 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    trainer = Mock(spec=pl.Trainer, current_epoch=0, estimated_stepping_batches=251, global_step=0)
+    log.on_train_start(trainer, task_of(Stubborn()))
+    with caplog.at_level(logging.INFO):
+        for step in range(TRIED_STEPS + 5):
+            now += 0.5 if step else 60.0  # the first one waits for the loader
+            trainer.global_step += 1
+            log.on_train_batch_end(trainer)
+    assert [record.getMessage() for record in caplog.records] == ["student: 0.50 s a step, about 2.0 min for 240"]
 
 
 def test_a_single_class_is_right_where_the_truth_has_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,10 +14,14 @@ from segdistill.reporting.findings import optimism, prediction_finding, selected
 from segdistill.tasks.segmentation import SegmentationTask
 
 log = logging.getLogger(__name__)
+TRIED_STEPS = 10
+"""Number of steps after the first one from which the duration of a training is foretold."""
 
 
 class EpochLog(pl.Callback):
     """Logs losses, mean IoU and remaining time after every validation, and warns about suspicious scores.
+
+    A few steps after the start it foretells how long the training will take, validations apart.
 
     Args:
         title: Name of what is being trained.
@@ -26,11 +30,23 @@ class EpochLog(pl.Callback):
     def __init__(self, title: str) -> None:
         self.title = title
         self._began, self._first_epoch = 0.0, 0
+        self._stepped, self._steps = 0.0, 0
         self._collapse: str | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._began, self._first_epoch = time.monotonic(), trainer.current_epoch
+        self._began, self._first_epoch, self._steps = time.monotonic(), trainer.current_epoch, 0
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        """Log once how long a step takes, and all that are left."""
+        self._steps += 1
+        if self._steps == 1:
+            self._stepped = time.monotonic()  # the first one waits for the loader
+        if self._steps == 1 + TRIED_STEPS:
+            seconds = (time.monotonic() - self._stepped) / TRIED_STEPS
+            left = int(trainer.estimated_stepping_batches) - trainer.global_step
+            log.info("%s: %.2f s a step, about %.1f min for %d", self.title, seconds, seconds * left / 60, left)
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

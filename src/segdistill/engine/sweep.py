@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from segdistill.config.parse import parse
+from segdistill.config.plan import plan
 from segdistill.engine.sweep_plan import differing_keys, planned_jobs, settings_of
 from segdistill.reporting.sweep.jobs import INCIDENTAL, SCORE, STATUS
 from segdistill.utils.errors import UserError, first_line
@@ -64,6 +65,7 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
         if same and config.resume is None and (job_dir / "checkpoints" / "last.ckpt").is_file():
             log.info("interrupted before, goes on")
             config = replace(config, resume=str(job_dir))
+        log.info("%s: %s", job_dir, plan(config))
         from segdistill.engine.pipeline import run  # torch is imported here, after the configuration was checked
 
         result = run(config, job_dir)
