@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from segdistill.config.data import IGNORE_INDEX, UNLABELLED, FolderConfig
 from segdistill.data.datamodule import SegmentationDataModule
+from segdistill.data.sampling import SeededSampler, mixed
 from segdistill.data.sources.opening import open_source
 from segdistill.losses import (
     BalancedLoss,
@@ -82,6 +84,47 @@ def test_batches_tell_unlabelled_pixels_from_padding(folder_config: FolderConfig
     for index, mask in zip(batch["index"].tolist(), batch["mask"], strict=True):
         assert (mask == IGNORE_INDEX).sum() >= 40 * 60 - 24 * 36
         assert bool((mask == UNLABELLED).any()) == (index != 0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.75])
+def test_an_epoch_has_the_share_of_labelled_images_that_is_asked_for(share: float) -> None:
+    labelled = [index % 10 == 3 for index in range(40)]
+    epochs = [mixed(labelled, share, seed) for seed in (0, 1)]
+    for places in epochs:
+        assert len(places) == len(set(places)) == 40  # no image twice with the same augmentation
+        assert sum(labelled[index] for index, _ in places) == round(share * 40)
+        taken = Counter(index for index, _ in places)
+        for kind in (True, False):
+            counts = {taken[index] for index in range(40) if labelled[index] is kind}
+            assert max(counts) - min(counts) <= 1
+        assert {before for index, before in places if index == 3} == set(range(taken[3]))
+    assert epochs[0] != epochs[1]
+    assert mixed(labelled, share, 0) == epochs[0]
+
+
+def test_training_sees_the_labelled_images_again_with_other_augmentations(
+    folder_config: FolderConfig, cache_dir: Path
+) -> None:
+    source = open_source(replace(folder_config, unlabelled=4), cache_dir)
+    for share, labelled in ((None, 1), (0.6, 3)):
+        fit = fit_config(2, 5, crop=[16, 20], labelled_share=share)
+        data = SegmentationDataModule(source, fit, preprocessing=Preprocessing((24, 36)), num_workers=0)
+        (batch,) = data.train_dataloader()
+        own = batch["image"][batch["index"] == 0]
+        assert (len(own), len(batch["index"])) == (labelled, 5)
+        assert all(not torch.equal(own[0], other) for other in own[1:])
+    alone = SegmentationDataModule(source.labelled(), fit, preprocessing=Preprocessing((24, 36)), num_workers=0)
+    (batch,) = alone.train_dataloader()
+    assert batch["index"].tolist() == [0]  # where all have labels, the share means nothing
+
+
+def test_processes_share_a_mixed_epoch_without_overlap() -> None:
+    labelled = [index < 2 for index in range(8)]
+    options = {"processes": 2, "labelled": (labelled, 0.5)}
+    shares = [list(SeededSampler(range(8), 0, rank=rank, **options)) for rank in (0, 1)]  # type: ignore[arg-type]
+    seen = shares[0] + shares[1]
+    assert sum(labelled[index] for index, _, _ in seen) == 4
+    assert len({seed for _, seed, _ in seen}) == 8
 
 
 def test_the_supervised_loss_is_silent_and_the_distillation_loss_is_not() -> None:

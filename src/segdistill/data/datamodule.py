@@ -163,8 +163,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         whole = self._augmented(self.input_size, (1.0, 1.0), class_crop=0.0) if fit.full_frame_epochs else crops
         dataset = SeededDataset(crops, whole, fit.max_epochs - fit.full_frame_epochs)
         rank, processes = self._processes()
+        share, labelled = fit.labelled_share, [sample.mask is not None for sample in self.source.splits["train"]]
+        mix = None if share is None or all(labelled) else (labelled, share)
         first = self.first_epoch
-        sampler = SeededSampler(dataset, self.seed, rank=rank, processes=processes, first_epoch=first)
+        sampler = SeededSampler(dataset, self.seed, rank=rank, processes=processes, first_epoch=first, labelled=mix)
         whole_batches = len(dataset) // processes >= fit.batch_size
         return self._loader(dataset, fit.batch_size, sampler=sampler, drop_last=whole_batches)
 

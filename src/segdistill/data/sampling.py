@@ -5,7 +5,7 @@ An interrupted and resumed run therefore sees the same data as an uninterrupted 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,30 @@ def derived_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
+def mixed(labelled: Sequence[bool], share: float, seed: int) -> list[tuple[int, int]]:
+    """Choose the images of an epoch, as many as there are, of which a share has labels.
+
+    Of each kind, every image is taken as often as every other one, or once more.
+
+    Args:
+        labelled: Whether each image has labels; some must have, and some not.
+        share: Share of the epoch that has labels, between 0 and 1.
+        seed: Seed of the choice.
+
+    Returns:
+        For each place of the epoch, an image's index, and how often it was taken before.
+    """
+    rng, kinds = np.random.default_rng(seed), np.array(labelled)
+    with_labels = round(share * len(kinds))
+    places = []
+    for kind, count in ((True, with_labels), (False, len(kinds) - with_labels)):
+        members = np.flatnonzero(kinds == kind)
+        rounds = -(-count // len(members))
+        taken = [(int(index), before) for before in range(rounds) for index in rng.permutation(members)]
+        places += taken[:count]
+    return places
+
+
 class SeededSampler(DistributedSampler[Seeded]):
     """Sampler that shuffles by seed and epoch, and gives every sample a seed for its augmentation.
 
@@ -34,22 +58,34 @@ class SeededSampler(DistributedSampler[Seeded]):
         processes: Number of processes that share the dataset.
         first_epoch: First epoch after a start or a resume; a resumed fit loads batches before Lightning knows its
             epoch.
+        labelled: Whether each image has labels, and the share of every epoch that has; None takes each image once.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], seed: int, *, rank: int = 0, processes: int = 1, first_epoch: int = 0
+        self,
+        dataset: Dataset[Any],
+        seed: int,
+        *,
+        rank: int = 0,
+        processes: int = 1,
+        first_epoch: int = 0,
+        labelled: tuple[Sequence[bool], float] | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=True, seed=seed)
         self.first_epoch = self.epoch = first_epoch
+        self.labelled = labelled
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration, at least `first_epoch`."""
         super().set_epoch(max(epoch, self.first_epoch))
 
     def __iter__(self) -> Iterator[Seeded]:
-        for index in super().__iter__():
-            number = int(index)  # type: ignore[call-overload] # an index
-            yield number, derived_seed(self.seed, self.epoch, number), self.epoch
+        chosen = mixed(*self.labelled, derived_seed(self.seed, self.epoch)) if self.labelled else None
+        for place in super().__iter__():
+            number = int(place)  # type: ignore[call-overload] # an index
+            index, before = chosen[number] if chosen else (number, 0)
+            parts = (index, before) if before else (index,)
+            yield index, derived_seed(self.seed, self.epoch, *parts), self.epoch
 
 
 class SeededDataset(Dataset[Any]):
