@@ -144,6 +144,24 @@ def test_the_supervised_loss_is_silent_and_the_distillation_loss_is_not() -> Non
     assert gradient[2].any()
 
 
+def test_pseudo_labels_are_the_teachers_classes_where_no_label_is() -> None:
+    shape = (2, 4, 6, 7)
+    student, target = random_logits(*shape, seed=1).requires_grad_(), random_target(shape)
+    teacher = random_logits(2, 4, 3, 4, seed=2)  # of a coarser grid than the labels
+    target[0] = UNLABELLED
+    target[0, 0] = IGNORE_INDEX
+    loss = DistillationLoss(cross_entropy, {}, alpha=0.0, pseudo_labels=True)
+    values = loss(ModelOutput(student), ModelOutput(teacher.requires_grad_()), target)
+    classes = torch.nn.functional.interpolate(teacher, (6, 7), mode="bilinear").argmax(dim=1)
+    known = torch.where(target == UNLABELLED, classes, target)
+    torch.testing.assert_close(values["loss"], cross_entropy(student, known))
+    torch.autograd.backward(values["loss"])
+    assert student.grad is not None
+    assert student.grad[0, :, 1:].any()
+    assert not student.grad[0, :, 0].any()
+    assert teacher.grad is None
+
+
 @pytest.mark.parametrize("options", [{"class_balance": 0.5}, {"only_correct": True}])
 def test_unlabelled_pixels_have_the_teachers_class(options: dict[str, float]) -> None:
     shape = (2, 4, 6, 7)

@@ -139,6 +139,7 @@ class DistillConfig:
     alpha: float = MISSING
     alpha_schedule: str = MISSING  # one of ALPHA_SCHEDULES
     losses: dict[str, Any] = MISSING  # name -> a `_target_` with its weight and options
+    pseudo_labels: bool = False  # images without labels have those of the teacher
     teacher_cache: str = "auto"  # memory, disk: the teacher's logits of every training image are computed once
 
     def __post_init__(self) -> None:

@@ -71,7 +71,13 @@ def build_distillation_loss(
                 feature_channels(student, loss.student_layer, f"{key}.student_layer"),
                 feature_channels(teacher, loss.teacher_layer, f"{key}.teacher_layer"),
             )
-    return DistillationLoss(supervised, losses, alpha=distill.alpha, alpha_schedule=distill.alpha_schedule)
+    return DistillationLoss(
+        supervised,
+        losses,
+        alpha=distill.alpha,
+        alpha_schedule=distill.alpha_schedule,
+        pseudo_labels=distill.pseudo_labels,
+    )
 
 
 def with_class_pixels(loss: SupervisedLoss, source: DatasetIndex, preprocessing: Preprocessing) -> SupervisedLoss:

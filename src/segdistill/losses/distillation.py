@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from segdistill.config.data import IGNORE_INDEX, UNLABELLED
 from segdistill.losses.base import FeatureLoss, LogitLoss, ModelOutput, SupervisedLoss
+from segdistill.losses.masking import with_teachers_classes
 from segdistill.utils.interpolate import resized
 
 ALPHA_SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -29,6 +30,8 @@ class DistillationLoss(nn.Module):
         losses: Distillation losses, by the name under which they are logged.
         alpha: Share of the distillation losses, from 0 to 1.
         alpha_schedule: "constant", "linear" (from 0 to alpha) or "cosine" (from alpha to 0).
+        pseudo_labels: Whether the teacher's classes are the labels of unlabelled pixels (self-training: Xie et al. 2020,
+            "Self-training with Noisy Student improves ImageNet classification"; Lee 2013, "Pseudo-Label").
 
     Example:
         >>> import torch
@@ -46,8 +49,10 @@ class DistillationLoss(nn.Module):
         *,
         alpha: float = 0.5,
         alpha_schedule: str = "constant",
+        pseudo_labels: bool = False,
     ) -> None:
         super().__init__()
+        self.pseudo_labels = pseudo_labels
         self.supervised, self.losses = supervised, nn.ModuleDict(losses)
         self._alpha, self._schedule = alpha, ALPHA_SCHEDULES[alpha_schedule]
 
@@ -69,13 +74,17 @@ class DistillationLoss(nn.Module):
         Args:
             student: Student outputs, which get the gradient.
             teacher: Teacher outputs, which get no gradient.
-            target: Labels int64 [B, H, W]; 255 is void, and unlabelled pixels (254) count only in distillation losses.
+            target: Labels int64 [B, H, W]; 255 is void, and unlabelled pixels (254) count in the supervised loss only
+                with `pseudo_labels`.
             progress: Progress of the training, from 0 to 1, for alpha's schedule.
 
         Returns:
             Losses by name: `loss`, the total; `loss_supervised`; `loss_<name>` of every distillation loss, unweighted.
         """
-        labels = target.where(target != UNLABELLED, IGNORE_INDEX)
+        labels = target
+        if self.pseudo_labels:
+            labels = with_teachers_classes(target, resized(teacher.logits, target.shape[-2:]))
+        labels = labels.where(labels != UNLABELLED, IGNORE_INDEX)
         supervised = self.supervised(resized(student.logits, target.shape[-2:]), labels)
         values = {name: loss(student, teacher, target) for name, loss in self.losses.items()}
         distillation = sum(float(self.losses[name].weight) * value for name, value in values.items())  # type: ignore[arg-type] # a number
