@@ -30,8 +30,8 @@ class DistillationLoss(nn.Module):
         losses: Distillation losses, by the name under which they are logged.
         alpha: Share of the distillation losses, from 0 to 1.
         alpha_schedule: "constant", "linear" (from 0 to alpha) or "cosine" (from alpha to 0).
-        pseudo_labels: Whether the teacher's classes are the labels of unlabelled pixels (self-training: Xie et al. 2020,
-            "Self-training with Noisy Student improves ImageNet classification"; Lee 2013, "Pseudo-Label").
+        pseudo_labels: Whether the teacher's classes are the labels of unlabelled pixels (self-training: Lee 2013,
+            "Pseudo-Label"; Xie et al. 2020, "Self-training with Noisy Student improves ImageNet classification").
 
     Example:
         >>> import torch
