@@ -46,3 +46,7 @@ def test_images_that_end_without_any_loss_are_named(
     source = source.without_labels(unlabelled) if unlabelled else source
     warn_of_silent_images(source, DistillationLoss(FocalLoss(), {"kl": PixelwiseKL()}, alpha_schedule=schedule))
     assert ("distill.alpha_schedule=constant keeps them" in caplog.text) is warned
+    caplog.clear()
+    losses = {"kl": PixelwiseKL()}
+    warn_of_silent_images(source, DistillationLoss(FocalLoss(), losses, alpha_schedule=schedule, pseudo_labels=True))
+    assert caplog.text == ""

@@ -71,7 +71,7 @@ def task_with_teacher(
 
 def warn_of_silent_images(source: DatasetIndex, loss: DistillationLoss) -> None:
     """Warn if the training ends without a loss for the images that have no labels."""
-    if source.unlabelled and loss.alpha(1.0) == 0:
+    if source.unlabelled and loss.alpha(1.0) == 0 and not loss.pseudo_labels:
         message = "%d images have no labels but the teacher's, and alpha falls to 0: %s keeps them to the end"
         log.warning(message, source.unlabelled, "distill.alpha_schedule=constant")
 
