@@ -1,6 +1,7 @@
 """Helpers shared by the losses: shape checks, conversion of half precision, means over valid pixels.
 
-Void pixels (255) count in no loss. Unlabelled pixels (254) count only in distillation losses.
+Void pixels (255) count in no loss. Unlabelled pixels (254) count in distillation losses and, where the
+teacher's classes are their labels, in the supervised one.
 """
 
 from __future__ import annotations
