@@ -93,7 +93,9 @@ def test_the_duration_is_foretold_once_from_the_steps_after_the_first(
 ) -> None:
     log, now = EpochLog("student"), 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    trainer = Mock(spec=pl.Trainer, current_epoch=0, estimated_stepping_batches=251, global_step=0)
+    trainer = Mock(
+        spec=pl.Trainer, current_epoch=0, estimated_stepping_batches=251, global_step=0, accumulate_grad_batches=1
+    )
     log.on_train_start(trainer, task_of(Stubborn()))
     with caplog.at_level(logging.INFO):
         for step in range(TRIED_STEPS + 5):

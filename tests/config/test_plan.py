@@ -21,6 +21,11 @@ TRAINED = "trains the student: 9 epochs of 4 x 176 x 288"
             "takes the teacher of cache, or trains it: 36 epochs of 8 x 224 x 384; "
             f"{TRAINED}, with kl, cwd, hint; exports nothing",
         ),
+        (
+            ["experiment=self_training", "callbacks=none"],
+            "takes the teacher of cache, or trains it: 100 epochs of 8 x 224 x 384; "
+            "trains the student: 5 epochs of 4 x 176 x 288, with the teacher's labels; exports nothing",
+        ),
         (["distill=none", "callbacks=none"], f"{TRAINED}; exports nothing"),
         (
             ["distill=none", "student.init=teacher", "student.fit.crop=null", "callbacks=none"],
@@ -28,7 +33,7 @@ TRAINED = "trains the student: 9 epochs of 4 x 176 x 288"
         ),
         (["stage=teacher", "callbacks=none"], "trains the teacher: 36 epochs of 8 x 224 x 384; exports nothing"),
     ],
-    ids=["packaged", "trained", "alone", "inherited", "teacher"],
+    ids=["packaged", "trained", "self-training", "alone", "inherited", "teacher"],
 )
 def test_every_step_of_a_run_is_named(overrides: list[str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEGDISTILL_CACHE", raising=False)

@@ -188,6 +188,7 @@ def test_a_sweep_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def composed(monkeypatch: pytest.MonkeyPatch) -> DictConfig:
     """A configuration that is taken as it is."""
     monkeypatch.setattr(sweep, "parse", lambda cfg: Parsed())
+    monkeypatch.setattr(sweep, "plan", lambda config: "nothing")
     return OmegaConf.create({"seed": 0, "resume": None, "cache_dir": "here"})
 
 

@@ -163,8 +163,9 @@ def test_a_file_that_loses_too_much_whatever_is_spared_is_not_kept(source: Path,
         ({"images": 0}, r"callbacks\.quantize\.images=0: must be at least 1"),
         ({"limit": -0.1}, r"callbacks\.quantize\.limit=-0\.1: must be at least 0"),
         ({"aware_epochs": -1}, r"callbacks\.quantize\.aware_epochs=-1: must be at least 0"),
+        ({"aware_epochs": 1, "method": "entropy"}, r"callbacks\.quantize\.aware_epochs=1: .* with another method"),
     ],
-    ids=["target", "method", "images", "limit", "aware_epochs"],
+    ids=["target", "method", "images", "limit", "aware_epochs", "aware_method"],
 )
 def test_a_bad_setting_is_one_line(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):

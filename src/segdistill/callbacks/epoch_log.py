@@ -15,13 +15,13 @@ from segdistill.tasks.segmentation import SegmentationTask
 
 log = logging.getLogger(__name__)
 TRIED_STEPS = 10
-"""Number of steps after the first one from which the duration of a training is foretold."""
+"""Number of batches after the first one from which the duration of a training is foretold."""
 
 
 class EpochLog(pl.Callback):
     """Logs losses, mean IoU and remaining time after every validation, and warns about suspicious scores.
 
-    A few steps after the start it foretells how long the training will take, validations apart.
+    A few steps after the start it foretells how long the training will take.
 
     Args:
         title: Name of what is being trained.
@@ -44,7 +44,7 @@ class EpochLog(pl.Callback):
         if self._steps == 1:
             self._stepped = time.monotonic()  # the first one waits for the loader
         if self._steps == 1 + TRIED_STEPS:
-            seconds = (time.monotonic() - self._stepped) / TRIED_STEPS
+            seconds = trainer.accumulate_grad_batches * (time.monotonic() - self._stepped) / TRIED_STEPS
             left = int(trainer.estimated_stepping_batches) - trainer.global_step
             log.info("%s: %.2f s a step, about %.1f min for %d", self.title, seconds, seconds * left / 60, left)
 

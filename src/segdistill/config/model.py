@@ -149,6 +149,8 @@ class DistillConfig:
         require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
         schedule = self.alpha_schedule
         require(schedule in ALPHA_SCHEDULES, "alpha_schedule", schedule, f"must be one of {ALPHA_SCHEDULES}")
+        allowed = "needs distillation losses, whose teacher gives them; distill.alpha=0 leaves only the labels"
+        require(bool(self.losses) or not self.pseudo_labels, "pseudo_labels", self.pseudo_labels, allowed)
         for name, spec in self.losses.items():
             given = isinstance(spec, dict) and "_target_" in spec
             require(given, f"losses.{name}", spec, "needs a `_target_`, such as segdistill.losses.PixelwiseKL")

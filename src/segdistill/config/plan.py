@@ -24,11 +24,16 @@ def plan(config: Config) -> str:
             }[config.teacher_source]
         )
     trained = config.teacher if config.stage == "teacher" else config.student
-    taught = f", with {', '.join(config.distill.losses)}" if config.stage == "student" and config.distill.losses else ""
+    taught = f", with {', '.join(_taught_by(config))}" if config.stage == "student" and _taught_by(config) else ""
     steps.append(f"trains the {config.stage}: {_budget(trained.fit, config)}{taught}")
     callbacks = [name for name, spec in config.callbacks.items() if "_target_" in spec]
     steps.append(f"then {', '.join(callbacks)}" if callbacks else "exports nothing")
     return "; ".join(steps)
+
+
+def _taught_by(config: Config) -> list[str]:
+    losses = list(config.distill.losses) if config.distill.alpha > 0 else []
+    return losses + ["the teacher's labels"] * config.distill.pseudo_labels
 
 
 def _budget(fit: FitConfig, config: Config) -> str:

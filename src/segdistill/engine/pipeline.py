@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from segdistill.callbacks import OnnxExport
+from segdistill.callbacks import OnnxExport, Quantize
 from segdistill.callbacks.fit_end import tolerated
 from segdistill.config.locate import trusting
 from segdistill.config.schema import Config
@@ -137,7 +137,8 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
         (tested,) = trainer.test(task, data, verbose=False)
     finally:
         close(loggers)
-    if role == "teacher" and resume is None:
+    rounded = any(isinstance(callback, Quantize) and callback.aware_epochs for callback in callbacks)
+    if role == "teacher" and resume is None and not rounded:
         publish_checkpoint(best_checkpoint(trainer), builder.teacher_cache(data.source))
     if is_rank_zero():
         _log_summary(run_dir)

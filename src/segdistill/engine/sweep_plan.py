@@ -119,7 +119,7 @@ def require_own_folder(
             )
         now, then = compose(noted["task"]), noted["config"]
         if now != then:
-            raise UserError(f"{record.parent}: holds a job with another {next(differing_keys(then, now))}; {cure}")
+            raise UserError(f"{record.parent}: holds a job with another {next(differing_keys(then, now), '?')}; {cure}")
 
 
 def differing_keys(one: Any, other: Any, prefix: str = "") -> Iterator[str]:

@@ -24,9 +24,10 @@ ACTIVATION_LEVELS = 255
 class FakeQuantization:
     """Rounds a network's weights and activations to the grids of the INT8 file that is made of it.
 
-    Rounded are each convolution's weights, merged with the BatchNorm that follows it, and its input; and what a
-    BatchNorm without an activation writes, for that is added to other features. The network's parameters, buffers and
-    state_dict stay what they are.
+    Rounded are each convolution's weights, merged with the BatchNorm that follows it, and its input; and what one of
+    timm's BatchNorms without an activation writes, for that is added to other features. Linear layers are not, nor are
+    sums and logits, nor a convolution that evaluation does not reach. The network's parameters, buffers and state_dict
+    stay what they are.
 
     Args:
         network: Network whose modules get hooks until `remove` is called.
@@ -83,7 +84,7 @@ class FakeQuantization:
         values = self._activation(convolution, inputs[0])
         if self._calibrating:
             self._means.setdefault(convolution, []).append(values.mean((0, 2, 3)))
-        elif self.enabled:
+        elif self.enabled and convolution in self._means:
             weight, bias = convolution.weight, convolution.bias
             rounded = self._rounded(weight, norm)
             shift = _mean_shift(rounded.detach() - weight.detach(), self._means[convolution])
@@ -116,9 +117,10 @@ class FakeQuantization:
         with torch.no_grad():
             factor = _merged_factor(norm) if norm else weight.new_ones(1, 1, 1, 1)
             size = (weight * factor).abs().amax((1, 2, 3), keepdim=True)
-            step = (size if self._per_channel else size.max()) / self._levels / factor
+            step = (size if self._per_channel else size.max()) / self._levels / factor.where(factor > 0, 1.0)
             step = step.clamp_min(torch.finfo(step.dtype).tiny)
-        rounded: Tensor = _Rounding.apply(weight, step, -self._levels * step, self._levels * step)
+            bound = (self._levels + 0.5) * step  # the largest weight lies within, and gets its gradient
+        rounded: Tensor = _Rounding.apply(weight, step, -bound, bound)
         return rounded
 
 
@@ -134,12 +136,12 @@ def _mean_shift(error: Tensor, means: list[Tensor]) -> Tensor:
 
 
 def _merged_factor(norm: nn.BatchNorm2d) -> Tensor:
-    """Return what a BatchNorm multiplies each channel's kernel with, [C, 1, 1, 1]; 1 for channels that it silences."""
+    """Return the size of what a BatchNorm multiplies each channel's kernel with, [C, 1, 1, 1]."""
     assert norm.running_var is not None
     factor = (norm.running_var + norm.eps).rsqrt()
     if norm.affine:
         factor = factor * norm.weight.abs()
-    return factor.where(factor > 0, 1.0).reshape(-1, 1, 1, 1)
+    return factor.reshape(-1, 1, 1, 1)
 
 
 class _Rounding(torch.autograd.Function):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from segdistill.reporting.findings import count_of, optimism
 from segdistill.reporting.sweep.comparison import refusal
-from segdistill.reporting.sweep.jobs import Jobs
+from segdistill.reporting.sweep.jobs import SCORE, Jobs
 
 
 def sweep_warnings(jobs: Jobs, baseline: Mapping[str, str] | None = None) -> list[str]:
@@ -28,7 +28,8 @@ def score_label(jobs: Jobs) -> str:
 
 def scored_classes(jobs: Jobs) -> str:
     """Describe how many classes the means average over; empty if no job records it."""
-    counts = sorted({job.classes for job in jobs.jobs if job.score is not None and job.classes[1]})
+    scored = [job for job in jobs.jobs if job.score is not None and job.scored_by == SCORE]
+    counts = sorted({job.classes for job in scored if job.classes[1]})
     if not counts:
         return ""
     differ = "" if len(counts) == 1 else ", depending on the job: their means are of different things"

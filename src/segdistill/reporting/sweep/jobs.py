@@ -143,7 +143,7 @@ class Jobs:
         Raises:
             UserError: If no job has measured it.
         """
-        known = sorted({metric for job in self.jobs for metric in job.tested})
+        known = sorted({metric for job in self.jobs for metric in job.tested} - {CLASSES_PREDICTED})
         if name not in known:
             raise UserError(f"--score={name}: no job has measured it; there are {', '.join(known) or 'no metrics'}")
         return Jobs([replace(job, scored_by=name) for job in self.jobs], self.skipped)
