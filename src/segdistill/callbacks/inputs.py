@@ -6,6 +6,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.tasks.segmentation import SegmentationTask
@@ -34,10 +35,15 @@ def evenly_spaced(total: int, count: int) -> list[int]:
     return sorted({round(index) for index in np.linspace(0, total - 1, min(count, total))})
 
 
+def network_input(pixels: NDArray[np.uint8]) -> Tensor:
+    """Return an image, uint8 [H, W, 3], as a batch of one, float32 [1, 3, H, W] in [0, 1]."""
+    return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+
+
 @torch.no_grad()
 def predict_masks(task: SegmentationTask, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     """Return each network's class ids, uint8 [H, W], for an image, uint8 [H, W, 3], by the network's role."""
-    image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+    image = network_input(pixels)
     masks = {}
     for role, network in task.networks.items():
         ids = predict_ids(network, image.to(next(network.parameters()).device), task.tiling)

@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from segdistill.callbacks.fit_end import FitEndCallback
-from segdistill.callbacks.inputs import evenly_spaced, task_and_data
+from segdistill.callbacks.inputs import evenly_spaced, network_input, task_and_data
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.quantize import METHODS, WEIGHT_BITS, Target, quantize_int8
 from segdistill.inference.scoring import count
@@ -125,8 +125,7 @@ class Quantize(FitEndCallback):
             self._rounding.enabled = enabled
             if enabled:
                 self._rounding.calibrate(
-                    task.to_memory_format(torch.tensor(image).permute(2, 0, 1)[None].to(task.device) / 255)
-                    for image in self._calibration(data)
+                    task.to_memory_format(network_input(image).to(task.device)) for image in self._calibration(data)
                 )
 
     def _calibration(self, data: SegmentationDataModule) -> list[NDArray[np.uint8]]:
