@@ -42,7 +42,8 @@ class FakeQuantization:
         self.network, self.enabled = network, False
         self._levels, self._per_channel = WEIGHT_LEVELS[weight_bits], per_channel
         self._ranges: dict[nn.Module, tuple[float, float]] = {}
-        self._means: dict[nn.Module, list[Tensor]] = {}
+        self._seen: dict[nn.Module, list[Tensor]] = {}
+        self._means: dict[nn.Module, Tensor] = {}
         self._shifts: dict[nn.Module, Tensor] = {}
         self._calibrating = False
         device = next(network.parameters()).device
@@ -71,7 +72,7 @@ class FakeQuantization:
             images: Batches float32 [B, 3, H, W] in [0, 1], on the network's device.
         """
         self._ranges.clear()
-        self._means.clear()
+        self._seen.clear()
         self._calibrating = True
         try:
             with evaluated(self.network):
@@ -79,11 +80,12 @@ class FakeQuantization:
                     self.network(image)
         finally:
             self._calibrating = False
+        self._means = {convolution: torch.stack(means).mean(0) for convolution, means in self._seen.items()}
 
     def _enter(self, convolution: nn.Conv2d, inputs: tuple[Tensor], norm: nn.BatchNorm2d | None) -> tuple[Tensor]:
         values = self._activation(convolution, inputs[0])
         if self._calibrating:
-            self._means.setdefault(convolution, []).append(values.mean((0, 2, 3)))
+            self._seen.setdefault(convolution, []).append(values.mean((0, 2, 3)))
         elif self.enabled and convolution in self._means:
             weight, bias = convolution.weight, convolution.bias
             rounded = self._rounded(weight, norm)
@@ -124,13 +126,13 @@ class FakeQuantization:
         return rounded
 
 
-def _mean_shift(error: Tensor, means: list[Tensor]) -> Tensor:
+def _mean_shift(error: Tensor, means: Tensor) -> Tensor:
     """Return how far the errors of a kernel [O, C / groups, K, K] move its mean outputs [O], for mean inputs [C].
 
     The file's biases are corrected by it (`export/bias_correction.py`); without it here, a BatchNorm would learn it,
     and it would be corrected twice.
     """
-    per_group = torch.stack(means).mean(0).reshape(-1, error.shape[1])
+    per_group = means.reshape(-1, error.shape[1])
     per_output = per_group.repeat_interleave(len(error) // len(per_group), 0)
     return (error.sum((2, 3)) * per_output).sum(1)
 
@@ -147,7 +149,7 @@ def _merged_factor(norm: nn.BatchNorm2d) -> Tensor:
 class _Rounding(torch.autograd.Function):
     """Round to multiples of a step within bounds; the gradient is 1 within them and 0 beyond.
 
-    torch.fake_quantize_per_tensor_affine does the same, ten times as slowly on channels-last maps of a CPU.
+    One function for maps and, with a step for each channel, kernels, for which torch has two; about as fast as those.
     """
 
     @staticmethod
