@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segdistill.models import Backbone, DeepLabV3, DeepLabV3Plus, backbones
 from segdistill.models.heads import ASPP_RATES
-from segdistill.utils.errors import UserError
+from segdistill.utils.errors import ConfigError, UserError
 from segdistill.utils.interpolate import enlarged
 
 CLASSES = 5
@@ -419,3 +419,37 @@ def test_the_decoder_adds_features_of_one_place(size: tuple[int, int]) -> None:
     context, low = head(*Ramp()(torch.zeros(1, 3, *size))).split(2, dim=1)
     inner = (..., slice(4, low.shape[-2] - 8), slice(4, low.shape[-1] - 8))
     torch.testing.assert_close(context[inner], low[inner], rtol=0, atol=1e-2)
+
+
+STAGES = {  # parts of each network up to the end of a stage, by their names
+    "efficientnet_lite0": [("conv_stem", "bn1", "blocks.0"), ("blocks.1",), ("blocks.2",)],
+    "resnet18": [("conv1", "bn1"), ("layer1",), ("layer2",)],
+}
+
+
+@pytest.mark.parametrize("stages", [0, 1, 2, 3])
+@pytest.mark.parametrize("backbone", sorted(STAGES))
+def test_frozen_stages_stay_and_everything_else_learns(backbone: str, stages: int) -> None:
+    torch.manual_seed(0)
+    network = DeepLabV3(CLASSES, backbone, detail_channels=4, bn_momentum=0.5, pretrained=False)
+    for parameter in network.parameters():  # none of them zero, as the last of a new residual block
+        nn.init.normal_(parameter, std=0.1)
+    network.backbone.freeze(stages)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=0.1)
+    image, target = torch.rand(2, 3, *ODD), torch.randint(CLASSES, (2, *ODD))
+    for mode in (False, True):  # as after a validation
+        network.train(mode)
+    nn.functional.cross_entropy(network(image), target).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    kept = {name for name, value in network.state_dict().items() if value.equal(before[name])}
+    frozen = tuple(f"backbone.features.{part}." for parts in STAGES[backbone][:stages] for part in parts)
+    expected = {name for name in before if name.startswith(frozen)} if frozen else set()
+    assert kept == expected
+
+
+def test_frozen_stages_beyond_the_backbones_are_refused() -> None:
+    backbone = Backbone("efficientnet_lite0", pretrained=False)
+    for stages in (-1, 6):
+        with pytest.raises(ConfigError, match=rf"frozen_stages={stages}: must be from 0 to 5"):
+            backbone.freeze(stages)

@@ -15,6 +15,7 @@ from segdistill.export.onnx import export_onnx
 from segdistill.export.quantize import quantize_int8
 from segdistill.inference.segmenter import Segmenter
 from segdistill.models.inherit import inherit
+from segdistill.utils.errors import ConfigError
 
 CLASSES = 5
 PARAMETERS = {"deeplabv3_lite": 6_298_773, "deeplabv3_slim": 801_093, "deeplabv3_tiny": 197_797, "lraspp": 3_218_818}
@@ -58,3 +59,18 @@ def test_files_in_float32_and_int8(name: str, tmp_path: Path) -> None:
     mask = Segmenter(small).masks(images)
     assert mask.shape == (2, 75, 98)
     assert small.stat().st_size < 0.5 * full.stat().st_size
+
+
+def test_frozen_stages_are_those_of_the_students_fit() -> None:
+    network = Builder(parsed("student.fit.frozen_stages=2")).network("student")
+    fixed = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    assert {name.split(".")[2] for name in fixed} == {"conv_stem", "bn1", "blocks"}
+    assert all(parameter.requires_grad for parameter in Builder(parsed()).network("student").parameters())
+    for override, complaint in (
+        ("student.fit.frozen_stages=9", r"student\.fit\.frozen_stages=9: must be from 0 to 5"),
+        ("student.fit.frozen_stages=-1", r"student\.fit\.frozen_stages=-1: must be at least 0"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            Builder(parsed(override)).network("student")
+    with pytest.raises(ConfigError, match=r"student\.fit\.frozen_stages=1: must be 0 for SegmentationModelAdapter"):
+        Builder(parsed("student=lraspp", "student.fit.frozen_stages=1")).network("student")

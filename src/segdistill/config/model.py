@@ -28,6 +28,7 @@ class FitConfig:
     full_frame_epochs: int = 0  # the last ones, on whole images, as evaluation sees them
     class_crop: float = 0.0  # probability that a crop shows a class drawn uniformly from those of its image
     labelled_share: float | None = None  # of an epoch's images, beside unlabelled ones; null: each image once
+    frozen_stages: int = 0  # of the backbone, the first ones, whose weights and statistics stay as they begin
     ema_decay: float | None = None  # of the moving average of the weights, which is what is kept; null: the last ones
 
     def __post_init__(self) -> None:
@@ -42,6 +43,7 @@ class FitConfig:
         require(0 <= self.class_crop <= 1, "class_crop", self.class_crop, "must be a probability from 0 to 1")
         share = self.labelled_share
         require(share is None or 0 < share < 1, "labelled_share", share, "must be null or between 0 and 1")
+        require(self.frozen_stages >= 0, "frozen_stages", self.frozen_stages, "must be at least 0")
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, "ema_decay", decay, "must be null or between 0 and 1")
 

@@ -25,7 +25,7 @@ from segdistill.engine.augmentation import build_augmentation, require_replayed,
 from segdistill.engine.loading import build_datamodule
 from segdistill.engine.loggers import start_all
 from segdistill.engine.logit_cache import LogitCache
-from segdistill.engine.networks import build_network, given_teacher, loaded_network, packaged_teacher
+from segdistill.engine.networks import build_network, freeze_stages, given_teacher, loaded_network, packaged_teacher
 from segdistill.engine.objectives import build_distillation_loss, build_optimizer, build_part, with_class_pixels
 from segdistill.engine.resume import resume_checkpoint
 from segdistill.engine.teacher_key import teacher_key
@@ -36,6 +36,7 @@ from segdistill.models.adapters import without_pretrained
 from segdistill.models.frozen_teacher import FrozenTeacher, TeacherCache
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.tasks.segmentation import OptimizerFactory, Role, optimizer_name
+from segdistill.utils.errors import ConfigError
 from segdistill.utils.preprocessing import Preprocessing
 
 
@@ -120,8 +121,13 @@ class Builder:
         return build_datamodule(self.config, source, fit, augment, seed=self.seed(role))
 
     def network(self, role: Role) -> nn.Module:
-        """Build a role's network with its initial weights."""
-        return build_network(self._model(role).network, len(self.labels))
+        """Build a role's network with its initial weights, and freeze what its training does not change."""
+        network = build_network(self._model(role).network, len(self.labels))
+        try:
+            freeze_stages(network, self.fit(role).frozen_stages)
+        except ConfigError as error:
+            raise error.under(f"{role}.fit") from None
+        return network
 
     def probe_teacher(self) -> nn.Module:
         """Return the given teacher, or an untrained one like it for checks before its training.

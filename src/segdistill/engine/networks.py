@@ -17,12 +17,13 @@ from segdistill.data.labels import LabelSet
 from segdistill.engine.class_map import class_groups
 from segdistill.export.onnx import try_export
 from segdistill.models.adapters import without_pretrained
+from segdistill.models.backbones import Backbone
 from segdistill.models.class_remap import ClassRemap
 from segdistill.models.frozen_teacher import load_network
 from segdistill.models.fusion import fuse_conv_bn
 from segdistill.models.output import PROBE_SIZE, class_count, evaluated, validate_output_shape
 from segdistill.models.packaged import load_packaged, packaged_test_miou
-from segdistill.utils.errors import UserError, first_line
+from segdistill.utils.errors import ConfigError, UserError, first_line
 from segdistill.utils.io import full_disk
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,20 @@ def build_network(spec: Mapping[str, Any], num_classes: int | None, **options: A
     network: nn.Module = build("network", spec, num_classes=num_classes, _convert_="all", **options)
     validate_output_shape(network, num_classes, str(spec["_target_"]))
     return network
+
+
+def freeze_stages(network: nn.Module, stages: int) -> None:
+    """Freeze the first stages of a network's backbone.
+
+    Raises:
+        ConfigError: If the network has no backbone whose stages are known, or too few of them.
+    """
+    backbone = getattr(network, "backbone", None)
+    if isinstance(backbone, Backbone):
+        backbone.freeze(stages)
+    elif stages:
+        allowed = f"must be 0 for {type(network).__name__}, for only segdistill's own backbones have stages"
+        raise ConfigError("frozen_stages", stages, allowed)
 
 
 def loaded_network(spec: Mapping[str, Any], labels: LabelSet, checkpoint: Path) -> nn.Module:

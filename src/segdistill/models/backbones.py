@@ -16,7 +16,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from segdistill.models.output import PROBE_SIZE, evaluated
-from segdistill.utils.errors import UserError
+from segdistill.utils.errors import ConfigError, UserError
 from segdistill.utils.interpolate import padding_to_cells
 
 LOW_STRIDE = 4
@@ -78,9 +78,40 @@ class Backbone(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = bn_momentum
         self.multiple_of = 1 if self._rounds_up(output_stride) else output_stride
+        self._frozen: list[nn.Module] = []
 
     mean: Tensor
     std: Tensor
+
+    def freeze(self, stages: int) -> None:
+        """Keep weights and statistics of the first stages, which no gradient reaches any more.
+
+        Args:
+            stages: Number of stages, each of which ends at one of timm's features: the first at stride 2, the second at
+                stride 4, and so on; 0 for none.
+
+        Raises:
+            ConfigError: If there are not that many.
+        """
+        found = len(self.features.feature_info.reduction())  # type: ignore[union-attr, operator]
+        if not 0 <= stages <= found:
+            raise ConfigError("frozen_stages", stages, f"must be from 0 to {found}, the stages of the backbone")
+        parameters = list(self.features.parameters())
+        with evaluated(self.features), torch.enable_grad():
+            reached = [each.sum() for each in self.features(torch.zeros(1, 3, *PROBE_SIZE))[:stages]]
+            gradients = torch.autograd.grad(reached, parameters, allow_unused=True) if reached else []
+        frozen = {id(each) for each, gradient in zip(parameters, gradients, strict=False) if gradient is not None}
+        for module in self.features.modules():
+            if any(id(each) in frozen for each in module.parameters(recurse=False)):
+                self._frozen.append(module.requires_grad_(False))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode of every part that is not frozen; those stay in evaluation."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Compute (features at stride 4, features at `output_stride`) of images float32 [B, 3, H, W] in [0, 1]."""
