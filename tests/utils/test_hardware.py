@@ -78,3 +78,42 @@ def test_cpu_count_finds_a_containers_group_at_the_root(cgroup: Path) -> None:
 def test_cpu_count_works_where_there_are_no_groups(cgroup: Path, tmp_path: Path) -> None:
     (tmp_path / "own").unlink()
     assert machine.cpu_count() == 8
+
+
+CPU_INFO = """processor : 0
+model name : Some CPU @ 2 GHz
+flags : fpu avx2 {}
+processor : 1
+model name : Some CPU @ 2 GHz
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "name", "bf16"),
+    [
+        ("", None, "Some CPU @ 2 GHz, AVX2", False),
+        ("avx_vnni", None, "Some CPU @ 2 GHz, AVX-VNNI", False),
+        ("avx512f avx512_vnni", None, "Some CPU @ 2 GHz, AVX-512 VNNI", False),
+        ("avx512f avx512_vnni avx512_bf16 amx_tile", None, "Some CPU @ 2 GHz, AMX", True),
+        ("avx512f amx_bf16 amx_tile", "AVX2", "Some CPU @ 2 GHz, AMX, held to AVX2", False),
+        ("avx512f amx_bf16 amx_tile", "avx512_core_amx", "Some CPU @ 2 GHz, AMX, held to avx512_core_amx", True),
+    ],
+)
+def test_the_processor_is_told_with_its_instructions(
+    flags: str, limit: str | None, name: str, bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_cpu_info", lambda: CPU_INFO.format(flags))
+    monkeypatch.delenv(machine.ONEDNN_LIMIT, raising=False)
+    if limit is not None:
+        monkeypatch.setenv(machine.ONEDNN_LIMIT, limit)
+    assert machine.cpu_name() == name
+    assert machine.cpu_multiplies_bf16() == bf16
+
+
+def test_the_processor_is_told_where_the_system_keeps_no_list_of_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_cpu_info", lambda: "")
+    monkeypatch.delenv(machine.ONEDNN_LIMIT, raising=False)
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert machine.cpu_name() == "arm64"
+    assert not machine.cpu_multiplies_bf16()

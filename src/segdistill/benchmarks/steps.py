@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import time
 from collections.abc import Callable
 from itertools import chain, count
@@ -14,11 +16,29 @@ from segdistill.data.datamodule import Batch
 from segdistill.engine.trainer import choose_precision, root_device
 from segdistill.models.cpu_depthwise import replace_depthwise_convs
 from segdistill.tasks import SegmentationTask
-from segdistill.utils.hardware import keep_freed_memory
+from segdistill.utils.hardware import ONEDNN_LIMIT, keep_freed_memory
 
 CPU = TrainerConfig(accelerator="cpu", precision="auto", channels_last=True)
 TURN = 8  # batches
 Step = Callable[[], None]
+HELD = {
+    "avx2": {ONEDNN_LIMIT: "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+}
+"""Instructions -> the environment in which PyTorch and its libraries use no wider ones."""
+
+
+def add_batch_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that determine a batch, and the instructions with which it is computed."""
+    command.add_argument("--batch-size", type=int, default=4)
+    command.add_argument("--size", type=int, nargs=2, default=(272, 480), metavar=("H", "W"))
+    command.add_argument(
+        "--instructions", choices=list(HELD), help="hold PyTorch to these, as on a processor without more"
+    )
+
+
+def hold_instructions(instructions: str | None) -> None:
+    """Hold processes that are started from now on to instructions of `HELD`."""
+    os.environ.update(HELD[instructions] if instructions else {})
 
 
 def task_step(task: SegmentationTask, batch: Batch, trainer_config: TrainerConfig = CPU) -> Step:

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from segdistill.benchmarks.steps import Step, loader_turn, task_step
+from segdistill.benchmarks.steps import Step, add_batch_arguments, hold_instructions, loader_turn, task_step
 from segdistill.config.data import RoadScenesConfig
 from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import SegmentationDataModule
@@ -182,8 +182,7 @@ def _in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str,
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    command.add_argument("--batch-size", type=int, default=4)
-    command.add_argument("--size", type=int, nargs=2, default=(272, 480), metavar=("H", "W"))
+    add_batch_arguments(command)
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--cache", type=Path, default=Path("cache"), help="where RoadScenes are rendered")
     command.add_argument("--output", type=Path, default=Path("benchmark-training.json"))
@@ -191,6 +190,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the benchmark, print tables and save them as JSON."""
+    hold_instructions(arguments.instructions)
     medians = training(arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
     console, report = terminal(), []
     height, width = arguments.size

@@ -14,6 +14,19 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**31 - 1
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+INSTRUCTION_SETS = {
+    "amx_tile": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx512f": "AVX-512",
+    "avx_vnni": "AVX-VNNI",
+    "avx2": "AVX2",
+    "asimddp": "NEON with dot products",
+}
+"""A flag of the processor -> how its fastest instructions are called; the first that is there counts."""
+ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
+"""Environment variable that holds oneDNN, which convolves for PyTorch, to fewer instructions than there are."""
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""Values of it that leave no bf16 dot products."""
 
 
 def cpu_count() -> int:
@@ -50,17 +63,22 @@ def _cpu_quota(group: Path) -> tuple[int, int]:
 
 
 def cpu_name() -> str:
-    """Return the name of the processor as reported by the system."""
+    """Return the name of the processor as reported by the system, and its fastest kind of instructions."""
+    told: dict[str, str] = {}
     for line in _cpu_info().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+        key, _, value = line.partition(":")
+        told.setdefault(key.strip(), value.strip())
+    flags = (told.get("flags") or told.get("Features", "")).split()
+    name = told.get("model name") or platform.processor() or platform.machine()
+    kinds = [kind for flag, kind in INSTRUCTION_SETS.items() if flag in flags][:1]
+    limit = os.environ.get(ONEDNN_LIMIT)
+    return ", ".join([name, *kinds, *([f"held to {limit}"] if limit else [])])
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Return whether the processor has bf16 dot products; emulated ones are slower than float32."""
-    flags = _cpu_info()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    """Return whether bf16 dot products can be used; emulated ones are slower than float32."""
+    flags, limit = _cpu_info(), os.environ.get(ONEDNN_LIMIT, "").upper()
+    return limit not in WITHOUT_BF16 and ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
 def _cpu_info() -> str:
