@@ -434,6 +434,7 @@ def test_frozen_stages_stay_and_everything_else_learns(backbone: str, stages: in
     network = DeepLabV3(CLASSES, backbone, detail_channels=4, bn_momentum=0.5, pretrained=False)
     for parameter in network.parameters():  # none of them zero, as the last of a new residual block
         nn.init.normal_(parameter, std=0.1)
+    network.backbone.freeze(3 - stages)  # the last call counts
     network.backbone.freeze(stages)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=0.1)

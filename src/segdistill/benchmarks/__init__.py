@@ -1,1 +1,1 @@
-"""`segdistill benchmark training | loader | inference | soak`: times as ratios within one run."""
+"""`segdistill benchmark training | operators | loader | inference | soak`: times as ratios within one run."""

@@ -135,7 +135,6 @@ def _report(builder: Builder, source: DatasetIndex, rates: dict[str, float], out
     taken, config = rates.pop(""), builder.config
     workers = builder.datamodule(source, "student").num_workers
     precision, device = choose_precision(config.trainer), root_device(config.trainer).type
-    instructions = torch.backends.cpu.get_cpu_capability()
     count, fit = len(source.splits["train"]), config.student.fit
     height, width = fit.crop or builder.input_size
     table = compact_table(
@@ -149,13 +148,12 @@ def _report(builder: Builder, source: DatasetIndex, rates: dict[str, float], out
     console = terminal()
     console.print(table)
     console.print(f"The student takes {taken:.1f} images/s on {device} in {precision}, in batches of {fit.batch_size}.")
-    console.print(f"Processor: {cpu_name()}, {cpu_count()} cores, {instructions} instructions.")
+    console.print(f"Processor: {cpu_name()}, {cpu_count()} cores.")
     content = {
         "data": source.name,
         "images": count,
         "workers": workers,
         "cores": cpu_count(),
-        "instructions": instructions,
         "device": cpu_name(),
         "student": {"images_per_second": taken, "device": device, "precision": precision},
         "loader": {name: {"images_per_second": rate, "of_student": rate / taken} for name, rate in rates.items()},

@@ -20,26 +20,24 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from segdistill.benchmarks.steps import Step, add_batch_arguments, hold_instructions
+from segdistill.benchmarks.steps import Step, add_batch_arguments, hold_instructions, processor
 from segdistill.benchmarks.training import NUM_CLASSES, STEPS, STUDENT
 from segdistill.utils.console import compact_table, terminal
-from segdistill.utils.hardware import cpu_count, cpu_multiplies_bf16, cpu_name
+from segdistill.utils.hardware import cpu_count, cpu_multiplies_bf16
 from segdistill.utils.io import write_json
 from segdistill.utils.worker import Serve, SubprocessWorker
 
 STEP = "distillation, cached logits"
 WARM_UP = 2  # steps
 SHOWN = 0.01  # share of the time from which an operator has a row
+BETWEEN = "between operators"
 MATRIX, PRODUCTS = 2048, 6
-CONVOLUTIONS = {
-    torch.ops.aten.convolution: (1, "convolution"),
-    torch.ops.aten.convolution_backward: (2, "its gradients"),
-}
-"""Operator -> place of its kernel among the arguments, and its name in the table."""
+CONVOLUTIONS = {torch.ops.aten.convolution: 1, torch.ops.aten.convolution_backward: 2}
+"""Operator -> place of its kernel among the arguments."""
 
 
 class OperatorClock(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up what every operator takes and multiplies while it is entered, on a device that computes in order.
+    """Adds up what every operator takes and multiplies while it is entered, on a device that computes synchronously.
 
     Attributes:
         seconds: Seconds by operator.
@@ -69,21 +67,25 @@ class OperatorClock(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def operator_name(func: Any, args: tuple[Any, ...]) -> str:
-    """Return an operator's name; convolutions are told apart by kernel, groups and dilation."""
+    """Return the name of an operator as it is executed, and whether gradients are being computed.
+
+    Convolutions are told apart by kernel, groups and dilation. The backward pass of a depthwise layer has others than
+    the layer itself (`models/cpu_depthwise.py`).
+    """
     packet = func.overloadpacket
-    if packet not in CONVOLUTIONS:
-        return str(packet).removeprefix("aten.")
-    place, name = CONVOLUTIONS[packet]
-    kernel, dilation, groups = args[place], args[place + 4][0], args[place + 7]
-    kind = "depthwise " if groups > 1 else ""
-    return f"{name}, {kind}{kernel.shape[-2]} x {kernel.shape[-1]}{', dilated' if dilation > 1 else ''}"
+    name = str(packet).removeprefix("aten.")
+    if packet in CONVOLUTIONS:
+        kernel, dilation, groups = (args[CONVOLUTIONS[packet] + place] for place in (0, 4, 7))
+        kind = "depthwise " if groups > 1 and kernel.shape[1] == 1 else ""
+        name = f"convolution {kind}{kernel.shape[-2]} x {kernel.shape[-1]}{', dilated' if dilation[0] > 1 else ''}"
+    return f"{name}, backward" if torch._C._current_graph_task_id() >= 0 else name
 
 
 def operator_flops(func: Any, args: tuple[Any, ...], result: Any) -> int:
     """Return the floating-point operations of a convolution or a matrix product; 0 for other operators."""
     packet = func.overloadpacket
     if packet in CONVOLUTIONS:
-        place, _ = CONVOLUTIONS[packet]
+        place = CONVOLUTIONS[packet]
         kernel: Tensor = args[place]
         backward, transposed = packet is torch.ops.aten.convolution_backward, args[place + 5]
         input, output = (args[1], args[0]) if backward else (args[0], result)
@@ -108,7 +110,7 @@ def matrix_product_flops(dtype: torch.dtype) -> float:
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_batch_arguments(command)
-    command.add_argument("--step", choices=list(STEPS), default=STEP, metavar="STEP", help="one of benchmark training")
+    command.add_argument("--step", choices=list(STEPS), default=STEP, help="as in benchmark training")
     command.add_argument("--rounds", type=int, default=5)
     command.add_argument("--output", type=Path, default=Path("benchmark-operators.json"))
 
@@ -120,7 +122,14 @@ def run(arguments: argparse.Namespace) -> None:
     with SubprocessWorker("operators", _clocking, arguments.step, batch) as worker:
         worker.wait_until_ready()
         content = worker.call(arguments.rounds)
-    content |= {"step": arguments.step, "batch": batch, "threads": cpu_count(), "device": cpu_name()}
+    device = processor(arguments.instructions)
+    content |= {
+        "step": arguments.step,
+        "student": "deeplabv3_lite",
+        "batch": batch,
+        "threads": cpu_count(),
+        "device": device,
+    }
     terminal().print(_table(content))
     write_json(arguments.output, content)
 
@@ -136,9 +145,8 @@ def _clocking(name: str, batch: tuple[int, int, int]) -> Serve:
     def measure(rounds: int) -> dict[str, Any]:
         seconds = statistics.median(_seconds(step) for _ in range(rounds))
         with OperatorClock() as clock:
-            for _ in range(rounds):
-                step()
-        whole, flops = sum(clock.seconds.values()), sum(clock.flops.values()) / rounds
+            whole = sum(_seconds(step) for _ in range(rounds))
+        flops, between = sum(clock.flops.values()) / rounds, whole - sum(clock.seconds.values())
         operators = [
             {
                 "operator": operator,
@@ -149,6 +157,8 @@ def _clocking(name: str, batch: tuple[int, int, int]) -> Serve:
             }
             for operator, spent in sorted(clock.seconds.items(), key=lambda item: item[1], reverse=True)
         ]
+        share = between / whole
+        operators.append({"operator": BETWEEN, "calls": 0.0, "share": share, "gflop": 0.0, "gflop_per_s": 0.0})
         dtypes = (torch.float32, torch.bfloat16) if cpu_multiplies_bf16() else (torch.float32,)
         return {
             "seconds": seconds,
@@ -156,6 +166,7 @@ def _clocking(name: str, batch: tuple[int, int, int]) -> Serve:
             "gflop_per_s": flops / seconds / 1e9,
             "product_gflop_per_s": {str(d).removeprefix("torch."): matrix_product_flops(d) / 1e9 for d in dtypes},
             "operators": operators,
+            "capability": torch.backends.cpu.get_cpu_capability(),
         }
 
     return measure
@@ -172,15 +183,17 @@ def _table(content: Mapping[str, Any]) -> Table:
     rate, products = content["gflop_per_s"], content["product_gflop_per_s"]
     shares = " and ".join(f"{100 * rate / peak:.0f} % of the {peak:.0f} of {name}" for name, peak in products.items())
     table = compact_table(
-        f"{content['step']}: {content['seconds']:.3f} s for {count} x {height} x {width}",
+        f"{content['student']}, {content['step']}: {content['seconds']:.3f} s for {count} x {height} x {width}",
         f"{rate:.0f} GFLOP/s, {shares} products; {content['threads']} threads on {content['device']}",
     )
     for heading in ("operator", "calls", "% of time", "GFLOP", "GFLOP/s"):
         table.add_column(heading, justify="left" if heading == "operator" else "right")
-    shown = [row for row in content["operators"] if row["share"] >= SHOWN]
+    *operators, between = content["operators"]
+    shown = [row for row in operators if row["share"] >= SHOWN]
     for row in shown:
         flops = (f"{row['gflop']:.1f}", f"{row['gflop_per_s']:.0f}") if row["gflop"] else ("-", "-")
         table.add_row(row["operator"], f"{row['calls']:.0f}", f"{100 * row['share']:.1f}", *flops)
-    others = content["operators"][len(shown) :]
+    others = operators[len(shown) :]
     table.add_row(f"{len(others)} others", "", f"{100 * sum(row['share'] for row in others):.1f}", "", "")
+    table.add_row(between["operator"], "", f"{100 * between['share']:.1f}", "", "")
     return table

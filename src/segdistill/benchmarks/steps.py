@@ -16,7 +16,7 @@ from segdistill.data.datamodule import Batch
 from segdistill.engine.trainer import choose_precision, root_device
 from segdistill.models.cpu_depthwise import replace_depthwise_convs
 from segdistill.tasks import SegmentationTask
-from segdistill.utils.hardware import ONEDNN_LIMIT, keep_freed_memory
+from segdistill.utils.hardware import ONEDNN_LIMIT, cpu_name, keep_freed_memory
 
 CPU = TrainerConfig(accelerator="cpu", precision="auto", channels_last=True)
 TURN = 8  # batches
@@ -39,6 +39,11 @@ def add_batch_arguments(command: argparse.ArgumentParser) -> None:
 def hold_instructions(instructions: str | None) -> None:
     """Hold processes that are started from now on to instructions of `HELD`."""
     os.environ.update(HELD[instructions] if instructions else {})
+
+
+def processor(instructions: str | None) -> str:
+    """Return the processor's name, and the instructions to which it is held."""
+    return cpu_name() + (f", held to {instructions.upper()}" if instructions else "")
 
 
 def task_step(task: SegmentationTask, batch: Batch, trainer_config: TrainerConfig = CPU) -> Step:

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from segdistill.benchmarks.steps import Step, add_batch_arguments, hold_instructions, loader_turn, task_step
+from segdistill.benchmarks.steps import Step, add_batch_arguments, hold_instructions, loader_turn, processor, task_step
 from segdistill.config.data import RoadScenesConfig
 from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import SegmentationDataModule
@@ -31,7 +31,7 @@ from segdistill.losses import DistillationLoss, FocalLoss, PixelwiseKL, focal_lo
 from segdistill.models import DeepLabV3, DeepLabV3Plus, FrozenTeacher
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.utils.console import terminal
-from segdistill.utils.hardware import cpu_count, cpu_name
+from segdistill.utils.hardware import cpu_count
 from segdistill.utils.io import write_json
 from segdistill.utils.worker import Serve, SubprocessWorker
 
@@ -119,9 +119,11 @@ def build_teacher(backbone: str) -> nn.Module:
 
 
 def build_student() -> nn.Module:
-    """Build the student of every kind of step, with the same random weights."""
+    """Build the student of every kind of step, deeplabv3_lite of conf/student, with the same random weights."""
     torch.manual_seed(0)
-    return DeepLabV3(NUM_CLASSES, STUDENT, pretrained=False).train()
+    return DeepLabV3(
+        NUM_CLASSES, STUDENT, head_bias=True, classifier="subpixel", detail_channels=48, pretrained=False
+    ).train()
 
 
 def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]) -> Serve:
@@ -192,7 +194,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the benchmark, print tables and save them as JSON."""
     hold_instructions(arguments.instructions)
     medians = training(arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
-    console, report = terminal(), []
+    console, report, device = terminal(), [], processor(arguments.instructions)
     height, width = arguments.size
     for backbone, seconds in medians.items():
         loading = seconds.pop(LOADER, None)
@@ -201,7 +203,7 @@ def run(arguments: argparse.Namespace) -> None:
             for name, t in seconds.items()
         }
         title = f"DeepLabV3+ on {backbone}, lite DeepLabV3 on {STUDENT}, {arguments.batch_size} x {height} x {width}"
-        caption = f"median of {arguments.rounds}, in turns, {cpu_count()} threads on {cpu_name()}"
+        caption = f"median of {arguments.rounds}, in turns, {cpu_count()} threads on {device}"
         table = Table(title=title, caption=caption)
         for heading in ("step", "seconds", "times faster", "of student alone"):
             table.add_column(heading, justify="left" if heading == "step" else "right")
@@ -216,4 +218,4 @@ def run(arguments: argparse.Namespace) -> None:
                 f"{loaded / consumed:.1f} times what the student alone takes ({consumed:.1f})."
             )
             report[-1]["loader"] = {"images_per_second": loaded, "student_images_per_second": consumed}
-    write_json(arguments.output, {"pairs": report, "rounds": arguments.rounds, "device": cpu_name()})
+    write_json(arguments.output, {"pairs": report, "rounds": arguments.rounds, "device": device})

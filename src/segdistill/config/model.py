@@ -28,7 +28,7 @@ class FitConfig:
     full_frame_epochs: int = 0  # the last ones, on whole images, as evaluation sees them
     class_crop: float = 0.0  # probability that a crop shows a class drawn uniformly from those of its image
     labelled_share: float | None = None  # of an epoch's images, beside unlabelled ones; null: each image once
-    frozen_stages: int = 0  # of the backbone, the first ones, whose weights and statistics stay as they begin
+    frozen_stages: int = 0  # first ones of the backbone, whose weights and statistics stay; 1 is the stem, to stride 2
     ema_decay: float | None = None  # of the moving average of the weights, which is what is kept; null: the last ones
 
     def __post_init__(self) -> None:

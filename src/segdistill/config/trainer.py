@@ -53,7 +53,6 @@ class TrainerConfig:
     benchmark: bool | None = None
     detect_anomaly: bool = False
     inference_mode: bool = True
-    sync_batchnorm: bool = False
     enable_model_summary: bool = False
 
     @property

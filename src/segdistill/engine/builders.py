@@ -122,7 +122,9 @@ class Builder:
 
     def network(self, role: Role) -> nn.Module:
         """Build a role's network with its initial weights, and freeze what its training does not change."""
-        network = build_network(self._model(role).network, len(self.labels))
+        return self._frozen(role, build_network(self._model(role).network, len(self.labels)))
+
+    def _frozen(self, role: Role, network: nn.Module) -> nn.Module:
         try:
             freeze_stages(network, self.fit(role).frozen_stages)
         except ConfigError as error:
@@ -140,7 +142,8 @@ class Builder:
             return given_teacher(teacher, self.labels)
         if source == "packaged":
             return packaged_teacher(teacher.network, self.labels)
-        return build_network(teacher.network, len(self.labels), **without_pretrained(teacher.network))
+        network = build_network(teacher.network, len(self.labels), **without_pretrained(teacher.network))
+        return self._frozen("teacher", network)
 
     def trained_teacher(self, checkpoint: Path) -> nn.Module:
         """Build the teacher with its trained weights."""

@@ -78,7 +78,7 @@ class Backbone(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = bn_momentum
         self.multiple_of = 1 if self._rounds_up(output_stride) else output_stride
-        self._frozen: list[nn.Module] = []
+        self._frozen: set[nn.Parameter] = set()
 
     mean: Tensor
     std: Tensor
@@ -87,8 +87,8 @@ class Backbone(nn.Module):
         """Keep weights and statistics of the first stages, which no gradient reaches any more.
 
         Args:
-            stages: Number of stages, each of which ends at one of timm's features: the first at stride 2, the second at
-                stride 4, and so on; 0 for none.
+            stages: Number of stages, each of which ends at one of timm's features; most networks have one for each
+                stride, and the first stage is the stem, up to stride 2. 0 for none.
 
         Raises:
             ConfigError: If there are not that many.
@@ -96,21 +96,22 @@ class Backbone(nn.Module):
         found = len(self.features.feature_info.reduction())  # type: ignore[union-attr, operator]
         if not 0 <= stages <= found:
             raise ConfigError("frozen_stages", stages, f"must be from 0 to {found}, the stages of the backbone")
-        parameters = list(self.features.parameters())
+        parameters = list(self.features.requires_grad_().parameters())
         with evaluated(self.features), torch.enable_grad():
             reached = [each.sum() for each in self.features(torch.zeros(1, 3, *PROBE_SIZE))[:stages]]
             gradients = torch.autograd.grad(reached, parameters, allow_unused=True) if reached else []
-        frozen = {id(each) for each, gradient in zip(parameters, gradients, strict=False) if gradient is not None}
-        for module in self.features.modules():
-            if any(id(each) in frozen for each in module.parameters(recurse=False)):
-                self._frozen.append(module.requires_grad_(False))
+        pairs = zip(parameters, gradients, strict=False)
+        self._frozen = {each for each, gradient in pairs if gradient is not None}
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Backbone:
         """Set the mode of every part that is not frozen; those stay in evaluation."""
         super().train(mode)
-        for module in self._frozen:
-            module.eval()
+        for module in self.features.modules():
+            if not self._frozen.isdisjoint(module.parameters(recurse=False)):
+                module.eval()
         return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ INSTRUCTION_SETS = {
 """A flag of the processor -> how its fastest instructions are called; the first that is there counts."""
 ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
 """Environment variable that holds oneDNN, which convolves for PyTorch, to fewer instructions than there are."""
-WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 """Values of it that leave no bf16 dot products."""
 
 
@@ -70,9 +70,8 @@ def cpu_name() -> str:
         told.setdefault(key.strip(), value.strip())
     flags = (told.get("flags") or told.get("Features", "")).split()
     name = told.get("model name") or platform.processor() or platform.machine()
-    kinds = [kind for flag, kind in INSTRUCTION_SETS.items() if flag in flags][:1]
-    limit = os.environ.get(ONEDNN_LIMIT)
-    return ", ".join([name, *kinds, *([f"held to {limit}"] if limit else [])])
+    kinds = [kind for flag, kind in INSTRUCTION_SETS.items() if flag in flags]
+    return ", ".join([name, *kinds[:1]])
 
 
 def cpu_multiplies_bf16() -> bool:
