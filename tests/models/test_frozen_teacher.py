@@ -81,37 +81,6 @@ def test_a_frozen_teacher_answers_the_same_twice_and_keeps_its_statistics() -> N
     assert_loaded(teacher.network, before)
 
 
-class Coarse(nn.Module):
-    """A network of stride 4, whose cells of 8 pixels have to be whole."""
-
-    multiple_of = 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolution = nn.Conv2d(3, 2, 4, stride=4)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return nn.functional.interpolate(self.lowres_logits(image), image.shape[-2:])
-
-    def lowres_logits(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.convolution(image)
-        return logits
-
-
-def test_a_teacher_of_several_scales_says_their_mean_on_the_grid_of_the_image() -> None:
-    network, image = Coarse(), torch.rand(2, 3, 16, 24)
-    logits, features = FrozenTeacher(network, ["convolution"], scales=[1.0, 1.4, 0.5])(image)
-    plain = network.convolution(image)
-    stretch = partial(nn.functional.interpolate, mode="bilinear", align_corners=False)
-    # 1.4 and 0.5 times the image, up to whole cells
-    large = stretch(network.convolution(stretch(image, size=(24, 40))), size=(4, 6), antialias=True)
-    small = stretch(network.convolution(stretch(image, size=(8, 16), antialias=True)), size=(4, 6))
-    torch.testing.assert_close(logits, (plain + large + small) / 3)
-    torch.testing.assert_close(features["convolution"], plain)
-    assert torch.equal(FrozenTeacher(network)(image)[0], plain)
-
-
 def test_the_teacher_is_no_submodule_of_the_task() -> None:
     task = distillation_task()
     student = task.networks["student"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,6 @@ class DistillConfig:
     alpha_schedule: str = MISSING  # one of ALPHA_SCHEDULES
     losses: dict[str, Any] = MISSING  # name -> a `_target_` with its weight and options
     pseudo_labels: bool = False  # images without labels have those of the teacher
-    teacher_scales: list[float] = field(default_factory=lambda: [1.0])  # at which it sees an image; their logits' mean
     teacher_cache: str = "auto"  # memory, disk: the teacher's logits of every training image are computed once
 
     def __post_init__(self) -> None:
@@ -150,8 +149,6 @@ class DistillConfig:
         cache = self.teacher_cache
         require(cache in TEACHER_CACHES, "teacher_cache", cache, f"must be one of {TEACHER_CACHES}")
         require(0 <= self.alpha <= 1, "alpha", self.alpha, "must be a number from 0 to 1")
-        scales, limits = self.teacher_scales, "must be one number from 0.25 to 4 or several"
-        require(bool(scales) and all(0.25 <= each <= 4 for each in scales), "teacher_scales", scales, limits)
         schedule = self.alpha_schedule
         require(schedule in ALPHA_SCHEDULES, "alpha_schedule", schedule, f"must be one of {ALPHA_SCHEDULES}")
         allowed = "needs distillation losses, whose teacher gives them; distill.alpha=0 leaves only the labels"

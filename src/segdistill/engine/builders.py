@@ -162,8 +162,7 @@ class Builder:
         """
         config, place = self.config, self.config.distill.teacher_cache
         teacher, draft = config.teacher, config.data.draft
-        scales = config.distill.teacher_scales
-        made_from = {"network": teacher.network, "class map": teacher.class_map, "draft": draft, "scales": scales}
+        made_from = {"network": teacher.network, "class map": teacher.class_map, "draft": draft}
         if place == "auto":
             processes = config.trainer.devices * config.trainer.num_nodes
             place = "memory" if processes == 1 and not reads_features else "none"
@@ -199,7 +198,7 @@ class Builder:
     ) -> DistillationTask:
         """Build the task that trains a student on labels and on a teacher."""
         with_class_pixels(loss.supervised, source, self.preprocessing)
-        frozen = FrozenTeacher(teacher, loss.teacher_layers, self.config.distill.teacher_scales)
+        frozen = FrozenTeacher(teacher, loss.teacher_layers)
         return DistillationTask(student, frozen, loss, **self._options("student"))
 
     def callbacks(self) -> list[pl.Callback]:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from segdistill.models.feature_hooks import capture_features
 from segdistill.models.fusion import fuse_conv_bn
-from segdistill.models.output import cell_multiple, lowres_logits
+from segdistill.models.output import lowres_logits
 from segdistill.utils.errors import UserError, first_line
-from segdistill.utils.interpolate import interpolate_logits, whole_cells
 
 NETWORK_PREFIX = "network."
 """Prefix of the network's own weights in a task's checkpoint, and of the adapted network's in an adapter."""
@@ -30,39 +29,22 @@ class FrozenTeacher:
     Args:
         network: Network with `forward(image) -> logits`.
         taps: Names of modules whose outputs are returned as well.
-        scales: Sizes, as shares of the image's, at which the network sees it; what it says is the mean of its logits.
 
     Attributes:
         network: The network as it was given, without fusion.
     """
 
-    def __init__(self, network: nn.Module, taps: Sequence[str] = (), scales: Sequence[float] = (1.0,)) -> None:
-        self.network, self.taps, self.scales = network.eval().requires_grad_(False), list(taps), list(scales)
+    def __init__(self, network: nn.Module, taps: Sequence[str] = ()) -> None:
+        self.network, self.taps = network.eval().requires_grad_(False), list(taps)
         self._quick: nn.Module | None = None
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return logits [B, C, h, w] of float32 [B, 3, H, W] at the network's own stride, and tapped outputs.
-
-        Tapped outputs are those of the image as it is, whatever the scales.
-        """
+        """Return logits [B, C, h, w] of float32 [B, 3, H, W] at the network's own stride, and tapped outputs."""
         if self._quick is None:
             self._quick = fuse_conv_bn(self.network, image, keep=self.taps)
         with capture_features(self._quick, self.taps) as features:
-            plain = lowres_logits(self._quick, image)
-        if self.scales == [1.0]:
-            return plain, features
-        grid = plain.shape[-2:]
-        seen = [plain if scale == 1 else self._seen_at(scale, image, grid) for scale in self.scales]
-        return torch.stack([each.float() for each in seen]).mean(0), features
-
-    def _seen_at(self, scale: float, image: Tensor, grid: Sequence[int]) -> Tensor:
-        """Return the logits of the resized image, which is whole cells again, on a grid of the same area."""
-        assert self._quick is not None
-        multiple = cell_multiple(self.network)
-        size = whole_cells([round(scale * side) for side in image.shape[-2:]], multiple)
-        resized = interpolate_logits(image, size).clamp(0, 1).to(image.dtype)
-        return interpolate_logits(lowres_logits(self._quick, resized), grid)
+            return lowres_logits(self._quick, image), features
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> None:
         """Move the network in place."""
