@@ -71,7 +71,9 @@ def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: boo
     return step
 
 
-def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: bool = False) -> Step:
+def distillation_step(
+    backbone: str, image: Tensor, target: Tensor, *, cached: bool = False, frozen_stages: int = 0
+) -> Step:
     """Build a step of DistillationTask, in the precision that a run would choose.
 
     Args:
@@ -79,8 +81,11 @@ def distillation_step(backbone: str, image: Tensor, target: Tensor, *, cached: b
         image: Images, float32 [B, 3, H, W].
         target: True class ids, int64 [B, H, W].
         cached: Whether the teacher's logits come with the batch.
+        frozen_stages: Number of stages of the student's backbone that are not trained.
     """
-    task = DistillationTask(build_student(), FrozenTeacher(build_teacher(backbone)), _loss(), **_options())
+    student = build_student()
+    student.backbone.freeze(frozen_stages)
+    task = DistillationTask(student, FrozenTeacher(build_teacher(backbone)), _loss(), **_options())
     task.on_fit_start()
     batch = {"image": image, "mask": target}
     return task_step(task, batch | ({"teacher_logits": task.teacher(image)[0].half()} if cached else {}))
@@ -97,6 +102,7 @@ STEPS: dict[str, StepOf] = {
     "the same, teacher detached": partial(original_step, detached=True),
     "distillation, live teacher": distillation_step,
     "distillation, cached logits": partial(distillation_step, cached=True),
+    "the same, two stages frozen": partial(distillation_step, cached=True, frozen_stages=2),
     CONSUMER: student_step,
 }
 
@@ -118,12 +124,14 @@ def build_teacher(backbone: str) -> nn.Module:
     return DeepLabV3Plus(NUM_CLASSES, backbone, pretrained=False)
 
 
-def build_student() -> nn.Module:
+def build_student() -> DeepLabV3:
     """Build the student of every kind of step, deeplabv3_lite of conf/student, with the same random weights."""
     torch.manual_seed(0)
-    return DeepLabV3(
+    student = DeepLabV3(
         NUM_CLASSES, STUDENT, head_bias=True, classifier="subpixel", detail_channels=48, pretrained=False
-    ).train()
+    )
+    student.train()
+    return student
 
 
 def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]) -> Serve:
