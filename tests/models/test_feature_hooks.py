@@ -115,6 +115,16 @@ def test_a_teachers_tap_gives_what_its_module_gives_also_where_batchnorm_is_fold
         torch.testing.assert_close(features[name], expected[name])
 
 
+def test_a_layer_before_which_nothing_learns_is_refused_for_the_student_alone() -> None:
+    network = Small(4)
+    network.backbone.requires_grad_(False)
+    assert feature_channels(network, "backbone.1", KEY) == 4
+    with pytest.raises(UserError, match=rf"^{KEY}=backbone\.1: lies in frozen stages"):
+        feature_channels(network, "backbone.1", KEY, trained=True)
+    network.backbone[0].requires_grad_()
+    assert feature_channels(network, "backbone.1", KEY, trained=True) == 4
+
+
 def test_a_projector_is_trained_and_saved_but_is_no_part_of_the_student(tmp_path: Path) -> None:
     task = distillation_task()
     projector = task.distillation.get_parameter("losses.hint.projector.weight")

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import Batch
-from segdistill.engine.trainer import choose_precision, root_device
+from segdistill.engine.trainer import choose_precision, filter_warnings, root_device
 from segdistill.models.cpu_depthwise import replace_depthwise_convs
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.hardware import ONEDNN_LIMIT, cpu_name, keep_freed_memory
@@ -48,6 +48,7 @@ def processor(instructions: str | None) -> str:
 
 def task_step(task: SegmentationTask, batch: Batch, trainer_config: TrainerConfig = CPU) -> Step:
     """Build a training step of a task on one batch, on the device and in the precision that a run would choose."""
+    filter_warnings()
     keep_freed_memory()
     replace_depthwise_convs(task)
     device, precision = root_device(trainer_config), choose_precision(trainer_config)

@@ -68,7 +68,7 @@ def build_distillation_loss(
             raise ConfigError(f"{key}._target_", distill.losses[name]["_target_"], wanted)
         if isinstance(loss, FeatureLoss):
             loss.build_projector(
-                feature_channels(student, loss.student_layer, f"{key}.student_layer"),
+                feature_channels(student, loss.student_layer, f"{key}.student_layer", trained=True),
                 feature_channels(teacher, loss.teacher_layer, f"{key}.teacher_layer"),
             )
     return DistillationLoss(
