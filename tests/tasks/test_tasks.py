@@ -321,6 +321,7 @@ OWNED = {
     "barebones": "a run logs and keeps checkpoints",
     "enable_autolog_hparams": "the loggers get the configuration",
     "model_registry": "there is none",
+    "sync_batchnorm": "it would replace timm's BatchNorms by ones without their activations",
 }
 """Arguments of pl.Trainer that are not keys of `trainer`, and what decides them."""
 
