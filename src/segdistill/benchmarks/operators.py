@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from segdistill.benchmarks.steps import Step, add_batch_arguments, hold_instructions, processor
+from segdistill.benchmarks.steps import add_batch_arguments, hold_instructions, processor, step_seconds
 from segdistill.benchmarks.training import NUM_CLASSES, STEPS, STUDENT
 from segdistill.utils.console import compact_table, terminal
 from segdistill.utils.hardware import cpu_count, cpu_multiplies_bf16
@@ -143,9 +143,9 @@ def _clocking(name: str, batch: tuple[int, int, int]) -> Serve:
         step()
 
     def measure(rounds: int) -> dict[str, Any]:
-        seconds = statistics.median(_seconds(step) for _ in range(rounds))
+        seconds = statistics.median(step_seconds(step) for _ in range(rounds))
         with OperatorClock() as clock:
-            whole = sum(_seconds(step) for _ in range(rounds))
+            whole = sum(step_seconds(step) for _ in range(rounds))
         flops, between = sum(clock.flops.values()) / rounds, whole - sum(clock.seconds.values())
         operators = [
             {
@@ -170,12 +170,6 @@ def _clocking(name: str, batch: tuple[int, int, int]) -> Serve:
         }
 
     return measure
-
-
-def _seconds(step: Step) -> float:
-    begin = time.perf_counter()
-    step()
-    return time.perf_counter() - begin
 
 
 def _table(content: Mapping[str, Any]) -> Table:

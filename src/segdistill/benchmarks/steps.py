@@ -67,6 +67,13 @@ def task_step(task: SegmentationTask, batch: Batch, trainer_config: TrainerConfi
     return step
 
 
+def step_seconds(step: Step) -> float:
+    """Run a step, and return the seconds that it took."""
+    begin = time.perf_counter()
+    step()
+    return time.perf_counter() - begin
+
+
 def loader_turn(loader: DataLoader[Batch]) -> Callable[[], float]:
     """Return a function that measures a loader's seconds per batch, without the batches that were ready before."""
     batches = chain.from_iterable(loader for _ in count())

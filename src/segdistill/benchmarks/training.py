@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -22,7 +21,15 @@ from rich.table import Table
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from segdistill.benchmarks.steps import Step, add_batch_arguments, hold_instructions, loader_turn, processor, task_step
+from segdistill.benchmarks.steps import (
+    Step,
+    add_batch_arguments,
+    hold_instructions,
+    loader_turn,
+    processor,
+    step_seconds,
+    task_step,
+)
 from segdistill.config.data import RoadScenesConfig
 from segdistill.config.model import FitConfig
 from segdistill.data.datamodule import SegmentationDataModule
@@ -139,13 +146,7 @@ def _stepping(build: StepOf, backbone: str, batch_size: int, size: Sequence[int]
     torch.manual_seed(0)
     image, target = torch.rand(batch_size, 3, *size), torch.randint(0, NUM_CLASSES, (batch_size, *size))
     step = build(backbone, image, target)
-
-    def serve(_: object) -> float:
-        begin = time.perf_counter()
-        step()
-        return time.perf_counter() - begin
-
-    return serve
+    return lambda _: step_seconds(step)
 
 
 def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:

@@ -98,7 +98,8 @@ class Backbone(nn.Module):
             raise ConfigError("frozen_stages", stages, f"must be from 0 to {found}, the stages of the backbone")
         parameters = list(self.features.requires_grad_().parameters())
         with evaluated(self.features), torch.enable_grad():
-            reached = [each.sum() for each in self.features(torch.zeros(1, 3, *PROBE_SIZE))[:stages]]
+            features = self.features(torch.zeros(1, 3, *PROBE_SIZE))[:stages] if stages else []
+            reached = [each.sum() for each in features]
             gradients = torch.autograd.grad(reached, parameters, allow_unused=True) if reached else []
         pairs = zip(parameters, gradients, strict=False)
         self._frozen = {each for each, gradient in pairs if gradient is not None}
