@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segdistill.benchmarks import __main__ as command
-from segdistill.benchmarks import inference, training
+from segdistill.benchmarks import inference, steps, training
 from segdistill.export.onnx import export_onnx
 
 
@@ -22,9 +23,11 @@ def test_training_times_steps_in_processes_of_their_own_and_the_loader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "steps.json"
-    options = ["--batch-size", "1", "--size", "33", "49", "--rounds", "1", "--output", str(output)]
-    steps = {name: training.STEPS[name] for name in (training.REFERENCE, training.CONSUMER)}
-    monkeypatch.setattr(training, "STEPS", steps)  # each takes a process that imports torch; the others run below
+    options = ["--batch-size", "1", "--size", "33", "49", "--rounds", "1", "--compile", "--output", str(output)]
+    few = {name: training.STEPS[name] for name in (training.REFERENCE, training.CONSUMER)}
+    compiled = {"the same, compiled": training.student_step}  # compiling takes minutes: it is tried below
+    monkeypatch.setattr(training, "COMPILED", compiled)
+    monkeypatch.setattr(training, "STEPS", few)  # each takes a process that imports torch; the others run below
     monkeypatch.setattr(training, "TEACHERS", ("efficientnet_lite0",))
     monkeypatch.setattr(sys, "argv", ["benchmark", "training", *options, "--cache", str(tmp_path)])
     command.main()
@@ -33,10 +36,11 @@ def test_training_times_steps_in_processes_of_their_own_and_the_loader(
     assert [pair["teacher"] for pair in pairs] == ["efficientnet_lite0"]
     for pair in pairs:
         seconds = {name: figures["seconds"] for name, figures in pair["steps"].items()}
-        assert set(seconds) == set(steps)
+        assert set(seconds) == set(few | compiled)
         for name, figures in pair["steps"].items():
             assert figures["times_faster"] == pytest.approx(seconds["the original's way"] / figures["seconds"])
             assert figures["of_student_alone"] == pytest.approx(figures["seconds"] / seconds["student alone"])
+            assert figures["first"] > 0
             assert name in printed
     loader = pairs[0]["loader"]
     assert loader["student_images_per_second"] == pytest.approx(1 / pairs[0]["steps"]["student alone"]["seconds"])
@@ -58,6 +62,31 @@ def test_a_step_moves_the_student_and_never_the_teacher(name: str, monkeypatch: 
     assert not moved
     reached = any(parameter.grad is not None and parameter.grad.any() for parameter in teacher.parameters())
     assert reached == (name == training.REFERENCE)
+
+
+def test_a_compiled_step_is_a_step_of_the_student_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, target = torch.rand(2, 3, 33, 49), torch.randint(0, 5, (2, 33, 49))
+    graphs: list[torch.fx.GraphModule] = []
+    results = []
+
+    def traced(graph: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=traced))
+    monkeypatch.setattr(steps, "choose_precision", lambda _: "32-true")
+    students = [training.build_student() for _ in range(2)]
+    builds = (training.STEPS[training.CONSUMER], *training.COMPILED.values())
+    for student, build in zip(students, builds, strict=True):
+        monkeypatch.setattr(training, "build_student", lambda student=student: student)
+        before = len(graphs)
+        step = build("any", image, target)
+        torch.manual_seed(0)
+        step()
+        results.append((len(graphs) > before, [parameter.grad for parameter in student.parameters()]))
+    (eager, expected), (compiled, found) = results
+    assert (eager, compiled) == (False, True)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 class Brightest(nn.Module):

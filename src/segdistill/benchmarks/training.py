@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,13 @@ LOADER = "loader"
 LOADED = 64  # images
 StepOf = Callable[[str, Tensor, Tensor], Step]
 """Builds a step on one batch from the teacher's backbone, image float32 [B, 3, H, W] and target int64 [B, H, W]."""
+
+
+class Seconds(NamedTuple):
+    """What a turn took: the first, which warms up or compiles, and the median of the others."""
+
+    first: float
+    median: float
 
 
 def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: bool = False) -> Step:
@@ -98,10 +105,21 @@ def distillation_step(
     return task_step(task, batch | ({"teacher_logits": task.teacher(image)[0].half()} if cached else {}))
 
 
-def student_step(backbone: str, image: Tensor, target: Tensor) -> Step:
-    """Build a step of SegmentationTask: the student without a teacher."""
-    task = SegmentationTask(build_student(), loss=_loss().supervised, role="student", **_options())
-    return task_step(task, {"image": image, "mask": target})
+def student_step(backbone: str, image: Tensor, target: Tensor, *, compiled: bool = False) -> Step:
+    """Build a step of SegmentationTask: the student without a teacher.
+
+    Args:
+        backbone: Not used.
+        image: Images, float32 [B, 3, H, W].
+        target: True class ids, int64 [B, H, W].
+        compiled: Whether torch.compile compiles the student, which the first step waits for.
+    """
+    student = build_student()
+    task = SegmentationTask(student, loss=_loss().supervised, role="student", **_options())
+    step = task_step(task, {"image": image, "mask": target})
+    if compiled:
+        student.compile()
+    return step
 
 
 STEPS: dict[str, StepOf] = {
@@ -112,6 +130,8 @@ STEPS: dict[str, StepOf] = {
     "the same, two stages frozen": partial(distillation_step, cached=True, frozen_stages=2),
     CONSUMER: student_step,
 }
+COMPILED: dict[str, StepOf] = {"the same, compiled": partial(student_step, compiled=True)}
+"""Steps of `--compile`: they need a C++ compiler, and minutes before the first."""
 
 
 def _options() -> dict[str, Any]:
@@ -160,12 +180,14 @@ def _loading(cache_dir: Path, batch_size: int, size: Sequence[int]) -> Serve:
     return lambda _: turn()
 
 
-def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path) -> dict[str, dict[str, float]]:
-    """Time every kind of step with every teacher, and the loader; return median seconds by teacher and name."""
+def training(
+    steps: Mapping[str, StepOf], batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path
+) -> dict[str, dict[str, Seconds]]:
+    """Time every kind of step with every teacher, and the loader; return seconds by teacher and name."""
     medians = {}
     for backbone in TEACHERS:
         workers = {
-            name: SubprocessWorker(name, _stepping, build, backbone, batch_size, size) for name, build in STEPS.items()
+            name: SubprocessWorker(name, _stepping, build, backbone, batch_size, size) for name, build in steps.items()
         }
         medians[backbone] = _in_turns(workers, rounds)
     loader = {
@@ -175,26 +197,25 @@ def training(batch_size: int, size: Sequence[int], rounds: int, cache_dir: Path)
     return medians
 
 
-def _in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str, float]:
-    """Time workers in turns; return median seconds by name, without a first round for warming up."""
+def _in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str, Seconds]:
+    """Time workers in turns; return seconds by name."""
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     with ExitStack() as stack:
         for worker in workers.values():
             stack.enter_context(worker)
         for worker in workers.values():
             worker.wait_until_ready()
-        for round_number in track(range(rounds + 1), "Timing steps", transient=True):
+        for _ in track(range(rounds + 1), "Timing steps", transient=True):
             for name, worker in workers.items():
-                spent = worker.call(None)
-                if round_number:
-                    seconds[name].append(spent)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+                seconds[name].append(worker.call(None))
+    return {name: Seconds(first, statistics.median(others)) for name, (first, *others) in seconds.items()}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_batch_arguments(command)
     command.add_argument("--rounds", type=int, default=15)
+    command.add_argument("--compile", action="store_true", help="time the student under torch.compile, too")
     command.add_argument("--cache", type=Path, default=Path("cache"), help="where RoadScenes are rendered")
     command.add_argument("--output", type=Path, default=Path("benchmark-training.json"))
 
@@ -202,26 +223,28 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the benchmark, print tables and save them as JSON."""
     hold_instructions(arguments.instructions)
-    medians = training(arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
+    kinds = STEPS | (COMPILED if arguments.compile else {})
+    timed = training(kinds, arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
     console, report, device = terminal(), [], processor(arguments.instructions)
     height, width = arguments.size
-    for backbone, seconds in medians.items():
+    for backbone, seconds in timed.items():
         loading = seconds.pop(LOADER, None)
+        reference, consumer = seconds[REFERENCE].median, seconds[CONSUMER].median
         steps = {
-            name: {"seconds": t, "times_faster": seconds[REFERENCE] / t, "of_student_alone": t / seconds[CONSUMER]}
-            for name, t in seconds.items()
+            name: {"seconds": t, "first": first, "times_faster": reference / t, "of_student_alone": t / consumer}
+            for name, (first, t) in seconds.items()
         }
         title = f"DeepLabV3+ on {backbone}, lite DeepLabV3 on {STUDENT}, {arguments.batch_size} x {height} x {width}"
         caption = f"median of {arguments.rounds}, in turns, {cpu_count()} threads on {device}"
         table = Table(title=title, caption=caption)
-        for heading in ("step", "seconds", "times faster", "of student alone"):
+        for heading in ("step", "seconds", "the first", "times faster", "of student alone"):
             table.add_column(heading, justify="left" if heading == "step" else "right")
         for name, figures in steps.items():
             table.add_row(name, *(f"{figure:.3f}" for figure in figures.values()))
         console.print(table)
         report.append({"teacher": backbone, "student": STUDENT, "steps": steps})
         if loading is not None:
-            loaded, consumed = (arguments.batch_size / each for each in (loading, seconds[CONSUMER]))
+            loaded, consumed = (arguments.batch_size / each for each in (loading.median, consumer))
             console.print(
                 f"The loader gives {loaded:.1f} images/s with {cpu_count()} workers, "
                 f"{loaded / consumed:.1f} times what the student alone takes ({consumed:.1f})."
