@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from segdistill.benchmarks import __main__ as command
 from segdistill.benchmarks import inference, steps, training
 from segdistill.export.onnx import export_onnx
+from segdistill.utils.worker import SubprocessError
 
 
 @pytest.mark.slow
@@ -24,11 +25,11 @@ def test_training_times_steps_in_processes_of_their_own_and_the_loader(
 ) -> None:
     output = tmp_path / "steps.json"
     options = ["--batch-size", "1", "--size", "33", "49", "--rounds", "1", "--compile", "--output", str(output)]
+    options += ["--teachers", "efficientnet_lite0"]
     few = {name: training.STEPS[name] for name in (training.REFERENCE, training.CONSUMER)}
     compiled = {"the same, compiled": training.student_step}  # compiling takes minutes: it is tried below
     monkeypatch.setattr(training, "COMPILED", compiled)
     monkeypatch.setattr(training, "STEPS", few)  # each takes a process that imports torch; the others run below
-    monkeypatch.setattr(training, "TEACHERS", ("efficientnet_lite0",))
     monkeypatch.setattr(sys, "argv", ["benchmark", "training", *options, "--cache", str(tmp_path)])
     command.main()
     pairs = json.loads(output.read_text())["pairs"]
@@ -87,6 +88,16 @@ def test_a_compiled_step_is_a_step_of_the_student_alone(monkeypatch: pytest.Monk
     (eager, expected), (compiled, found) = results
     assert (eager, compiled) == (False, True)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_step_that_fails_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise SubprocessError("the same, compiled", "InvalidCxxCompiler: no compiler")
+
+    monkeypatch.setattr(training, "training", missing)
+    monkeypatch.setattr(sys, "argv", ["benchmark", "training", "--compile"])
+    with pytest.raises(SystemExit, match=r"^error: the same, compiled: InvalidCxxCompiler: no compiler$"):
+        command.main()
 
 
 class Brightest(nn.Module):

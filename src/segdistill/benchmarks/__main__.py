@@ -8,6 +8,7 @@ import sys
 from segdistill import benchmarks
 from segdistill.benchmarks import inference, loader, operators, soak, training
 from segdistill.utils.errors import UserError
+from segdistill.utils.worker import SubprocessError
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except (UserError, OSError) as error:
+    except (UserError, SubprocessError, OSError) as error:
         sys.exit(f"error: {error}")
 
 
