@@ -30,6 +30,7 @@ from segdistill.losses import (
     FeatureLoss,
     FocalLoss,
     HintLoss,
+    JaccardMetricLoss,
     LogitLoss,
     ModelOutput,
     PixelwiseKL,
@@ -46,6 +47,7 @@ LOSSES: list[LogitLoss | FeatureLoss] = [
     ChannelwiseKL(),
     DIST(),
     BoundaryKL(),
+    JaccardMetricLoss(),
     HintLoss("layer", "layer"),
     AttentionTransfer("layer", "layer"),
 ]

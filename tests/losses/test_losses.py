@@ -29,6 +29,7 @@ from segdistill.losses import (
     dist_loss,
     focal_loss,
     hint_loss,
+    jaccard_metric_loss,
     pixelwise_kl,
 )
 
@@ -54,6 +55,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "channelwise_kl": against_another(channelwise_kl, temperature=2.0),
     "dist": against_another(dist_loss, temperature=2.0),
     "boundary_kl": against_another(boundary_kl, temperature=2.0),
+    "jaccard_metric": against_another(jaccard_metric_loss, temperature=2.0),
     "hint_loss": against_another(hint_loss),
     "attention_transfer": against_another(attention_transfer),
     "focal": partial(focal_loss, gamma=2.0),

@@ -18,8 +18,10 @@ from segdistill.losses import (
     channelwise_kl,
     dist_loss,
     hint_loss,
+    jaccard_metric_loss,
 )
 from segdistill.losses.boundary_kl import border_weight
+from segdistill.metrics import SegmentationMetrics
 
 Ids = NDArray[np.int64]
 SHAPES = [(1, 2, 7, 13), (1, 11, 7, 13), (3, 2, 5, 1), (4, 11, 6, 9)]
@@ -177,6 +179,39 @@ def test_void_is_no_border() -> None:
     assert not border_weight(target, 2).any()
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_jaccard_metric_is_the_papers_formula(shape: tuple[int, ...], temperature: float) -> None:
+    student, teacher, target = pair(shape)
+    teacher[:, 1] -= 100  # a class that the teacher never predicts
+    valid = target.numpy() != IGNORE_INDEX
+    x, y = (np.moveaxis(softmax(as_float64(z) / temperature, axis=1), 1, -1)[valid] for z in (student, teacher))
+    indices = []
+    for number in np.unique(y.argmax(axis=1)):
+        both, apart = np.abs(x + y)[:, number].sum(), np.abs(x - y)[:, number].sum()
+        indices.append((both - apart) / (both + apart))
+    value = jaccard_metric_loss(student, teacher, target, temperature=temperature).item()
+    assert value == pytest.approx(1 - np.mean(indices), rel=1e-5)
+
+
+def test_jaccard_metric_of_certain_networks_is_the_mean_iou_of_their_masks() -> None:
+    _, _, target = pair((2, 4, 9, 7))
+    masks = [random_logits(2, 4, 9, 7, seed=seed).argmax(dim=1) for seed in (1, 2)]
+    student, teacher = (1000.0 * F.one_hot(mask, 4).movedim(-1, 1) for mask in masks)
+    metrics = SegmentationMetrics(4)
+    metrics.update(masks[0], torch.where(target == IGNORE_INDEX, IGNORE_INDEX, masks[1]))
+    loss = jaccard_metric_loss(student, teacher, target, temperature=1.0)
+    assert loss.item() == pytest.approx(1 - metrics.compute()["miou"].item(), rel=1e-6)
+
+
+def test_jaccard_metric_weighs_rare_classes_like_frequent_ones() -> None:
+    teacher = torch.tensor([20.0, -20.0]).view(1, 2, 1, 1).repeat(1, 1, 10, 10)
+    teacher[..., 0, 0] *= -1  # one pixel in a hundred
+    student = torch.tensor([20.0, -20.0]).view(1, 2, 1, 1).expand(1, 2, 10, 10)
+    loss = jaccard_metric_loss(student, teacher, temperature=1.0)
+    assert loss.item() == pytest.approx((1 / 100 + 1) / 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_feature_mimic_is_half_the_mean_square(shape: tuple[int, ...]) -> None:
     student, teacher, target = pair(shape)
@@ -201,7 +236,7 @@ def test_attention_transfer_compares_unit_maps(shape: tuple[int, ...]) -> None:
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     student, teacher, target = (x.to(dtype) if x.is_floating_point() else x for x in pair((2, 5, 7, 6)))
     wide = student.float(), teacher.float()
-    for method in (channelwise_kl, dist_loss, boundary_kl):
+    for method in (channelwise_kl, dist_loss, boundary_kl, jaccard_metric_loss):
         assert torch.equal(method(student, teacher, target, temperature=3.0), method(*wide, target, temperature=3.0))
     for of_features in (hint_loss, attention_transfer):
         assert torch.equal(of_features(student, teacher, target), of_features(*wide, target))
@@ -212,7 +247,10 @@ def test_no_method_sends_a_gradient_to_the_teacher() -> None:
     student.requires_grad_()
     teacher.requires_grad_()
     target = blocks((2, 5, 9, 8))
-    losses = [method(student, teacher, target, temperature=2.0) for method in (channelwise_kl, dist_loss, boundary_kl)]
+    losses = [
+        method(student, teacher, target, temperature=2.0)
+        for method in (channelwise_kl, dist_loss, boundary_kl, jaccard_metric_loss)
+    ]
     losses += [method(student, teacher, target) for method in (hint_loss, attention_transfer)]
     for loss in losses:
         assert gradient(loss, student).isfinite().all()

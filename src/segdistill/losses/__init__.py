@@ -10,6 +10,7 @@ from segdistill.losses.dist import DIST, dist_loss
 from segdistill.losses.distillation import DistillationLoss
 from segdistill.losses.focal import FocalLoss, focal_loss
 from segdistill.losses.hint import HintLoss, hint_loss
+from segdistill.losses.jaccard_metric import JaccardMetricLoss, jaccard_metric_loss
 from segdistill.losses.ohem import OhemCrossEntropyLoss, ohem_cross_entropy
 from segdistill.losses.pixelwise_kl import PixelwiseKL, pixelwise_kl
 
@@ -24,6 +25,7 @@ __all__ = [
     "FeatureLoss",
     "FocalLoss",
     "HintLoss",
+    "JaccardMetricLoss",
     "LogitLoss",
     "ModelOutput",
     "OhemCrossEntropyLoss",
@@ -36,6 +38,7 @@ __all__ = [
     "dist_loss",
     "focal_loss",
     "hint_loss",
+    "jaccard_metric_loss",
     "ohem_cross_entropy",
     "pixelwise_kl",
     "weighted_cross_entropy",
