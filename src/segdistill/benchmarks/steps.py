@@ -1,14 +1,18 @@
-"""One training step, and one turn of a data loader, as a run would have them."""
+"""One training step, and one turn of a data loader, as a run would have them; and turns that processes take."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from itertools import chain, count
+from typing import NamedTuple
 
 import torch
+from rich.progress import track
 from torch.utils.data import DataLoader
 
 from segdistill.config.trainer import TrainerConfig
@@ -17,6 +21,7 @@ from segdistill.engine.trainer import choose_precision, filter_warnings, root_de
 from segdistill.models.cpu_depthwise import replace_depthwise_convs
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.hardware import ONEDNN_LIMIT, cpu_name, keep_freed_memory
+from segdistill.utils.worker import SubprocessWorker
 
 CPU = TrainerConfig(accelerator="cpu", precision="auto", channels_last=True)
 TURN = 8  # batches
@@ -25,6 +30,13 @@ HELD = {
     "avx2": {ONEDNN_LIMIT: "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
 }
 """Instructions -> the environment in which PyTorch and its libraries use no wider ones."""
+
+
+class Seconds(NamedTuple):
+    """What a turn took: the first, which warms up or compiles, and the median of the others."""
+
+    first: float
+    median: float
 
 
 def add_batch_arguments(command: argparse.ArgumentParser) -> None:
@@ -88,3 +100,17 @@ def loader_turn(loader: DataLoader[Batch]) -> Callable[[], float]:
         return (time.perf_counter() - begin) / TURN
 
     return turn
+
+
+def in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str, Seconds]:
+    """Time workers in turns; return seconds by name."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    with ExitStack() as stack:
+        for worker in workers.values():
+            stack.enter_context(worker)
+        for worker in workers.values():
+            worker.wait_until_ready()
+        for _ in track(range(rounds + 1), "Timing steps", transient=True):
+            for name, worker in workers.items():
+                seconds[name].append(worker.call(None))
+    return {name: Seconds(first, statistics.median(others)) for name, (first, *others) in seconds.items()}

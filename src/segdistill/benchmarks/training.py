@@ -7,24 +7,23 @@ median of many turns is kept.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from segdistill.benchmarks.steps import (
+    Seconds,
     Step,
     add_batch_arguments,
     hold_instructions,
+    in_turns,
     loader_turn,
     processor,
     step_seconds,
@@ -50,13 +49,6 @@ LOADER = "loader"
 LOADED = 64  # images
 StepOf = Callable[[str, Tensor, Tensor], Step]
 """Builds a step on one batch from the teacher's backbone, image float32 [B, 3, H, W] and target int64 [B, H, W]."""
-
-
-class Seconds(NamedTuple):
-    """What a turn took: the first, which warms up or compiles, and the median of the others."""
-
-    first: float
-    median: float
 
 
 def original_step(backbone: str, image: Tensor, target: Tensor, *, detached: bool = False) -> Step:
@@ -194,26 +186,12 @@ def training(
         workers = {
             name: SubprocessWorker(name, _stepping, build, backbone, batch_size, size) for name, build in steps.items()
         }
-        timed[backbone] = _in_turns(workers, rounds)
+        timed[backbone] = in_turns(workers, rounds)
     loader = {
         LOADER: SubprocessWorker(LOADER, _loading, cache_dir, batch_size, size)
     }  # alone, because its processes keep running between its turns
-    timed[teachers[0]] |= _in_turns(loader, rounds)
+    timed[teachers[0]] |= in_turns(loader, rounds)
     return timed
-
-
-def _in_turns(workers: Mapping[str, SubprocessWorker], rounds: int) -> dict[str, Seconds]:
-    """Time workers in turns; return seconds by name."""
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
-    with ExitStack() as stack:
-        for worker in workers.values():
-            stack.enter_context(worker)
-        for worker in workers.values():
-            worker.wait_until_ready()
-        for _ in track(range(rounds + 1), "Timing steps", transient=True):
-            for name, worker in workers.items():
-                seconds[name].append(worker.call(None))
-    return {name: Seconds(first, statistics.median(others)) for name, (first, *others) in seconds.items()}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
