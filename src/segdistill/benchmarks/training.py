@@ -208,8 +208,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the benchmark, print tables and save them as JSON."""
     hold_instructions(arguments.instructions)
     kinds = STEPS | (COMPILED if arguments.compile else {})
-    batch = (arguments.batch_size, arguments.size)
-    timed = training(kinds, arguments.teachers, *batch, arguments.rounds, arguments.cache)
+    timed = training(kinds, arguments.teachers, arguments.batch_size, arguments.size, arguments.rounds, arguments.cache)
     console, report, device = terminal(), [], processor(arguments.instructions)
     height, width = arguments.size
     for backbone, seconds in timed.items():

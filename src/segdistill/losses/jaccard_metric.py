@@ -39,7 +39,7 @@ def jaccard_metric_loss(
     student_logits, teacher_logits = checked_pair(student_logits, teacher_logits, target, temperature)
     valid = valid_mask(student_logits, target, ignore_index)
     student, teacher = (
-        torch.where(valid[:, None], logits, 0).div(temperature).softmax(dim=1) * valid[:, None]
+        torch.where(valid[:, None], (logits / temperature).softmax(dim=1), 0)
         for logits in (student_logits, teacher_logits)
     )
     both, apart = (student + teacher).sum((0, 2, 3)), (student - teacher).abs().sum((0, 2, 3))
