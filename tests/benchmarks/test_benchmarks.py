@@ -41,7 +41,7 @@ def test_training_times_steps_in_processes_of_their_own_and_the_loader(
         for name, figures in pair["steps"].items():
             assert figures["times_faster"] == pytest.approx(seconds["the original's way"] / figures["seconds"])
             assert figures["of_student_alone"] == pytest.approx(figures["seconds"] / seconds["student alone"])
-            assert figures["first"] > 0
+            assert figures["first_seconds"] > 0
             assert name in printed
     loader = pairs[0]["loader"]
     assert loader["student_images_per_second"] == pytest.approx(1 / pairs[0]["steps"]["student alone"]["seconds"])

@@ -215,8 +215,13 @@ def run(arguments: argparse.Namespace) -> None:
         loading = seconds.pop(LOADER, None)
         reference, consumer = seconds[REFERENCE].median, seconds[CONSUMER].median
         steps = {
-            name: {"seconds": t, "first": first, "times_faster": reference / t, "of_student_alone": t / consumer}
-            for name, (first, t) in seconds.items()
+            name: {
+                "seconds": median,
+                "first_seconds": first,
+                "times_faster": reference / median,
+                "of_student_alone": median / consumer,
+            }
+            for name, (first, median) in seconds.items()
         }
         title = f"DeepLabV3+ on {backbone}, lite DeepLabV3 on {STUDENT}, {arguments.batch_size} x {height} x {width}"
         caption = f"median of {arguments.rounds}, in turns, {cpu_count()} threads on {device}"
