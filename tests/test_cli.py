@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -16,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from segdistill.cli import refuse_unused, with_resumed_overrides
+from segdistill.cli import with_resumed_overrides
 from segdistill.config.explain import explain
 from segdistill.config.parse import register
 from segdistill.utils.errors import UserError
@@ -218,24 +216,6 @@ def test_an_error_inside_what_hydra_instantiates_is_told_in_its_own_words() -> N
     with pytest.raises(HydraException) as caught:
         instantiate(network)
     assert str(explain(caught.value)).startswith("backbone=no_such_network: timm has no such network")
-
-
-@pytest.mark.parametrize(
-    ("override", "complaint"),
-    [
-        ("optimizer.lr=1e-4", "set teacher.training.optimizer.lr=1e-4"),
-        ("optimizer=sgd", "set optimizer@teacher.training.optimizer=sgd"),
-        ("loss.power=1", "set teacher.training.loss.power=1"),
-        ("augment=weak", "set augment@teacher.training.augment=weak"),
-        ("schedule.power=1", "set teacher.training.schedule.power=1"),
-        ("student.fit.max_epochs=2", "has no effect where stage=teacher"),
-        ("distill=cwd", "has no effect where stage=teacher"),
-    ],
-)
-def test_settings_of_the_student_are_refused_where_a_teacher_is_trained(override: str, complaint: str) -> None:
-    with pytest.raises(UserError, match=f"^{re.escape(override)}: .*{re.escape(complaint)}"):
-        refuse_unused(Mock(stage="teacher"), ["seed=1", override])
-    refuse_unused(Mock(stage="student"), [override])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from omegaconf import DictConfig
 
 from segdistill.config.explain import one_line_errors
 from segdistill.config.parse import parse
-from segdistill.config.schema import Config
+from segdistill.config.unused import refuse_unused
 from segdistill.engine.resumed_overrides import require_current, saved_overrides
 from segdistill.engine.sweep import job_identity
 from segdistill.engine.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
@@ -45,24 +44,6 @@ class CheckConfiguration(Callback):
             planned = planned_jobs(config)
             if planned is not None:
                 require_own_folder(Path(config.hydra.sweep.dir), planned, lambda task: job_identity(compose(task)))
-
-
-def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
-    """Reject student settings when only a teacher is trained: they have no effect, but make equal runs look different.
-
-    Raises:
-        UserError: If there is such a setting; names the key and, if there is one, the key to set instead.
-    """
-    if config.stage != "teacher":
-        return
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        room, _, rest = key.partition(".")
-        if room in ("optimizer", "loss", "schedule", "augment"):
-            own = f"teacher.training.{key}" if rest else f"{room}@teacher.training.{room}"
-            raise UserError(f"{key}={value}: has no effect where stage=teacher; set {own}={value}")
-        if room in ("student", "distill"):
-            raise UserError(f"{key}={value}: has no effect where stage=teacher")
 
 
 def with_resumed_overrides(arguments: list[str]) -> list[str]:

@@ -10,10 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from segdistill.cli import refuse_unused
 from segdistill.config.explain import explain
 from segdistill.config.parse import parse, register
 from segdistill.config.suggest import known_keys
+from segdistill.config.unused import refuse_unused
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = [path.name for path in CONF.iterdir() if path.is_dir()]

@@ -80,6 +80,9 @@ class Config:
             self.teacher.seed = self.seed
         for name, part in self.trained.items():
             _require_fitting(f"{name}.fit", part.fit, self)
+            interval, epochs = self.trainer.check_val_every_n_epoch or 1, part.fit.max_epochs
+            allowed = f"must divide {name}.fit.max_epochs={epochs}: the best of the validated epochs is kept"
+            require(epochs % interval == 0, "trainer.check_val_every_n_epoch", interval, allowed)
         asked, gamma = self.needs_teacher and self.teacher.source == "packaged", self.data.gamma
         allowed = "must be 1 where teacher.source=packaged, which has seen images as they are"
         require(not asked or gamma == 1, "data.gamma", gamma, allowed)
@@ -103,7 +106,8 @@ class Config:
         if self.teacher.source != "auto":
             return self.teacher.source
         network = {key: self.teacher.network.get(key) for key in PACKAGED_NETWORK}
-        known = isinstance(self.data, RoadScenesConfig) and self.data.gamma == 1  # images as it has seen them
+        data = self.data  # it has seen images as they are, and the labels of all of them
+        known = isinstance(data, RoadScenesConfig) and data.gamma == 1 and not data.unlabelled
         return "packaged" if known and network == PACKAGED_NETWORK else "train"
 
     @property

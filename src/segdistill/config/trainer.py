@@ -70,6 +70,8 @@ class TrainerConfig:
         require(clip is None or clip > 0, "gradient_clip_val", clip, "must be null or above 0")
         algorithm = self.gradient_clip_algorithm
         require(algorithm in (None, "norm", "value"), "gradient_clip_algorithm", algorithm, "must be norm or value")
+        validated = self.limit_val_batches
+        require(validated != 0, "limit_val_batches", validated, "must be above 0: the best validated epoch is kept")
         for name in ("max_steps", "accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "must be null or at least 1")

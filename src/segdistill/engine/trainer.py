@@ -23,7 +23,7 @@ from segdistill.config.model import FitConfig
 from segdistill.config.trainer import TrainerConfig
 from segdistill.engine.distributed import UnpaddedEvalDDPStrategy, is_externally_launched
 from segdistill.tasks import SegmentationTask
-from segdistill.utils.errors import ConfigError
+from segdistill.utils.errors import ConfigError, UserError
 from segdistill.utils.hardware import cpu_multiplies_bf16
 
 T = TypeVar("T")
@@ -130,8 +130,16 @@ def _profiler(trainer_config: TrainerConfig, folder: Path) -> Profiler | None:
 
 
 def best_checkpoint(trainer: pl.Trainer) -> Path:
-    """Return the checkpoint with the highest val/miou of a finished fit."""
-    return Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
+    """Return the checkpoint with the highest val/miou of a finished fit.
+
+    Raises:
+        UserError: If no epoch was validated.
+    """
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if not best:
+        cure = "raise trainer.max_steps or trainer.max_time, or validate earlier"
+        raise UserError(f"{trainer.default_root_dir}: the training ended before its first validation; {cure}")
+    return Path(best)
 
 
 def choose_precision(trainer_config: TrainerConfig) -> Precision:
