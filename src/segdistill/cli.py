@@ -16,6 +16,7 @@ from segdistill.config.explain import one_line_errors
 from segdistill.config.parse import parse
 from segdistill.config.unused import refuse_unused
 from segdistill.engine.resumed_overrides import require_current, saved_overrides
+from segdistill.engine.run_dir import require_own_run
 from segdistill.engine.sweep import job_identity
 from segdistill.engine.sweep_plan import name_by_swept_keys, planned_jobs, require_own_folder, sample_jobs
 from segdistill.utils.errors import UserError
@@ -28,6 +29,7 @@ class CheckConfiguration(Callback):
         """Check the configuration; exit on errors, because Hydra would turn a callback's exception into a warning."""
         with one_line_errors():
             refuse_unused(parse(config), config.hydra.overrides.task)
+            require_own_run(config)
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
         """Check a sweep before its first job; reject a folder that holds jobs of another sweep."""

@@ -5,6 +5,7 @@ from segdistill.callbacks.dashboard import Dashboard
 from segdistill.callbacks.epoch_log import EpochLog
 from segdistill.callbacks.epoch_seed import EpochSeed
 from segdistill.callbacks.fast_depthwise import FastDepthwise
+from segdistill.callbacks.forget_results import ForgetResults
 from segdistill.callbacks.latency import Latency
 from segdistill.callbacks.onnx_export import OnnxExport
 from segdistill.callbacks.predictions import Predictions
@@ -17,6 +18,7 @@ __all__ = [
     "EpochLog",
     "EpochSeed",
     "FastDepthwise",
+    "ForgetResults",
     "Latency",
     "OnnxExport",
     "Predictions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from segdistill.engine.builders import Builder
 from segdistill.engine.distributed import is_externally_launched, is_rank_zero, launch_ranks, lost_worker
 from segdistill.engine.loggers import close, require, sweep_dir
 from segdistill.engine.networks import check_export
+from segdistill.engine.run_dir import owned
 from segdistill.engine.teacher import publish_checkpoint
 from segdistill.engine.teaching import task_with_teacher
 from segdistill.engine.trainer import best_checkpoint, filter_warnings, require_accelerator
@@ -76,8 +78,8 @@ def run(config: Config, run_dir: Path) -> RunResult:
         run_dir: Folder that exists and can be written to.
 
     Raises:
-        UserError: If data, teacher or checkpoint do not fit (raised before the training starts), the disk is full, or a
-            worker process was killed.
+        UserError: If data, teacher or checkpoint do not fit (raised before the training starts), another process runs
+            in `run_dir`, the disk is full, or a worker process was killed.
     """
     machine, trusted, builder = config.trainer, config.trusted_packages, Builder(config)
     if machine.num_nodes > 1 and not is_externally_launched():
@@ -85,7 +87,8 @@ def run(config: Config, run_dir: Path) -> RunResult:
     require_accelerator(machine)
     require(config.logger)
     try:
-        with ending_in_order(), trusting(trusted), launch_ranks(machine.devices, _rank_main, builder, trusted, run_dir):
+        ranks = launch_ranks(machine.devices, _rank_main, builder, trusted, run_dir)
+        with owned(run_dir) if is_rank_zero() else nullcontext(), ending_in_order(), trusting(trusted), ranks:
             return _run(builder, run_dir)
     except Exception as error:
         if full_disk(error) is not None:

@@ -18,7 +18,15 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 
-from segdistill.callbacks import EpochLog, EpochSeed, FastDepthwise, RelocatableCheckpoint, RestoreBest, StopOnNonFinite
+from segdistill.callbacks import (
+    EpochLog,
+    EpochSeed,
+    FastDepthwise,
+    ForgetResults,
+    RelocatableCheckpoint,
+    RestoreBest,
+    StopOnNonFinite,
+)
 from segdistill.config.model import FitConfig
 from segdistill.config.trainer import TrainerConfig
 from segdistill.engine.distributed import UnpaddedEvalDDPStrategy, is_externally_launched
@@ -64,7 +72,8 @@ def build_trainer(
     progress = [RichProgressBar(leave=False)] if sys.stderr.isatty() and sys.stdout.isatty() else []
     rates = [LearningRateMonitor(logging_interval="step")] if loggers else []
     average = [] if fit.ema_decay is None else [EMAWeightAveraging(decay=fit.ema_decay)]
-    always = [FastDepthwise(), *average, EpochSeed(seed), *rates, EpochLog(task.role), *progress, RestoreBest()]
+    logs = [*rates, EpochLog(task.role), *progress]
+    always = [FastDepthwise(), *average, EpochSeed(seed), *logs, RestoreBest(), ForgetResults()]
     return pl.Trainer(
         **_strategy_kwargs(trainer_config),
         max_epochs=fit.max_epochs,
