@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from segdistill.models import FrozenTeacher
 from segdistill.reporting.results import read_failures, read_results
 from segdistill.tasks import DistillationTask, SegmentationTask
 from segdistill.utils.preprocessing import IGNORE_INDEX, Preprocessing
+from segdistill.utils.tiles import Tiling
 
 CLASSES = ("background", "car", "lane")
 
@@ -58,7 +60,7 @@ Fit = Callable[..., pl.Trainer]
 def fit(folder_config: FolderConfig, tmp_path: Path) -> Fit:
     """Fits a student beside a teacher for no step, and runs the callbacks that are given."""
 
-    def run(*callbacks: pl.Callback, student: nn.Module | None = None) -> pl.Trainer:
+    def run(*callbacks: pl.Callback, student: nn.Module | None = None, tiling: Tiling | None = None) -> pl.Trainer:
         data = SegmentationDataModule(
             open_folder(folder_config, tmp_path / "cache"),
             fit_config(max_epochs=1, batch_size=2, crop=[24, 36]),
@@ -73,6 +75,7 @@ def fit(folder_config: FolderConfig, tmp_path: Path) -> Fit:
             class_names=CLASSES,
             optimizer=partial(torch.optim.AdamW, lr=1e-3),
             schedule=schedule_config(),
+            tiling=tiling,
         )
         trainer = pl.Trainer(
             accelerator="cpu",
@@ -176,6 +179,17 @@ def test_a_test_scores_the_int8_file_of_the_trained_network(fit: Fit, tmp_path: 
     predicted[truth == IGNORE_INDEX] = IGNORE_INDEX
     ious = [((predicted == c) & (truth == c)).sum() / ((predicted == c) | (truth == c)).sum() for c in range(3)]
     assert tested["test/int8_miou"] == pytest.approx(np.mean(ious), abs=1e-6)
+
+
+def test_int8_files_are_scored_in_the_tiles_of_the_evaluation(fit: Fit) -> None:
+    with patch("segdistill.callbacks.quantize.Segmenter") as opened:
+        masks = opened.return_value.masks
+        masks.side_effect = lambda images: np.zeros(images.shape[:3], np.uint8)
+        trainer = fit(OnnxExport(), Quantize(images=2, limit=1.0), tiling=Tiling((24, 32), 0))
+        gated = masks.call_count
+        trainer.test(trainer.lightning_module, trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+    assert masks.call_count > gated > 0
+    assert {call.args[0].shape[2] for call in masks.call_args_list} == {32, 4}
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from segdistill.export.quantize import METHODS, WEIGHT_BITS, quantize_int8
 from segdistill.inference.segmenter import Segmenter
 from segdistill.utils.errors import ConfigError, UserError
 from segdistill.utils.preprocessing import Preprocessing
+from segdistill.utils.tiles import Tiling
 
 OUTLIER = 1000.0
 LAYERS = 4
@@ -221,3 +222,19 @@ def test_one_stray_pixel_of_an_absent_class_does_not_move_the_gate(colour_of: Pa
 def test_the_gate_of_a_split_that_is_void_is_zero(colour_of: Path, tmp_path: Path) -> None:
     void = np.full((4, 4), 255, np.uint8)
     assert validation_miou(colour_of, validation_data(np.zeros_like(void), void, tmp_path)) == 0
+
+
+class MeanColour(nn.Module):
+    """The class of every pixel is the largest channel of the mean over what it sees."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.mean(dim=(2, 3), keepdim=True).expand_as(image)
+
+
+def test_the_gate_sees_the_tiles_of_the_evaluation(tmp_path: Path) -> None:
+    export_onnx(MeanColour(), tmp_path / "model.onnx", np.stack(random_images(1)), {})
+    truth = np.repeat(np.array([[0] * 70 + [1] * 58], np.uint8), 64, axis=0)
+    data = validation_data(truth, truth, tmp_path)
+    assert validation_miou(tmp_path / "model.onnx", data) == pytest.approx((70 / 128 + 0) / 2)
+    tiled = validation_miou(tmp_path / "model.onnx", data, Tiling((64, 64), 0))  # the right one has 6 columns of red
+    assert tiled == pytest.approx((64 / 70 + 58 / 64) / 2)

@@ -22,6 +22,7 @@ from segdistill.metrics import scores
 from segdistill.models.fake_quantization import FakeQuantization
 from segdistill.tasks.segmentation import SegmentationTask
 from segdistill.utils.errors import ConfigError
+from segdistill.utils.tiles import Tiling
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Quantize(FitEndCallback):
                     limit=self.limit,
                     target=self.target,
                     per_channel=self.per_channel,
-                    score=lambda candidate: validation_miou(candidate, data),
+                    score=lambda candidate: validation_miou(candidate, data, task.tiling),
                 )
                 self._written.add(path)
                 kept = f"; in float32 stay {', '.join(result.float32_layers)}" if result.float32_layers else ""
@@ -166,7 +167,7 @@ class Quantize(FitEndCallback):
         path = _folder(trainer) / f"{task.role}.int8.onnx"
         if path in self._written:
             with self.tolerated("test/int8_miou"):
-                miou = scores(counted(path, data, data.source.eval_split))["miou"]
+                miou = scores(counted(path, data, data.source.eval_split, task.tiling))["miou"]
                 task.log("test/int8_miou", miou.float(), rank_zero_only=True)
 
 
@@ -174,25 +175,31 @@ def _folder(trainer: pl.Trainer) -> Path:
     return Path(trainer.default_root_dir) / "onnx"
 
 
-def validation_miou(path: Path, data: SegmentationDataModule) -> float:
+def validation_miou(path: Path, data: SegmentationDataModule, tiling: Tiling | None = None) -> float:
     """Return the mean IoU of an exported file on the validation split, over the classes that occur in the truth.
 
     Unlike the reported mean, it leaves out classes that occur only in predictions: one stray pixel of such a class
     would add an IoU of 0 to the mean, and two files that differ in that pixel would seem far apart.
 
+    Args:
+        path: Exported file.
+        data: Data with the validation split.
+        tiling: Tiles in which evaluation cuts images; None for whole images.
+
     Returns:
         A fraction of 1, measured with the file itself; 0 if every pixel is void.
     """
-    confusion = counted(path, data, "val")
+    confusion = counted(path, data, "val", tiling)
     shown = confusion.sum(dim=1) > 0
     return float(scores(confusion)["class_iou"][shown].mean().nan_to_num())
 
 
-def counted(path: Path, data: SegmentationDataModule, split: str) -> Tensor:
+def counted(path: Path, data: SegmentationDataModule, split: str, tiling: Tiling | None) -> Tensor:
     """Return the confusion matrix of an exported file on a split, int64 [C, C], rows are the truth."""
     segmenter, classes = Segmenter(path), len(data.source.labels)
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     for index in range(len(data.source.splits[split])):
         image, truth = data.raw_sample(split, index)
-        confusion += torch.from_numpy(count(segmenter.masks(image[None])[0], truth, classes))
+        masks = segmenter.masks(image[None]) if tiling is None else tiling.segment(segmenter.masks, image[None])
+        confusion += torch.from_numpy(count(masks[0], truth, classes))
     return confusion
