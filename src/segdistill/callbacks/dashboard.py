@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from segdistill.callbacks.fit_end import tolerated
 from segdistill.callbacks.inputs import evenly_spaced, predict_masks, task_and_data
 from segdistill.config.data import IGNORE_INDEX
+from segdistill.config.ranges import require_count
 from segdistill.data.labels import LabelSet
 from segdistill.reporting.figures import confusion_matrix, per_class_iou, speed_accuracy
 from segdistill.reporting.findings import selected_on, split_label
@@ -59,10 +60,14 @@ class Dashboard(pl.Callback):
     """Shows images with masks, backends, classes and confusions; with `logger.wandb.upload`, also uploads files.
 
     Args:
-        count: Number of images of the evaluation split.
+        count: Number of images of the evaluation split; 0 shows none.
+
+    Raises:
+        ConfigError: If the number is negative, or not whole.
     """
 
     def __init__(self, count: int = 8) -> None:
+        require_count("callbacks.dashboard.count", count, 0)
         self.count = count
 
     @rank_zero_only

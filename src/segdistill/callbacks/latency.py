@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.onnx_export import OnnxExport
+from segdistill.config.ranges import require, require_count
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.onnx import export_wrapper
 from segdistill.inference.backends import installed_runtimes
@@ -47,10 +48,16 @@ class Latency(FitEndCallback):
     Args:
         threads: Number of cores each backend may use; None uses all available ones.
         batch_size: Number of images per batch, timed in addition to single images; 1 times no batches.
+
+    Raises:
+        ConfigError: If a value is out of its range.
     """
 
     def __init__(self, threads: int | None = None, batch_size: int = 8) -> None:
         super().__init__()
+        valid = threads is None or (type(threads) is int and threads >= 1)
+        require(valid, "callbacks.latency.threads", threads, "must be null, for all cores, or at least 1")
+        require_count("callbacks.latency.batch_size", batch_size, 1)
         self.threads, self.batch_size = threads or cpu_count(), batch_size
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:

@@ -11,6 +11,7 @@ from rich.progress import track
 
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.inputs import evenly_spaced, predict_masks
+from segdistill.config.ranges import require_count
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.reporting.panels import prediction_sheet
 from segdistill.tasks.segmentation import SegmentationTask
@@ -21,12 +22,17 @@ class Predictions(FitEndCallback):
     """Writes `<run dir>/predictions/*.png`, and `differing/*.png` where teacher and student differ most.
 
     Args:
-        count: Number of images of the evaluation split, evenly spaced.
-        differing: Number of images with the largest shares of differing pixels, as measured by `Latency`.
+        count: Number of images of the evaluation split, evenly spaced; 0 draws none.
+        differing: Number of images with the largest shares of differing pixels, as measured by `Latency`; 0 draws none.
+
+    Raises:
+        ConfigError: If a number is negative, or not whole.
     """
 
     def __init__(self, count: int = 12, differing: int = 6) -> None:
         super().__init__()
+        require_count("callbacks.predictions.count", count, 0)
+        require_count("callbacks.predictions.differing", differing, 0)
         self.count, self.differing = count, differing
 
     def finish(self, trainer: pl.Trainer, task: SegmentationTask, data: SegmentationDataModule) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segdistill.callbacks.fit_end import FitEndCallback
 from segdistill.callbacks.inputs import evenly_spaced, network_input, task_and_data
+from segdistill.config.ranges import is_number, require_count
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.quantize import METHODS, WEIGHT_BITS, Target, quantize_int8
 from segdistill.inference.scoring import count
@@ -63,14 +64,14 @@ class Quantize(FitEndCallback):
         super().__init__()
         if method not in METHODS:
             raise ConfigError("callbacks.quantize.method", method, f"must be one of {tuple(METHODS)}")
-        if images < 1:
-            raise ConfigError("callbacks.quantize.images", images, "must be at least 1")
-        if limit < 0:
+        require_count("callbacks.quantize.images", images, 1)
+        if not is_number(limit) or limit < 0:
             raise ConfigError("callbacks.quantize.limit", limit, "must be at least 0, a fraction of mean IoU")
         if target not in WEIGHT_BITS:
             raise ConfigError("callbacks.quantize.target", target, f"must be one of {tuple(WEIGHT_BITS)}")
-        if aware_epochs < 0 or (aware_epochs and method != "minmax"):
-            allowed = "must be at least 0, and 0 with another method than minmax, whose ranges the training rounds to"
+        require_count("callbacks.quantize.aware_epochs", aware_epochs, 0)
+        if aware_epochs and method != "minmax":
+            allowed = "must be 0 with another method than minmax, whose ranges the training rounds to"
             raise ConfigError("callbacks.quantize.aware_epochs", aware_epochs, allowed)
         self.method, self.images, self.limit, self.target = method, images, limit, target
         self.per_channel, self.aware_epochs = per_channel, aware_epochs

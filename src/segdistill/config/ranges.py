@@ -31,6 +31,11 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def require_count(key: str, value: Any, least: int) -> None:
+    """Check that a value is a whole number of at least `least`."""
+    require(type(value) is int and value >= least, key, value, f"must be at least {least}, a whole number")
+
+
 def require_temperature(key: str, temperature: Any) -> None:
     """Check the temperature of a softmax."""
     valid = is_number(temperature) and 0.1 <= temperature <= 100
