@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segdistill.config.callbacks import built_callbacks
 from segdistill.config.model import FitConfig
 from segdistill.config.schema import Config
 
@@ -26,7 +27,7 @@ def plan(config: Config) -> str:
     trained = config.teacher if config.stage == "teacher" else config.student
     taught = f", with {', '.join(_taught_by(config))}" if config.stage == "student" and _taught_by(config) else ""
     steps.append(f"trains the {config.stage}: {_budget(trained.fit, config)}{taught}")
-    callbacks = [name for name, spec in config.callbacks.items() if "_target_" in spec]
+    callbacks = built_callbacks(config.callbacks)
     steps.append(f"then {', '.join(callbacks)}" if callbacks else "exports nothing")
     return "; ".join(steps)
 

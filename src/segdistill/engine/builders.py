@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
+from segdistill.config.callbacks import built_callbacks
 from segdistill.config.locate import build
 from segdistill.config.model import FitConfig, ModelConfig
 from segdistill.config.schema import Config, require_batch
@@ -203,9 +204,7 @@ class Builder:
 
     def callbacks(self) -> list[pl.Callback]:
         """Build the callbacks, in the order in which they run."""
-        # with callbacks=none, an experiment's settings of a callback remain, but have no `_target_`
-        specs = {f"callbacks.{name}": spec for name, spec in self.config.callbacks.items() if "_target_" in spec}
-        return [build(key, spec) for key, spec in specs.items()]
+        return [build(f"callbacks.{name}", spec) for name, spec in built_callbacks(self.config.callbacks).items()]
 
     def loggers(self, run_dir: Path) -> list[Logger]:
         """Start the loggers, and log the configuration with each."""
