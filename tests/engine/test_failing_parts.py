@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,8 +23,10 @@ from segdistill.config.schema import Config
 from segdistill.engine import networks
 from segdistill.engine.builders import Builder
 from segdistill.engine.networks import check_export
+from segdistill.engine.objectives import build_supervised_loss
+from segdistill.losses import BalancedLoss
 from segdistill.reporting.results import read_failures, read_results
-from segdistill.utils.errors import UserError
+from segdistill.utils.errors import ConfigError, UserError
 
 ROOT = Path(__file__).parents[2]
 REASON = r"torch\.onnx\.export fails: Could not guard on data-dependent expression [^\n]*"
@@ -101,6 +104,50 @@ def test_the_export_is_tried_before_the_data_is_opened(
     monkeypatch.setattr(Builder, "source", lambda _: pytest.fail("the data was opened"))
     with pytest.raises(UserError, match=rf"^{role}: Branching cannot be exported .*'~callbacks\.onnx_export'"):
         run_module.run(composed(), tmp_path)
+
+
+TORCHS = ["{group}=cross_entropy", "{key}._target_=torch.nn.CrossEntropyLoss"]
+
+
+@pytest.mark.parametrize("key", ["loss", "teacher.training.loss"])
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (["{key}.class_weights=[1,2]"], r"\.class_weights=\[1\.0, 2\.0\]: must be 5, one for each class"),
+        (TORCHS, r"=\{.*\}: fails on .* \(Target 255 is out of bounds.\); .* need \+{key}\.ignore_index=255"),
+        (
+            [*TORCHS, "+{key}.ignore_index=255", "+{key}.reduction=none"],
+            r"=\{.*\}: fails on logits of 5 classes \(grad can be implicitly created only for scalar outputs\); ",
+        ),
+    ],
+    ids=["weights", "void", "not a scalar"],
+)
+def test_losses_are_tried_before_the_data_is_opened_and_a_teacher_trained(
+    key: str, changes: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Builder, "network", lambda *_: Pixelwise())
+    monkeypatch.setattr(Builder, "probe_teacher", lambda _: Pixelwise())
+    monkeypatch.setattr(Builder, "source", lambda _: pytest.fail("the data was opened"))
+    group = "loss" if key == "loss" else f"loss@{key}"
+    overrides = [change.replace("{group}", group).replace("{key}", key) for change in changes]
+    expected = re.escape(key) + complaint.replace("{key}", re.escape(key))
+    with pytest.raises(ConfigError, match=f"^{expected}"):
+        run_module.run(composed("teacher.source=train", "callbacks=none", *overrides), tmp_path)
+
+
+def test_a_trial_leaves_the_loss_and_the_random_state_as_they_were() -> None:
+    builder = Builder(composed("loss=balanced"))
+    before = torch.random.get_rng_state()
+    loss = builder.supervised_loss("student")
+    assert isinstance(loss, BalancedLoss)
+    assert loss.weight is None  # still to be measured
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["balanced", "cross_entropy", "focal", "ohem"])
+@pytest.mark.parametrize("classes", [1, 254])
+def test_every_loss_of_conf_passes_its_trial(name: str, classes: int) -> None:
+    build_supervised_loss("loss", composed(f"loss={name}").loss, classes)
 
 
 def test_without_the_callback_no_export_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,12 @@ from segdistill.engine.loading import build_datamodule
 from segdistill.engine.loggers import start_all
 from segdistill.engine.logit_cache import LogitCache
 from segdistill.engine.networks import build_network, freeze_stages, given_teacher, loaded_network, packaged_teacher
-from segdistill.engine.objectives import build_distillation_loss, build_optimizer, build_part, with_class_pixels
+from segdistill.engine.objectives import (
+    build_distillation_loss,
+    build_optimizer,
+    build_supervised_loss,
+    with_class_pixels,
+)
 from segdistill.engine.resume import resume_checkpoint
 from segdistill.engine.teacher_key import teacher_key
 from segdistill.engine.trainer import build_trainer
@@ -174,9 +179,8 @@ class Builder:
         return LogitCache(place, Path(config.cache_dir), made_from, required=config.distill.teacher_cache != "auto")
 
     def supervised_loss(self, role: Role) -> SupervisedLoss:
-        """Build a role's loss against the labels."""
-        loss: SupervisedLoss = build_part(self._key(role, "loss"), self.config.training(role).loss)
-        return loss
+        """Build a role's loss against the labels; one that fails on a trial raises ConfigError."""
+        return build_supervised_loss(self._key(role, "loss"), self.config.training(role).loss, len(self.labels))
 
     def distillation_loss(self, student: nn.Module, teacher: nn.Module) -> DistillationLoss:
         """Build the weighted sum of the student's losses."""

@@ -17,7 +17,10 @@ from segdistill.losses.base import NeedsClassPixels, SupervisedLoss
 from segdistill.models.feature_hooks import feature_channels
 from segdistill.tasks.segmentation import OptimizerFactory
 from segdistill.utils.errors import ConfigError, first_line
-from segdistill.utils.preprocessing import Preprocessing
+from segdistill.utils.preprocessing import IGNORE_INDEX, Preprocessing
+
+TRIAL_SIDE = 16
+"""Side of the labels that a loss is tried on, in pixels: they hold as many classes as there may be, and void."""
 
 
 def build_optimizer(key: str, settings: Mapping[str, Any]) -> OptimizerFactory:
@@ -50,6 +53,39 @@ def build_part(key: str, spec: Mapping[str, Any]) -> Any:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__.under(key) from error
         raise ConfigError(key, spec, first_line(error.__cause__ or error)) from error
+
+
+def build_supervised_loss(key: str, spec: Mapping[str, Any], num_classes: int) -> SupervisedLoss:
+    """Build a supervised loss, after trying another one like it on labels of every class and of none.
+
+    Args:
+        key: Configuration key for error messages.
+        spec: Mapping with a `_target_` and its options.
+        num_classes: Number of classes C of the data.
+
+    Raises:
+        ConfigError: If it rejects its settings, or fails in a step; names `key`.
+    """
+    loss: SupervisedLoss = build_part(key, spec)
+    with torch.random.fork_rng(devices=[]):
+        trial: SupervisedLoss = build_part(key, spec)
+        logits = torch.zeros(1, num_classes, TRIAL_SIDE, TRIAL_SIDE, requires_grad=True)
+        ids = torch.arange(TRIAL_SIDE**2).view(1, TRIAL_SIDE, TRIAL_SIDE) % (num_classes + 1)
+        try:
+            if isinstance(trial, NeedsClassPixels):
+                trial.set_class_pixels(torch.ones(num_classes, dtype=torch.int64))
+            value = trial(logits, ids.where(ids < num_classes, IGNORE_INDEX))
+            value.backward()  # type: ignore[no-untyped-call]
+        except ConfigError as error:
+            raise error.under(key) from None
+        except Exception as error:  # whatever a loss raises, it would raise in the training
+            allowed = (
+                f"fails on logits of {num_classes} classes ({first_line(error)}); it must give a scalar for logits "
+                f"[B, C, H, W] and labels [B, H, W], where {IGNORE_INDEX} is void: losses of torch.nn need "
+                f"+{key}.ignore_index={IGNORE_INDEX}"
+            )
+            raise ConfigError(key, spec, allowed) from error
+    return loss
 
 
 def build_distillation_loss(

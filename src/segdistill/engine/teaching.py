@@ -42,11 +42,13 @@ def task_with_teacher(
         fresh: Whether the training starts anew instead of from a checkpoint.
 
     Raises:
-        UserError: If data, teacher, layers or inheritance do not fit.
+        UserError: If data, teacher, losses, layers or inheritance do not fit.
     """
     probe = builder.probe_teacher()
     if exported:
         check_export("teacher", probe, builder.input_size)
+    if builder.has_to_train_teacher:
+        builder.supervised_loss("teacher")
     loss = builder.distillation_loss(student, probe)
     begins_as_teacher = fresh and can_inherit(builder.student_init, student, probe)
     cache, multiple = builder.logit_cache(reads_features=bool(loss.feature_losses)), cell_multiple(student, probe)
