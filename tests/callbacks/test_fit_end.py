@@ -195,9 +195,11 @@ def test_int8_files_are_scored_in_the_tiles_of_the_evaluation(fit: Fit) -> None:
 @pytest.mark.slow
 def test_files_that_this_fit_did_not_export_are_not_timed_under_its_name(fit: Fit, tmp_path: Path) -> None:
     fit(OnnxExport())
-    fit(Latency(threads=1, batch_size=1))
+    data = fit(Latency(threads=1, batch_size=1)).datamodule  # type: ignore[attr-defined]
     assert (tmp_path / "run" / "onnx" / "student.onnx").is_file()
-    assert {row.engine for row in read_results(tmp_path / "run" / "results.json")} == {"pytorch"}
+    rows = read_results(tmp_path / "run" / "results.json")
+    assert {row.engine for row in rows} == {"pytorch"}
+    assert {row.fingerprint for row in rows} == {data.source.split_fingerprint("test", data.preprocessing)}
 
 
 def test_where_nothing_can_be_timed_every_engine_has_a_failed_row(

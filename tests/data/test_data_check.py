@@ -14,6 +14,7 @@ from PIL import Image
 from segdistill.config.data import FolderConfig, SplitFolders
 from segdistill.data.sources.folder import open_folder
 from segdistill.utils.errors import UserError
+from segdistill.utils.preprocessing import Preprocessing
 
 ORIENTATION = 0x0112
 
@@ -235,3 +236,26 @@ def test_the_fingerprint_follows_what_is_decoded_and_not_the_format(
     exif[ORIENTATION] = 3
     Image.fromarray(pixels).save(path, exif=exif)
     assert open_folder(folder_config, cache_dir).fingerprint != before
+
+
+def test_the_fingerprint_of_a_split_is_that_of_its_own_images_as_networks_see_them(
+    folder_config: FolderConfig, cache_dir: Path
+) -> None:
+    seen = Preprocessing((24, 36))
+    source = open_folder(folder_config, cache_dir)
+    before = source.split_fingerprint("test", seen)
+    assert before is not None
+    assert source.without_labels(2).split_fingerprint("test", seen) == before
+    copy_image(folder_config, ("train", 1), ("train", 0))
+    assert open_folder(folder_config, cache_dir).split_fingerprint("test", seen) == before
+    voided = replace(folder_config, void=[255, 7], classes={"background": 0, "car": [1, 2]})
+    others = [
+        source.limited(1).split_fingerprint("test", seen),
+        source.split_fingerprint("val", seen),
+        *(source.split_fingerprint("test", replace(seen, **change)) for change in ({"gamma": 0.5}, {"cut_bottom": 4})),
+        open_folder(voided, cache_dir).split_fingerprint("test", seen),
+    ]
+    fill_masks(folder_config, "test", 0)
+    others.append(open_folder(folder_config, cache_dir).split_fingerprint("test", seen))
+    assert len({before, *others}) == 7
+    assert replace(source, measures={}).split_fingerprint("test", seen) is None

@@ -140,6 +140,16 @@ def test_runs_that_cannot_be_compared_are_named(other: list[Row], message: str, 
         read_runs([results_file(tmp_path / "a.json", rows()), results_file(tmp_path / "b.json", other)])
 
 
+def test_runs_on_other_images_are_refused_and_older_results_do_not_say(tmp_path: Path) -> None:
+    older, one, same, other = (
+        results_file(tmp_path / f"{name}.json", rows(fingerprint=fingerprint))
+        for name, fingerprint in (("older", None), ("one", "a1"), ("same", "a1"), ("other", "b2"))
+    )
+    assert len(read_runs([older, one, same])) == 3
+    with pytest.raises(UserError, match=r"other\.json: was scored on other images than .*one\.json, or on the same "):
+        read_runs([older, one, other])
+
+
 @pytest.mark.parametrize("content", ["no json", "{}", "[1]", '[{"model": "student"}]'])
 def test_files_that_hold_no_results_are_named(content: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"

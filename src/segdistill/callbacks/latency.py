@@ -155,6 +155,7 @@ class Latency(FitEndCallback):
             device=cpu_name(),
             input_size=list(data.input_size),
             skipped=len(data.source.skipped.get(data.source.eval_split, ())),
+            fingerprint=data.source.split_fingerprint(data.source.eval_split, data.preprocessing),
         )
 
 

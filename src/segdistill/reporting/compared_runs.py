@@ -61,6 +61,7 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
     if len(runs) > 1:
         for run in runs:
             _require_comparable(runs[0], run)
+        _require_same_images(runs)
     counts = Counter(run.name for run in runs)
     runs = [run if counts[run.name] == 1 else replace(run, name=f"{run.name} ({run.path.name})") for run in runs]
     counts = Counter(run.name for run in runs)
@@ -121,6 +122,16 @@ def _require_comparable(first: ComparedRun, other: ComparedRun) -> None:
             f"{other.path}: its teacher takes {theirs}, that of {first.path} {mine}; times are multiples of the "
             "teacher's, so compare runs of one teacher network at one input size"
         )
+
+
+def _require_same_images(runs: Sequence[ComparedRun]) -> None:
+    first, *others = [run for run in runs if run.rows[0].fingerprint is not None] or runs[:1]
+    for other in others:
+        if other.rows[0].fingerprint != first.rows[0].fingerprint:
+            raise UserError(
+                f"{other.path}: was scored on other images than {first.path}, or on the same ones with another gamma, "
+                "cut or coding of classes; compare runs of one evaluation split and preprocessing"
+            )
 
 
 def _cost(row: Row) -> str:

@@ -52,6 +52,7 @@ class Row:
         device: Name of the processor.
         input_size: Size [H, W] of the images.
         skipped: Number of further images of the split that `data.on_bad=skip` left out.
+        fingerprint: Hash of the scored images, their labels and their preprocessing; None in older results.
     """
 
     model: str
@@ -82,6 +83,7 @@ class Row:
     device: str
     input_size: list[int]
     skipped: int = 0
+    fingerprint: str | None = None
 
     @property
     def decodes(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from segdistill.config.data import UNLABELLED
 from segdistill.data.labels import LabelSet, MaskCoding
 from segdistill.data.measures import Measures, total_pixels
 from segdistill.utils.image import read_rgb
+from segdistill.utils.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,15 @@ class DatasetIndex:
     def eval_split(self) -> str:
         """The split that results are reported on: `test`, or `val` without a test split."""
         return "test" if "test" in self.splits else "val"
+
+    def split_fingerprint(self, split: str, preprocessing: Preprocessing) -> str | None:
+        """Return a hash of one split's images and classes as networks see them; None where one has no measures."""
+        measures = [self.measures.get(sample) for sample in self.splits[split]]
+        decoded = [(each.image, each.mask) for each in measures if each is not None]
+        if len(decoded) < len(measures):
+            return None
+        identity = json.dumps([decoded, self.coding.key, asdict(preprocessing)])
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def overfitting(self) -> DatasetIndex:
         """Return a copy in which every other split holds the labelled training images."""
