@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from helpers.composed import composed as composed_config
 from helpers.runs import CROPS, NO_REPORT, ROOT, TINY
 from helpers.settings import trainer_config
 from helpers.sweep_jobs import job
@@ -23,10 +24,12 @@ from scipy.stats import ttest_rel
 
 from segdistill.engine import pipeline as run
 from segdistill.engine import sweep
+from segdistill.engine.sweep_plan import settings_of
 from segdistill.reporting.sweep.comparison import study
 from segdistill.reporting.sweep.jobs import STATUS, read_jobs
 from segdistill.reporting.sweep.summary import summarise, sweep_figure
 from segdistill.utils.errors import UserError
+from segdistill.utils.io import write_json
 
 
 @pytest.fixture
@@ -300,7 +303,7 @@ def test_a_job_that_is_resumed_with_other_settings_is_refused(
 
 
 def multirun(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *CROPS, *NO_REPORT, "distill=none", *overrides]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *CROPS, *NO_REPORT, *overrides]
     placed = [f"hydra.sweep.dir={folder / 'sweep'}", f"cache_dir={folder / 'cache'}"]
     return subprocess.run([*command, *placed], cwd=folder, capture_output=True, text=True, timeout=400, check=False)
 
@@ -308,12 +311,12 @@ def multirun(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing(tmp_path: Path) -> None:
     both = "optimizer.lr=1e-3,-1"  # nobody knows that a learning rate is bad but the optimizer itself
-    first = multirun(tmp_path, both, "seed=0")
+    first = multirun(tmp_path, both, "distill=none", "seed=0")
     assert first.returncode == 1
     assert "error: 1 jobs failed:" in first.stderr
     assert "optimizer.lr=-1 (optimizer.lr=-1, seed=0): optimizer=" in first.stderr
     assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [1]
-    again = multirun(tmp_path, "optimizer.lr=1e-3,1e-4", "seed=0")
+    again = multirun(tmp_path, "optimizer.lr=1e-3,1e-4", "distill=none", "seed=0")
     assert again.returncode == 0, again.stderr
     assert "finished before" in again.stdout + again.stderr
     assert {entry["optimizer.lr"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())} == {
@@ -321,7 +324,7 @@ def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing
         "0.0001",
     }
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").rglob("*")}
-    other = multirun(tmp_path, "optimizer.lr=1e-2,1e-1", "seed=0")
+    other = multirun(tmp_path, "optimizer.lr=1e-2,1e-1", "distill=none", "seed=0")
     assert other.returncode == 1
     assert "holds a job that this sweep has not (" in other.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").rglob("*")} == files
@@ -335,6 +338,20 @@ def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing
     )
     assert resumed.returncode == 0, resumed.stderr
     assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_sweep_that_grows_by_another_key_runs_no_job_twice(tmp_path: Path) -> None:
+    folders = {("kl", "0"): "distill=kl", ("kl", "1"): "distill=kl,seed=1", ("cwd", "0"): "x", ("cwd", "1"): "y"}
+    for (method, seed), name in folders.items():
+        task = [*TINY, *CROPS, *NO_REPORT, f"distill={method}", f"seed={seed}", f"cache_dir={tmp_path / 'cache'}"]
+        config = sweep.job_identity(composed_config(*task))
+        noted = {"overrides": settings_of(task), "task": task, "config": config, "tested": {"test/miou": 0.5}}
+        write_json(tmp_path / "sweep" / name / STATUS, {"status": "finished", **noted})
+    grown = multirun(tmp_path, "distill=kl,cwd", "seed=0,1")
+    assert grown.returncode == 0, grown.stderr
+    assert (grown.stdout + grown.stderr).count("finished before") == 4
+    assert {path.parent.name for path in (tmp_path / "sweep").glob(f"*/{STATUS}")} == set(folders.values())
+    assert [entry["seeds"] for entry in json.loads((tmp_path / "sweep" / "summary.json").read_text())] == [2, 2]
 
 
 @pytest.mark.parametrize(

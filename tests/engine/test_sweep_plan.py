@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from segdistill.engine.sweep_plan import (
     differing_keys,
     folder_name,
+    job_folder,
     name_by_swept_keys,
     planned_jobs,
     require_own_folder,
@@ -78,6 +79,15 @@ def test_a_folder_has_a_name_that_file_systems_take() -> None:
 def record(folder: Path, settings: dict[str, str] | None, config: dict[str, Any], status: str = "finished") -> None:
     noted = {"status": status, "config": config, "task": [f"{key}={value}" for key, value in (settings or {}).items()]}
     write_json(folder / STATUS, noted if settings is None else {**noted, "overrides": settings})
+
+
+def test_a_job_keeps_the_folder_that_holds_it_under_any_name(tmp_path: Path) -> None:
+    record(tmp_path / "t=1", {"t": "1", "seed": "0"}, {})
+    record(tmp_path / "seed=1", {"t": "1", "seed": "1"}, {}, status="failed")
+    record(tmp_path / "t=1,seed=1", {"seed": "1", "t": "1"}, {})
+    named = {seed: job_folder(f"t=1,seed={seed}", str(tmp_path), ["t=1", f"+seed={seed}"]) for seed in (0, 1, 2)}
+    assert named == {0: "t=1", 1: "t=1,seed=1", 2: "t=1,seed=2"}
+    assert job_folder("t=1", str(tmp_path / "absent"), ["t=1"]) == "t=1"
 
 
 def composed(**changes: Any) -> Callable[[list[str]], dict[str, Any]]:

@@ -88,7 +88,23 @@ def folder_name(overrides: str) -> str:
     return f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
-OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # at import: Ray workers compose, too
+def job_folder(overrides: str, sweep_dir: str, task: Sequence[str]) -> str:
+    """Return the name of a job's folder: the one that holds it already, whatever its name, or a new one.
+
+    Args:
+        overrides: Swept overrides of the job, after which a new folder is named.
+        sweep_dir: Folder of the sweep, which need not exist.
+        task: All overrides of the job.
+    """
+    settings = settings_of(task)
+    records = {path.parent.name: read_object(path) for path in Path(sweep_dir).glob(f"*/{STATUS}")}
+    held = [
+        (noted.get("status") == "failed", name) for name, noted in records.items() if noted.get("overrides") == settings
+    ]
+    return min(held)[1] if held else folder_name(overrides)
+
+
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)  # at import: Ray workers compose, too
 
 
 def require_own_folder(
