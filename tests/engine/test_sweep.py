@@ -236,6 +236,28 @@ def test_a_finished_job_is_not_run_again_and_a_failed_one_is(
     assert left == []
 
 
+def test_a_job_that_failed_with_other_settings_leaves_nothing_to_resume_from(
+    composed: DictConfig, tmp_path: Path, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(UserError("disk full"))
+    sweep.run_job(OmegaConf.merge(composed, {"seed": 1}), tmp_path, TASK)  # type: ignore[arg-type]
+    left = [tmp_path / name for name in ("checkpoints/last.ckpt", "csv/version_0/metrics.csv", "results.json")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = []
+
+    def killed(config: Parsed, folder: Path) -> run.RunResult:
+        found.append((config.resume, [path.name for path in left if path.exists()]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            sweep.run_job(composed, tmp_path, TASK)
+    assert found == [(None, [])] * 2
+
+
 def test_what_a_job_held_is_freed_before_the_next_one(
     composed: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,10 @@ from segdistill.config.plan import plan
 from segdistill.engine.sweep_plan import differing_keys, planned_jobs, settings_of
 from segdistill.reporting.sweep.jobs import INCIDENTAL, SCORE, STATUS
 from segdistill.utils.errors import UserError, first_line
-from segdistill.utils.io import read_object, write_json
+from segdistill.utils.io import read_object, remove, write_json
 
+READ_AGAIN = ("checkpoints", "csv", "results.json", "report.html")
+"""What a run leaves, and a later one in its folder would resume from or show as its own."""
 log = logging.getLogger(__name__)
 
 
@@ -59,6 +61,9 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
     def note(status: str, **more: Any) -> None:
         write_json(job_dir / STATUS, {"status": status, **more, **record})
 
+    if noted and not same:
+        for name in READ_AGAIN:
+            remove(job_dir / name)
     note("started")
     try:
         config = parse(cfg)

@@ -30,7 +30,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.replace(path)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _remove_leftovers(path: Path, host: str) -> None:
@@ -38,7 +38,7 @@ def _remove_leftovers(path: Path, host: str) -> None:
     for left in path.parent.glob(f".{glob.escape(host)}.*.{glob.escape(path.name)}"):
         number = left.name.removeprefix(f".{host}.").partition(".")[0]
         if number.isdigit() and (int(number) == os.getpid() or not _is_alive(int(number))):
-            _remove(left)
+            remove(left)
 
 
 def _is_alive(process: int) -> bool:
@@ -53,8 +53,9 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
 
