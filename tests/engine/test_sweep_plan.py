@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from segdistill.engine.sweep_plan import (
-    differing_keys,
     folder_name,
     job_folder,
     name_by_swept_keys,
@@ -101,6 +101,15 @@ def test_a_sweep_with_more_values_is_accepted_in_its_folder(tmp_path: Path) -> N
     require_own_folder(tmp_path / "absent", planned_jobs(multirun("t=1,2")) or [], composed())
 
 
+def test_a_folder_that_holds_a_job_twice_is_refused(tmp_path: Path) -> None:
+    for name in ("t=1", "t=1,seed=0"):
+        record(tmp_path / name, {"t": "1"}, {"lr": 0.1, "t": "1"})
+        noted = json.loads((tmp_path / name / STATUS).read_text())
+        write_json(tmp_path / name / STATUS, {**noted, "tested": {"test/miou": 0.5}})
+    with pytest.raises(UserError, match=r"t=1,seed=0: has the settings and the seed of .*/t=1; keep one"):
+        require_own_folder(tmp_path, planned_jobs(multirun("t=1,2")) or [], composed())
+
+
 @pytest.mark.parametrize(
     ("settings", "changes", "complaint"),
     [
@@ -116,8 +125,3 @@ def test_a_folder_of_another_sweep_is_refused(
     record(tmp_path / "t=1", settings, {"lr": 0.1, "t": "4"})
     with pytest.raises(UserError, match=complaint):
         require_own_folder(tmp_path, planned_jobs(multirun("t=4,8")) or [], composed(**changes))
-
-
-def test_differing_keys_are_named_in_full() -> None:
-    one, other = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1, "c": 3}, "d": [1], "e": 0}
-    assert list(differing_keys(one, other)) == ["a.c", "e"]

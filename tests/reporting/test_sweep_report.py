@@ -227,7 +227,7 @@ def test_sweeps_of_other_budgets_are_joined_and_paired_by_seed(
     assert gain.split("|")[6].strip() == "+7.00"
     assert "notes: skipped" in printed.err
     monkeypatch.setattr(sys, "argv", ["report-sweep", str(rows), str(tmp_path / "taught")])
-    with pytest.raises(SystemExit, match=r"error: kl0: has the settings and the seed of kl0"):
+    with pytest.raises(SystemExit, match=r"error: .*/kl0: has the settings and the seed of .*/rows\.csv/kl0; keep one"):
         command.main()
 
 

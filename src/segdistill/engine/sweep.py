@@ -15,10 +15,12 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from segdistill.config.explain import one_line_errors
 from segdistill.config.parse import parse
 from segdistill.config.plan import plan
-from segdistill.engine.sweep_plan import differing_keys, planned_jobs, settings_of
-from segdistill.reporting.sweep.jobs import INCIDENTAL, SCORE, STATUS
+from segdistill.engine.sweep_plan import planned_jobs, settings_of
+from segdistill.reporting.sweep.jobs import SCORE, STATUS
+from segdistill.reporting.sweep.shaping import INCIDENTAL, differing_keys
 from segdistill.utils.errors import UserError, first_line
 from segdistill.utils.io import read_object, remove, write_json
 
@@ -107,7 +109,9 @@ class SummariseSweep(Callback):
         """End the process with exit code 1 if a job failed; Hydra would turn an exception into a warning."""
         from segdistill.reporting.sweep.summary import summarise
 
-        jobs, planned = summarise(Path(config.hydra.sweep.dir)), planned_jobs(config)
+        with one_line_errors():
+            jobs = summarise(Path(config.hydra.sweep.dir))
+        planned = planned_jobs(config)
         failed = [job for job in jobs.jobs if job.error and (planned is None or job.settings in planned)]
         if failed:
             listed = "\n".join(f"  {job.name} ({jobs.described(job)}): {job.error}" for job in failed)

@@ -11,7 +11,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from segdistill.reporting.sweep.jobs import STATUS
+from segdistill.reporting.sweep.jobs import STATUS, read_jobs
+from segdistill.reporting.sweep.shaping import differing_keys
 from segdistill.utils.errors import UserError
 from segdistill.utils.io import read_object
 
@@ -118,7 +119,7 @@ def require_own_folder(
         compose: Function that returns the identity of a job's configuration for its recorded overrides.
 
     Raises:
-        UserError: If a job is not part of the sweep, or has other settings; names the job.
+        UserError: If a job is not part of the sweep, has other settings, or is there twice; names the job.
     """
     for record in sorted(sweep_dir.glob(f"*/{STATUS}")):
         noted = read_object(record)
@@ -136,13 +137,5 @@ def require_own_folder(
         now, then = compose(noted["task"]), noted["config"]
         if now != then:
             raise UserError(f"{record.parent}: holds a job with another {next(differing_keys(then, now), '?')}; {cure}")
-
-
-def differing_keys(one: Any, other: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys in which two configurations differ."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        if one != other:
-            yield prefix
-        return
-    for key in {**one, **other}:
-        yield from differing_keys(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
+    if sweep_dir.is_dir():
+        read_jobs(sweep_dir)

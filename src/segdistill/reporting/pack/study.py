@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,11 @@ from omegaconf import OmegaConf
 from segdistill.reporting.pack.run import SHAPING, Run
 from segdistill.reporting.sweep.comparison import PairedComparison, refusal, study
 from segdistill.reporting.sweep.findings import sweep_warnings
-from segdistill.reporting.sweep.jobs import INCIDENTAL, REPETITION, UNSET, ConfigGroup, Job, Jobs
+from segdistill.reporting.sweep.jobs import UNSET, ConfigGroup, Job, Jobs
+from segdistill.reporting.sweep.shaping import shapes_weights
 from segdistill.reporting.sweep.table import sweep_table
 from segdistill.utils.console import as_markdown
 from segdistill.utils.errors import UserError
-
-INERT = {REPETITION, *INCIDENTAL, "trusted_packages", "callbacks", "logger", "hydra"}
-"""Sections and groups of the configuration that shape no weights."""
-INERT_KEYS = {"data.num_workers", "data.image_cache", "data.eval_batch_size", "data.download"}
-STEPS = ("max_", "gradient_clip_", "accumulate_", "limit_train_")
-"""Beginnings of the keys of `trainer` that change the steps of a training; the others tell how they are computed."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +79,10 @@ def _differing(job: Job, run: Run) -> Iterator[tuple[str, Any, Any]]:
     else:
         theirs = {key: _parsed(value) for key, value in job.settings.items()}
         own = {key: _value(run, key) for key in theirs} | {key: _parsed(v) for key, v in run.overrides.items()}
-    for key in filter(_shapes_weights, dict.fromkeys([*theirs, *own])):
+    for key in filter(shapes_weights, dict.fromkeys([*theirs, *own])):
         left, right = (values.get(key, UNSET) for values in (theirs, own))
         if left != right:
             yield key, left, right
-
-
-def _shapes_weights(key: str) -> bool:
-    section, _, name = key.lstrip("~").partition(".")
-    if section == "trainer":
-        return name.startswith(STEPS)
-    return re.split("[@/]", section)[0] not in INERT and key not in INERT_KEYS
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

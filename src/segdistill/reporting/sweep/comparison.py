@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.stats import ttest_rel
 
-from segdistill.reporting.sweep.jobs import REPETITION, ConfigGroup, Jobs
+from segdistill.reporting.sweep.jobs import ConfigGroup, Jobs
 
 METHOD, UNDISTILLED = "distill", "none"
 INIT, OWN_WEIGHTS = "student.init", "pretrained"
@@ -181,4 +181,4 @@ def _holm(gains: Mapping[tuple[str, ...], PairedComparison]) -> dict[tuple[str, 
 
 
 def _by_seed(setting: ConfigGroup) -> dict[str, float]:
-    return {job.settings.get(REPETITION, ""): job.score for job in setting.jobs if job.score is not None}
+    return {job.seed or "": job.score for job in setting.jobs if job.score is not None}

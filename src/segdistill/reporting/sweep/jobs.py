@@ -7,19 +7,17 @@ import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from segdistill.reporting.findings import split_label
+from segdistill.reporting.sweep.shaping import INCIDENTAL, REPETITION, conflicts
 from segdistill.utils.errors import UserError
 
 STATUS = "job.json"
 SCORE, TESTED, TESTED_TEACHER = "test/miou", "test/", "test/teacher_"
 CLASS_SCORE, CLASSES_PREDICTED = "test/iou_", "test/classes_predicted"
-REPETITION = "seed"
-"""Key whose values repeat a setting instead of making another one."""
-INCIDENTAL = ("resume", "cache_dir")
-"""Keys of a configuration that may differ between two runs of the same job."""
 UNSET = "(default)"
 """Value of a key that a job left as it is, where another job sets it."""
 
@@ -37,6 +35,7 @@ class Job:
         selected_on: Whether its checkpoint was selected on that split.
         config: Configuration that it ran with; empty if nothing recorded it.
         scored_by: Which of the test metrics is its score.
+        source: Sweep's directory or file of rows that it was read from.
     """
 
     name: str
@@ -47,6 +46,24 @@ class Job:
     selected_on: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     scored_by: str = SCORE
+    source: Path = Path()
+
+    @property
+    def place(self) -> Path:
+        """Its directory, or its row in a file."""
+        return self.source / self.name
+
+    @property
+    def seed(self) -> str | None:
+        """Seed of its command line or its configuration; None if neither is recorded."""
+        seed = self.settings.get(REPETITION, self.config.get(REPETITION))
+        return None if seed is None else str(seed)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What no other job has: its overrides that may shape a result, and its seed."""
+        shaping = {key: value for key, value in self.settings.items() if key not in INCIDENTAL}
+        return shaping if self.seed is None else shaping | {REPETITION: self.seed}
 
     @property
     def score(self) -> float | None:
@@ -129,7 +146,7 @@ class Jobs:
     @property
     def swept(self) -> list[str]:
         """Keys that differ between jobs, except seeds and what shapes no result."""
-        keys = dict.fromkeys(key for job in self.jobs for key in job.settings if key not in (REPETITION, *INCIDENTAL))
+        keys = dict.fromkeys(key for job in self.jobs for key in job.identity if key != REPETITION)
         return [key for key in keys if len({job.settings.get(key) for job in self.jobs}) > 1]
 
     @property
@@ -169,23 +186,29 @@ def joined(parts: Sequence[Jobs]) -> Jobs:
     """Join the jobs of several sweeps, whose settings may differ in any key.
 
     Raises:
-        UserError: If two jobs have the same settings and seed, which would count one measurement twice.
+        UserError: If two jobs have the same settings and seed, which would count one measurement twice, or have the
+            same overrides, and configurations that differ in more than the seed.
     """
-    first: dict[tuple[tuple[str, str], ...], str] = {}
-    for job in (job for part in parts for job in part.jobs):
-        shaping = tuple(sorted((key, value) for key, value in job.settings.items() if key not in INCIDENTAL))
-        if shaping in first:
-            raise UserError(f"{job.name}: has the settings and the seed of {first[shaping]}; join sweeps that differ")
-        first[shaping] = job.name
     skipped = {name: reason for part in parts for name, reason in part.skipped.items()}
-    return Jobs([job for part in parts for job in part.jobs], skipped)
+    jobs = Jobs([job for part in parts for job in part.jobs], skipped)
+    first: dict[tuple[tuple[str, str], ...], Job] = {}
+    for job in jobs.jobs:
+        same = first.setdefault(tuple(sorted(job.identity.items())), job) if job.tested else job
+        if same is not job:
+            raise UserError(f"{job.place}: has the settings and the seed of {same.place}; keep one of them")
+    for setting in jobs.by_setting():
+        for one, other in combinations(setting.jobs, 2):
+            if keys := conflicts(one.config, other.config):
+                cure = "they are no repetitions; leave one out"
+                raise UserError(f"{other.place}: was run with another {', '.join(keys)} than {one.place}; {cure}")
+    return jobs
 
 
 def read_jobs(sweep_dir: Path) -> Jobs:
     """Read every job's directory; directories that cannot be read are skipped and recorded.
 
     Raises:
-        UserError: If there is no such folder.
+        UserError: If there is no such folder, or two of its jobs cannot stand side by side, as in `joined`.
     """
     if not sweep_dir.is_dir():
         raise UserError(f"{sweep_dir}: no such folder")
@@ -196,7 +219,7 @@ def read_jobs(sweep_dir: Path) -> Jobs:
             jobs.append(_job(folder))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             skipped[folder.name] = f"{type(error).__name__}: {error}"
-    return Jobs(jobs, skipped)
+    return joined([Jobs(jobs, skipped)])
 
 
 def _order(folder: Path) -> list[tuple[float, str]]:
@@ -212,4 +235,4 @@ def _job(folder: Path) -> Job:
     numbers = {name: None if value is None else float(value) for name, value in tested.items()}
     split, selected_on = noted.get("split", "test"), noted.get("selected_on", False)
     config = dict(noted.get("config", {}))
-    return Job(folder.name, dict(noted["overrides"]), numbers, error, split, selected_on, config)
+    return Job(folder.name, dict(noted["overrides"]), numbers, error, split, selected_on, config, source=folder.parent)
