@@ -187,6 +187,16 @@ def test_rows_keep_a_sweep_in_one_file(tmp_path: Path) -> None:
     assert (tmp_path / "again.csv").read_text().splitlines()[1:] == (tmp_path / "rows.csv").read_text().splitlines()[1:]
 
 
+def test_rows_tell_a_deleted_key_from_one_that_is_left_as_it_is(tmp_path: Path) -> None:
+    for name, deleted in (("jittered", {}), ("plain", {"~augment.jitter": ""})):
+        job(tmp_path / "sweep", name, {"seed": "0", **deleted}, tested={"test/miou": 0.5})
+    write_rows(read_jobs(tmp_path / "sweep"), tmp_path / "rows.csv")
+    assert "plain,0,(deleted),test" in (tmp_path / "rows.csv").read_text()
+    kept = read_rows(tmp_path / "rows.csv")
+    assert [each.settings for each in kept.jobs] == [{"seed": "0"}, {"seed": "0", "~augment.jitter": ""}]
+    assert len(kept.by_setting()) == 2
+
+
 def test_the_command_prints_the_table_of_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

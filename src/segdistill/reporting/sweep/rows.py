@@ -12,6 +12,8 @@ from segdistill.utils.io import atomic_write
 NAME, SPLIT, SELECTED_ON = "job", "split", "selected_on"
 SCORES = "test/"
 """Prefix of the columns of scores; a column that is neither a score nor one of the above is a setting."""
+DELETED = "(deleted)"
+"""Text of an override without a value, such as `~augment.jitter`; an empty field is a key that a job left as it is."""
 
 
 def write_rows(jobs: Jobs, path: Path) -> None:
@@ -25,7 +27,7 @@ def write_rows(jobs: Jobs, path: Path) -> None:
         for job in scored:
             tested = {name: "" if value is None else f"{value:.6f}" for name, value in job.tested.items()}
             known = {NAME: job.name, SPLIT: job.split, SELECTED_ON: str(job.selected_on).lower()}
-            writer.writerow(job.identity | known | tested)
+            writer.writerow({key: value or DELETED for key, value in job.identity.items()} | known | tested)
 
 
 def read_rows(path: Path) -> Jobs:
@@ -44,5 +46,5 @@ def read_rows(path: Path) -> Jobs:
 def _job(row: dict[str, str], path: Path) -> Job:
     tested = {name: float(text) if text else None for name, text in row.items() if name.startswith(SCORES)}
     known = {NAME, SPLIT, SELECTED_ON} | tested.keys()
-    settings = {key: text for key, text in row.items() if key not in known and text}
+    settings = {key: "" if text == DELETED else text for key, text in row.items() if key not in known and text}
     return Job(row[NAME], settings, tested, None, row[SPLIT], row[SELECTED_ON] == "true", source=path)
