@@ -296,6 +296,34 @@ def test_a_study_says_that_its_intervals_cover_seeds_of_the_student(
     assert f"T{coverage}." in (tmp_path / "summary.html").read_text()
 
 
+def test_the_gap_of_a_setting_is_that_to_its_own_teachers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teachers = {"small": 0.60, "big": 0.80, None: None}
+    for teacher, score in teachers.items():
+        for method, gain in (("none", 0.0), ("kl", 0.08)):
+            tested = {"test/miou": 0.40 + gain} | ({} if method == "none" else {"test/teacher_miou": score})
+            chosen = {} if teacher is None else {"teacher": teacher}
+            if method == "kl" or teacher is None:
+                job(tmp_path, f"{teacher}{method}", {"distill": method, "seed": "0", **chosen}, tested=tested)
+    jobs = summarise(tmp_path)
+    compared = study(jobs)
+    assert compared is not None
+    assert compared.teacher is None
+    closed = {values: gain.gap_closed for values, gain in compared.gains.items()}
+    assert closed[("kl", "small")] == pytest.approx(0.08 / 0.20)
+    assert closed[("kl", "big")] == pytest.approx(0.08 / 0.40)
+    assert closed[("kl", "(default)")] is None
+    output = words(capsys.readouterr().out)
+    assert "gap: how much of the lead of a setting's own teachers is closed" in output
+    assert "the teacher has" not in output
+    page = (tmp_path / "summary.html").read_text()
+    assert "The teacher has" not in page
+    assert "the share of the lead that a setting's own teachers have" in page
+    (tmp_path / "bigkl" / STATUS).unlink()
+    compared = study(read_jobs(tmp_path))
+    assert compared is not None
+    assert compared.gains[("kl", "(default)")].gap_closed == pytest.approx(0.08 / 0.20)
+
+
 def test_a_collapsed_job_is_marked_and_the_classes_of_the_means_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

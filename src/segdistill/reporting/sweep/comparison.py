@@ -26,8 +26,8 @@ class PairedComparison:
         mean: Mean of the per-seed differences in mean IoU.
         interval: 95 % confidence interval of the true mean difference (paired t-test); None for one seed.
         p: p-value of the paired t-test, adjusted for all comparisons of the sweep (Holm, 1979); None for one seed.
-        gap_closed: `mean` as a share of the teacher's lead over the baseline with the same seeds; None if the teacher
-            has no lead.
+        gap_closed: `mean` as a share of the lead that the setting's teachers have over the baseline with the same
+            seeds; None if they have no lead. A setting that tested no teacher has that of the others, if it is one.
     """
 
     seeds: int
@@ -69,13 +69,13 @@ class BaselineStudy:
 
     @property
     def teacher(self) -> float | None:
-        """Mean IoU over all teachers; None if no job has tested one."""
-        return statistics.fmean(self.teachers) if self.teachers else None
+        """Mean IoU of the one teacher; None if no job has tested it, or there are several."""
+        return _common(self.teachers)
 
     @property
     def coverage(self) -> str:
         """Statement of what the intervals cover, and what they do not."""
-        distinct = len({round(score, SAME_TEACHER_DIGITS) for score in self.teachers})
+        distinct = _distinct(self.teachers)
         whose = f"the {distinct} teachers of these jobs" if distinct > 1 else "one teacher"
         return f"the intervals cover seeds of the student, for {whose}; another teacher may change the verdict"
 
@@ -114,8 +114,7 @@ def study(jobs: Jobs, chosen: Mapping[str, str] | None = None) -> BaselineStudy 
         return None
     (baseline,) = baselines
     taught = [score for job in jobs.jobs if (score := job.teacher_score) is not None]
-    teacher = statistics.fmean(taught) if taught else None
-    gains = {setting.key: _gain(setting, baseline, teacher) for setting in settings if setting is not baseline}
+    gains = {setting.key: _gain(setting, baseline, _common(taught)) for setting in settings if setting is not baseline}
     return BaselineStudy(baseline, taught, _holm({key: gain for key, gain in gains.items() if gain is not None}))
 
 
@@ -140,13 +139,24 @@ def _baselines(settings: Sequence[ConfigGroup], chosen: Mapping[str, str] | None
     return [setting for setting in undistilled if setting.values.get(INIT) == OWN_WEIGHTS] or undistilled
 
 
-def _gain(setting: ConfigGroup, baseline: ConfigGroup, teacher: float | None) -> PairedComparison | None:
+def _distinct(teachers: Sequence[float]) -> int:
+    return len({round(score, SAME_TEACHER_DIGITS) for score in teachers})
+
+
+def _common(teachers: Sequence[float]) -> float | None:
+    return statistics.fmean(teachers) if _distinct(teachers) == 1 else None
+
+
+def _gain(setting: ConfigGroup, baseline: ConfigGroup, common_teacher: float | None) -> PairedComparison | None:
     mine, theirs = _by_seed(setting), _by_seed(baseline)
     common = sorted(mine.keys() & theirs.keys())
     if not common:
         return None
     mean = statistics.fmean(mine[seed] - theirs[seed] for seed in common)
     interval, p = _paired([mine[seed] for seed in common], [theirs[seed] for seed in common])
+    paired = [job.teacher_score for job in setting.jobs if (job.seed or "") in common]
+    own = [score for score in paired if score is not None]
+    teacher = statistics.fmean(own) if own else common_teacher
     ahead = None if teacher is None else teacher - statistics.fmean(theirs[seed] for seed in common)
     return PairedComparison(
         seeds=len(common),

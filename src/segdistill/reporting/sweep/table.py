@@ -49,6 +49,8 @@ def _legend(jobs: Jobs, compared: BaselineStudy | None) -> list[str]:
     gain = f"gain over {over} in points, paired over seeds, with its 95 % interval; p adjusted by Holm"
     if compared.teacher is not None:
         gain += f"; the teacher has {100 * compared.teacher:.2f}, gap: how much of its lead is closed"
+    elif compared.teachers:
+        gain += "; gap: how much of the lead of a setting's own teachers is closed"
     return [*lines, gain, compared.coverage]
 
 
