@@ -367,3 +367,13 @@ def test_the_weights_of_a_teacher_do_not_depend_on_how_it_is_logged() -> None:
     )
     assert plain == logged
     assert plain != parsed("trainer.gradient_clip_val=1.0").trainer.shaping
+
+
+def test_the_last_epoch_is_validated() -> None:
+    with pytest.raises(ConfigError, match=r"trainer.check_val_every_n_epoch=5: must divide student.fit.max_epochs=9"):
+        parsed("trainer.check_val_every_n_epoch=5")
+    with pytest.raises(ConfigError, match=r"trainer.check_val_every_n_epoch=9: must divide teacher.fit.max_epochs=35"):
+        parsed("trainer.check_val_every_n_epoch=9", "teacher.source=train", "teacher.fit.max_epochs=35")
+    with pytest.raises(ConfigError, match=r"trainer.limit_val_batches=0: must be above 0"):
+        parsed("trainer.limit_val_batches=0")
+    assert parsed("trainer.check_val_every_n_epoch=3").trainer.check_val_every_n_epoch == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,20 @@ from helpers.runs import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import EarlyStopping
 
+from segdistill.callbacks import Dashboard, Latency, Quantize
 from segdistill.config.parse import register
+from segdistill.config.schema import Config
+from segdistill.engine.pipeline import shapes_weights
 from segdistill.engine.run_dir import RunDirInUseError, owned, require_own_run
+from segdistill.engine.sweep import run_job
+from segdistill.engine.teacher import offer_teacher
+from segdistill.models.frozen_teacher import TeacherCache
+from segdistill.reporting.sweep.jobs import STATUS
 from segdistill.utils.errors import UserError
+from segdistill.utils.io import read_object
 
 
 def composed(run_dir: Path, *overrides: str) -> DictConfig:
@@ -33,7 +44,7 @@ def run_dir(tmp_path: Path) -> Path:
     (folder / ".hydra").mkdir()
     OmegaConf.save(config.hydra.overrides.task, folder / ".hydra" / "overrides.yaml")
     OmegaConf.save(
-        OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), folder / ".hydra" / "config.yaml"
+        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), folder / ".hydra" / "config.yaml"
     )
     return folder
 
@@ -85,3 +96,36 @@ def test_one_process_at_a_time_runs_in_a_directory(tmp_path: Path) -> None:
             pass
     with owned(tmp_path):
         pass
+
+
+def test_a_job_that_another_process_runs_keeps_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def used(config: Config, folder: Path) -> None:
+        raise RunDirInUseError(f"{folder}: another process runs in it")
+
+    monkeypatch.setattr("segdistill.engine.pipeline.run", used)
+    assert math.isnan(run_job(composed(tmp_path), tmp_path, []))
+    assert read_object(tmp_path / STATUS)["status"] == "started"
+
+
+def test_a_teacher_that_other_runs_may_use_already_is_not_replaced(tmp_path: Path) -> None:
+    cache, best = TeacherCache.of(tmp_path, {"seed": 0}), tmp_path / "best.ckpt"
+    for weights in (b"first", b"second"):
+        best.write_bytes(weights)
+        offer_teacher(best, cache)
+    assert cache.checkpoint.read_bytes() == b"first"
+
+
+@pytest.mark.parametrize(
+    ("callback", "shapes"),
+    [
+        (EarlyStopping("val/miou"), True),
+        (Quantize(aware_epochs=2), True),
+        (Quantize(), False),
+        (Latency(), False),
+        (Dashboard(), False),
+    ],
+)
+def test_a_teacher_is_offered_only_if_its_weights_are_those_that_its_key_names(
+    callback: Callback, shapes: bool
+) -> None:
+    assert shapes_weights(callback) == shapes

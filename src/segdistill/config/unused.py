@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from segdistill.config.callbacks import refuse_unused_callbacks
 from segdistill.config.data import SourceConfig
 from segdistill.config.schema import Config
 from segdistill.utils.errors import UserError
@@ -19,6 +20,7 @@ def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
     Raises:
         UserError: If there is one; names the key, its value, and what to set instead.
     """
+    refuse_unused_callbacks(config.callbacks, overrides)
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         reason = _of_a_role(config, key, value) or _without_its_owner(config).get(key)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from segdistill.callbacks import OnnxExport, Quantize
-from segdistill.callbacks.fit_end import tolerated
+from segdistill.callbacks import Dashboard, OnnxExport, Quantize
+from segdistill.callbacks.fit_end import FitEndCallback, tolerated
 from segdistill.config.locate import trusting
 from segdistill.config.schema import Config
 from segdistill.data.sources.base import DatasetIndex
@@ -22,7 +22,7 @@ from segdistill.engine.distributed import is_externally_launched, is_rank_zero, 
 from segdistill.engine.loggers import close, require, sweep_dir
 from segdistill.engine.networks import check_export
 from segdistill.engine.run_dir import owned
-from segdistill.engine.teacher import publish_checkpoint
+from segdistill.engine.teacher import offer_teacher
 from segdistill.engine.teaching import task_with_teacher
 from segdistill.engine.trainer import best_checkpoint, filter_warnings, require_accelerator
 from segdistill.models.frozen_teacher import load_network
@@ -140,12 +140,18 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
         (tested,) = trainer.test(task, data, verbose=False)
     finally:
         close(loggers)
-    rounded = any(isinstance(callback, Quantize) and callback.aware_epochs for callback in callbacks)
-    if role == "teacher" and resume is None and not rounded:
-        publish_checkpoint(best_checkpoint(trainer), builder.teacher_cache(data.source))
+    if role == "teacher" and resume is None and not any(map(shapes_weights, callbacks)):
+        offer_teacher(best_checkpoint(trainer), builder.teacher_cache(data.source))
     if is_rank_zero():
         _log_summary(run_dir)
     return RunResult(dict(tested), data.source.eval_split)
+
+
+def shapes_weights(callback: pl.Callback) -> bool:
+    """Return whether the weights may depend on a callback, which the key of a cached teacher does not name."""
+    if isinstance(callback, Quantize):
+        return callback.aware_epochs > 0
+    return not isinstance(callback, FitEndCallback | Dashboard)
 
 
 def _write_skipped(source: DatasetIndex, path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from segdistill.engine.sweep_plan import differing_keys
+from segdistill.reporting.sweep.shaping import differing_keys
 from segdistill.utils.errors import ConfigError, UserError
 
 DECIDED_HERE = ("hydra", "resume", "cache_dir", "trusted_packages", "logger")
@@ -57,7 +57,7 @@ def require_own_run(config: DictConfig) -> None:
     if not (saved / "config.yaml").is_file():
         return
     then, now = _settings(OmegaConf.load(saved / "config.yaml")), _settings(config)
-    noted = OmegaConf.to_container(OmegaConf.load(saved / "overrides.yaml"))
+    noted = [str(text) for text in OmegaConf.load(saved / "overrides.yaml")]
     places = [_place(text) for text in config.hydra.overrides.task if text not in noted]
     if any(place.partition(".")[0] not in {*now, *DECIDED_HERE} for place in places):
         return  # an experiment, for example, may change every key

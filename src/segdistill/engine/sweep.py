@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from segdistill.config.explain import one_line_errors
 from segdistill.config.parse import parse
 from segdistill.config.plan import plan
+from segdistill.engine.run_dir import RunDirInUseError
 from segdistill.engine.sweep_plan import planned_jobs, settings_of
 from segdistill.reporting.sweep.jobs import SCORE, STATUS
 from segdistill.reporting.sweep.shaping import INCIDENTAL, differing_keys
@@ -77,7 +78,8 @@ def run_job(cfg: DictConfig, job_dir: Path, overrides: Sequence[str], *, alone: 
 
         result = run(config, job_dir)
     except UserError as error:
-        note("failed", error=str(error))
+        if not isinstance(error, RunDirInUseError):  # whoever runs there notes its end
+            note("failed", error=str(error))
         if alone:
             raise
         log.error("%s", error)

@@ -69,11 +69,19 @@ def _train(builder: Builder, source: DatasetIndex, cache: TeacherCache) -> None:
     last = cache.folder / "checkpoints" / "last.ckpt"
     resume = last if last.is_file() else None
     trainer.fit(task, builder.datamodule(source, "teacher"), ckpt_path=resume, weights_only=True)
-    publish_checkpoint(best_checkpoint(trainer), cache)
+    _publish(best_checkpoint(trainer), cache)
 
 
 @rank_zero_only
-def publish_checkpoint(best: Path, cache: TeacherCache) -> None:
-    """Make a checkpoint the teacher of every run with the same configuration."""
+def offer_teacher(best: Path, cache: TeacherCache) -> None:
+    """Make a checkpoint the teacher of every run that would train one by the same configuration, if it is the first."""
+    with _teacher_lock(cache):
+        if not cache.checkpoint.is_file():
+            _publish(best, cache)
+    log.info("teacher: %s is that of every such run with teacher.source=train", cache.checkpoint)
+
+
+@rank_zero_only
+def _publish(best: Path, cache: TeacherCache) -> None:
     with atomic_write(cache.checkpoint) as temporary:
         temporary.write_bytes(best.read_bytes())
