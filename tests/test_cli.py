@@ -11,10 +11,11 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from segdistill.cli import with_resumed_overrides
+from segdistill.cli import CheckConfiguration, with_resumed_overrides
 from segdistill.config.explain import explain
 from segdistill.config.parse import register
 from segdistill.utils.errors import UserError
@@ -243,3 +244,13 @@ def test_a_key_of_an_earlier_version_is_answered_with_its_new_name(key: str, now
 def test_a_launcher_that_is_not_installed_names_its_package(launcher: str, package: str) -> None:
     error = HydraException(f"In 'hydra/config': Could not find 'hydra/launcher/{launcher}'\n\nAvailable options in ...")
     assert explain(error) == f"hydra/launcher={launcher}: needs a package: pip install {package}"
+
+
+def test_the_check_before_a_run_resolves_the_directory_that_it_will_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", return_hydra_config=True)
+    CheckConfiguration().on_run_start(config)
+    assert str(HydraConfig.get().run.dir).startswith("runs/kd_deeplab/")

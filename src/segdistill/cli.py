@@ -27,6 +27,7 @@ class CheckConfiguration(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration; exit on errors, because Hydra would turn a callback's exception into a warning."""
+        HydraConfig.instance().set_config(copy.deepcopy(config))  # hydra.run.dir refers to it
         with one_line_errors():
             refuse_unused(parse(config), config.hydra.overrides.task)
             require_own_run(config)
