@@ -193,7 +193,7 @@ def test_borders_of_unlabelled_images_are_the_teachers() -> None:
 def test_a_batch_that_the_labelled_scenes_cannot_fill_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match=r"student\.fit\.batch_size=4: must be at most 2: .* has 2 images"):
         parsed("distill=none", "data.unlabelled=478")
-    assert parsed("distill=kl", "data.unlabelled=476").data.unlabelled == 476
+    assert parsed("distill=kl", "data.unlabelled=476", "teacher.fit.batch_size=4").data.unlabelled == 476
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "480", "folder"])
