@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from segdistill.callbacks import Dashboard, Latency, Quantize
 from segdistill.config.parse import register
 from segdistill.config.schema import Config
+from segdistill.engine import run_dir as run_dir_module
 from segdistill.engine.pipeline import shapes_weights
 from segdistill.engine.run_dir import RunDirInUseError, owned, require_own_run
 from segdistill.engine.sweep import run_job
@@ -90,7 +91,8 @@ def test_a_file_of_conf_that_changed_meanwhile_is_named(run_dir: Path) -> None:
     require_own_run(composed(run_dir, *resumed, "loss.dice_weight=0.7", "teacher.training.loss.dice_weight=0.7"))
 
 
-def test_one_process_at_a_time_runs_in_a_directory(tmp_path: Path) -> None:
+def test_one_process_at_a_time_runs_in_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_dir_module, "PATIENCE_S", 0.1)
     with owned(tmp_path), pytest.raises(RunDirInUseError, match=f"{tmp_path}: another process runs in it"):  # noqa: SIM117
         with owned(tmp_path):
             pass

@@ -16,6 +16,9 @@ from segdistill.utils.errors import ConfigError, UserError
 DECIDED_HERE = ("hydra", "resume", "cache_dir", "trusted_packages", "logger")
 """Rooms of the configuration that a resumed run need not have as it had them."""
 
+PATIENCE_S = 15.0
+"""How long the loader processes of a killed run are waited for, which inherited its lock and end within seconds."""
+
 
 class RunDirInUseError(UserError):
     """Another process runs in the directory."""
@@ -30,7 +33,7 @@ def owned(run_dir: Path) -> Iterator[None]:
     """
     lock = FileLock(run_dir / ".lock")
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=PATIENCE_S)
     except Timeout:
         raise RunDirInUseError(f"{run_dir}: another process runs in it; wait for it, or give another folder") from None
     try:
