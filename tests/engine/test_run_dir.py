@@ -17,7 +17,7 @@ from segdistill.callbacks import Dashboard, Latency, Quantize
 from segdistill.config.parse import register
 from segdistill.config.schema import Config
 from segdistill.engine import run_dir as run_dir_module
-from segdistill.engine.pipeline import shapes_weights
+from segdistill.engine.pipeline import alters_weights
 from segdistill.engine.run_dir import RunDirInUseError, owned, require_own_run
 from segdistill.engine.sweep import run_job
 from segdistill.engine.teacher import offer_teacher
@@ -130,4 +130,4 @@ def test_a_teacher_that_other_runs_may_use_already_is_not_replaced(tmp_path: Pat
 def test_a_teacher_is_offered_only_if_its_weights_are_those_that_its_key_names(
     callback: Callback, shapes: bool
 ) -> None:
-    assert shapes_weights(callback) == shapes
+    assert alters_weights(callback) == shapes

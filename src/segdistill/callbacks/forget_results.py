@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
+
+from segdistill.utils.io import remove
 
 OF_WEIGHTS = ("report.html", "results.json", "confusion.json", "differences.json", "onnx", "predictions", "figures")
 
@@ -28,10 +29,6 @@ class ForgetResults(pl.Callback):
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the results of earlier weights."""
-        if not self.trained:
-            return
-        for path in (Path(trainer.default_root_dir) / name for name in OF_WEIGHTS):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        if self.trained:
+            for name in OF_WEIGHTS:
+                remove(Path(trainer.default_root_dir) / name)

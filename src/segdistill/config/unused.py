@@ -21,9 +21,10 @@ def refuse_unused(config: Config, overrides: Sequence[str]) -> None:
         UserError: If there is one; names the key, its value, and what to set instead.
     """
     refuse_unused_callbacks(config.callbacks, overrides)
+    ownerless = _without_its_owner(config)
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        reason = _of_a_role(config, key, value) or _without_its_owner(config).get(key)
+        reason = _of_a_role(config, key, value) or ownerless.get(key)
         if reason is not None:
             raise UserError(f"{key}={value}: has no effect {reason}")
 

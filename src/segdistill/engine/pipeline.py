@@ -140,14 +140,14 @@ def _run(builder: Builder, run_dir: Path) -> RunResult:
         (tested,) = trainer.test(task, data, verbose=False)
     finally:
         close(loggers)
-    if role == "teacher" and resume is None and not any(map(shapes_weights, callbacks)):
+    if role == "teacher" and resume is None and not any(map(alters_weights, callbacks)):
         offer_teacher(best_checkpoint(trainer), builder.teacher_cache(data.source))
     if is_rank_zero():
         _log_summary(run_dir)
     return RunResult(dict(tested), data.source.eval_split)
 
 
-def shapes_weights(callback: pl.Callback) -> bool:
+def alters_weights(callback: pl.Callback) -> bool:
     """Return whether the weights may depend on a callback, which the key of a cached teacher does not name."""
     if isinstance(callback, Quantize):
         return callback.aware_epochs > 0

@@ -10,10 +10,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from segdistill.reporting.sweep.shaping import differing_keys
+from segdistill.reporting.sweep.shaping import INCIDENTAL, differing_keys
 from segdistill.utils.errors import ConfigError, UserError
 
-DECIDED_HERE = ("hydra", "resume", "cache_dir", "trusted_packages", "logger")
+FREE = ("hydra", *INCIDENTAL, "trusted_packages", "logger")
 """Rooms of the configuration that a resumed run need not have as it had them."""
 
 PATIENCE_S = 15.0
@@ -62,7 +62,7 @@ def require_own_run(config: DictConfig) -> None:
     then, now = _settings(OmegaConf.load(saved / "config.yaml")), _settings(config)
     noted = [str(text) for text in OmegaConf.load(saved / "overrides.yaml")]
     places = [_place(text) for text in config.hydra.overrides.task if text not in noted]
-    if any(place.partition(".")[0] not in {*now, *DECIDED_HERE} for place in places):
+    if any(place.partition(".")[0] not in {*now, *FREE} for place in places):
         return  # an experiment, for example, may change every key
     changed = [key for key in differing_keys(then, now) if not any(_holds(place, key) for place in places)]
     if changed:
@@ -75,7 +75,7 @@ def require_own_run(config: DictConfig) -> None:
 def _settings(config: Any) -> dict[str, Any]:
     settings = OmegaConf.to_container(config, resolve=False)
     assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items() if key not in DECIDED_HERE}
+    return {str(key): value for key, value in settings.items() if key not in FREE}
 
 
 def _place(override: str) -> str:
