@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -204,6 +206,25 @@ def test_ema_goes_on_where_an_interrupted_fit_left_it(tmp_path: Path) -> None:
         trainer.fit(task, loader(), loader())
     parts, _ = averaged_fit(tmp_path / "parts", 2)
     torch.testing.assert_close(parts, whole)
+
+
+def test_without_distillation_losses_the_labels_teach_and_the_teacher_is_scored_beside(tmp_path: Path) -> None:
+    fit, machine = fit_config(2, 2, crop=[16, 20]), trainer_config()
+    student, teacher = Tiny(), FrozenTeacher(Tiny())
+    copied = copy.deepcopy(student)
+    options: dict[str, Any] = {"class_names": ["off", "on"], "schedule": schedule_config()}
+    beside = DistillationTask(student, teacher, DistillationLoss(FocalLoss(), {}), **options)
+    alone = SegmentationTask(copied, loss=FocalLoss(), **options)
+    teacher.network.register_forward_hook(asked := Mock(return_value=None))
+    trainer = build_trainer(beside, fit, machine, tmp_path / "beside", loggers=[])
+    trainer.fit(beside, loader(), loader())
+    asked.assert_not_called()
+    assert "train/loss" in trainer.callback_metrics
+    assert "train/alpha" not in trainer.callback_metrics
+    build_trainer(alone, fit, machine, tmp_path / "alone", loggers=[]).fit(alone, loader(), loader())
+    torch.testing.assert_close(dict(beside.network.state_dict()), dict(alone.network.state_dict()), rtol=0, atol=0)
+    (tested,) = trainer.test(beside, loader(), verbose=False)
+    assert {"test/miou", "test/teacher_miou"} <= set(tested)
 
 
 @torch.no_grad()

@@ -51,7 +51,8 @@ def task_with_teacher(
         builder.supervised_loss("teacher")
     loss = builder.distillation_loss(student, probe)
     begins_as_teacher = fresh and can_inherit(builder.student_init, student, probe)
-    cache, multiple = builder.logit_cache(reads_features=bool(loss.feature_losses)), cell_multiple(student, probe)
+    cache = builder.logit_cache(reads_features=bool(loss.feature_losses)) if loss.losses else None
+    multiple = cell_multiple(student, probe)
     source = builder.source()
     seen = source if loss.losses else source.labelled()  # distillation losses use unlabelled images as well
     warn_of_silent_images(seen, loss)
@@ -63,8 +64,6 @@ def task_with_teacher(
     teacher = get_or_train_teacher(builder, source.labelled(), probe)
     if begins_as_teacher:
         log.info("student: %s", inherit(student, teacher, _example_images(data)))
-    if not loss.losses:
-        return builder.segmentation_task("student", student, loss.supervised, seen), data
     task = builder.distillation_task(student, teacher, loss, seen)
     if cache is not None:
         _attach_cached_logits(cache, task, data, root_device(builder.trainer_config))

@@ -18,8 +18,9 @@ from segdistill.utils.interpolate import pad_mask, pad_to_cells
 
 
 class DistillationTask(SegmentationTask):
-    """LightningModule that trains a student on labels and on its teacher's logits.
+    """LightningModule that trains a student on labels and on its teacher's logits, and scores both.
 
+    Without distillation losses it learns from labels alone, and the teacher is only what it is compared with.
     Checkpoints and optimizer contain the student and the projectors of feature losses, but never the teacher.
 
     Args:
@@ -65,6 +66,8 @@ class DistillationTask(SegmentationTask):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Update the training progress, which alpha's schedule follows, and log alpha."""
+        if not self.distillation.losses:
+            return
         self.progress = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         self.log("train/alpha", self.distillation.alpha(self.progress))
 
@@ -76,6 +79,8 @@ class DistillationTask(SegmentationTask):
         Args:
             batch: Batch of images and masks; if it has `teacher_logits`, the teacher is not run.
         """
+        if not self.distillation.losses:
+            return super().compute_losses(batch)
         image = self.to_memory_format(pad_to_cells(batch["image"], self.cell_multiple))
         target = pad_mask(batch["mask"], self.cell_multiple)
         with capture_features(self.network, self.student_layers) as features:
