@@ -69,7 +69,7 @@ def test_runs_are_named_by_their_student_their_file_or_their_folder(tmp_path: Pa
 def test_several_runs_are_compared_in_multiples_of_their_own_teacher(tmp_path: Path) -> None:
     runs = read_runs(
         [
-            results_file(tmp_path / "a.json", rows(30, 60)),
+            results_file(tmp_path / "a.json", [*rows(30, 60), replace(rows()[2], engine="pytorch")]),
             results_file(tmp_path / "b.json", rows(30, 120, "slow", miou=0.6)[:4]),
         ]
     )
@@ -100,8 +100,10 @@ def test_one_teacher_is_drawn_once_at_its_median_speed(tmp_path: Path) -> None:
 
 
 def test_one_run_is_drawn_in_ms(tmp_path: Path) -> None:
-    (axes,) = pareto_figure(read_runs([results_file(tmp_path / "a.json", rows())])).axes
+    listed = [*rows(), replace(rows()[2], engine="pytorch")]
+    (axes,) = pareto_figure(read_runs([results_file(tmp_path / "a.json", listed)])).axes
     assert marks(axes)[f"a {INT8}"] == pytest.approx((15.0, 69.0))
+    assert marks(axes)["a pytorch"] == pytest.approx((30.0, 70.0))
     assert axes.get_xlabel() == "p50 latency, ms an image on fast, 2 threads (log)"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 
 from matplotlib.figure import Figure
@@ -23,13 +24,16 @@ NUMBERS = ("M", "MB", "INT8", "mIoU", "INT8", "p50", "INT8", "faster", "INT8", "
 def pareto_figure(runs: Sequence[ComparedRun]) -> Figure:
     """Plot mean IoU over latency: a mark for each student in each engine, and for the teacher.
 
-    Times of several runs are given as multiples of each one's own teacher in float32, because two machines, or one at
-    two times, are not equally fast; an axis above says what they come to in ms on the machine of the first run.
+    Among several runs only exported files are compared. Their times are given as multiples of each one's own teacher
+    in float32, because two machines, or one at two times, are not equally fast; an axis above says what they come to
+    in ms on the machine of the first run.
 
     Args:
         runs: At least one run; several have timed their teacher's float32 file.
     """
     together = len(runs) > 1
+    if together:
+        runs = [replace(run, rows=[row for row in run.rows if row.engine != "pytorch"]) for run in runs]
     points = list(_teacher_points(runs))
     for index, run in enumerate(runs):
         colour, unit = STUDENT_COLOURS[index % len(STUDENT_COLOURS)], run.reference.latency_ms_p50 if together else 1.0
