@@ -51,8 +51,7 @@ def task_with_teacher(
         builder.supervised_loss("teacher")
     loss = builder.distillation_loss(student, probe)
     begins_as_teacher = fresh and can_inherit(builder.student_init, student, probe)
-    cache = builder.logit_cache(reads_features=bool(loss.feature_losses)) if loss.losses else None
-    multiple = cell_multiple(student, probe)
+    cache, multiple = builder.logit_cache(reads_features=bool(loss.feature_losses)), cell_multiple(student, probe)
     source = builder.source()
     seen = source if loss.losses else source.labelled()  # distillation losses use unlabelled images as well
     warn_of_silent_images(seen, loss)

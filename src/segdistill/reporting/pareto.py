@@ -24,7 +24,7 @@ NUMBERS = ("M", "MB", "INT8", "mIoU", "INT8", "p50", "INT8", "faster", "INT8", "
 def pareto_figure(runs: Sequence[ComparedRun]) -> Figure:
     """Plot mean IoU over latency: a mark for each student in each engine, and for the teacher.
 
-    Among several runs only exported files are compared. Their times are given as multiples of each one's own teacher
+    PyTorch's marks are left out of several runs that have exported files. Times are then given as multiples of each one's own teacher
     in float32, because two machines, or one at two times, are not equally fast; an axis above says what they come to
     in ms on the machine of the first run.
 
@@ -33,7 +33,7 @@ def pareto_figure(runs: Sequence[ComparedRun]) -> Figure:
     """
     together = len(runs) > 1
     if together:
-        runs = [replace(run, rows=[row for row in run.rows if row.engine != "pytorch"]) for run in runs]
+        runs = [_exported(run) for run in runs]
     points = list(_teacher_points(runs))
     for index, run in enumerate(runs):
         colour, unit = STUDENT_COLOURS[index % len(STUDENT_COLOURS)], run.reference.latency_ms_p50 if together else 1.0
@@ -106,6 +106,12 @@ def _teacher_points(runs: Sequence[ComparedRun]) -> Iterator[Point]:
 
 def _point(row: Row, name: str, colour: str, latency: float) -> Point:
     return Point(latency, 100 * (row.miou or 0.0), name, row.engine, f"{name} {row.engine}", colour)
+
+
+def _exported(run: ComparedRun) -> ComparedRun:
+    """Return a run without its rows of PyTorch, unless its student has no others."""
+    rows = [row for row in run.rows if row.engine != "pytorch"]
+    return replace(run, rows=rows) if any(row.model == "student" for row in rows) else run
 
 
 def _machines(runs: Sequence[ComparedRun]) -> list[str]:
