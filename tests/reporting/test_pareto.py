@@ -99,6 +99,13 @@ def test_one_teacher_is_drawn_once_at_its_median_speed(tmp_path: Path) -> None:
     assert [name for name in names if name.startswith("teacher")] == [f"teacher {FP32}", f"teacher {INT8}"]
 
 
+def test_a_student_without_exported_files_stays_among_several(tmp_path: Path) -> None:
+    unexported = [*rows()[:2], replace(rows()[2], engine="pytorch")]
+    listed = [("a", rows()), ("b", unexported)]
+    names = marks(pareto_figure(read_runs([results_file(tmp_path / f"{n}.json", r) for n, r in listed])).axes[0])
+    assert "b pytorch" in names
+
+
 def test_one_run_is_drawn_in_ms(tmp_path: Path) -> None:
     listed = [*rows(), replace(rows()[2], engine="pytorch")]
     (axes,) = pareto_figure(read_runs([results_file(tmp_path / "a.json", listed)])).axes

@@ -24,9 +24,9 @@ NUMBERS = ("M", "MB", "INT8", "mIoU", "INT8", "p50", "INT8", "faster", "INT8", "
 def pareto_figure(runs: Sequence[ComparedRun]) -> Figure:
     """Plot mean IoU over latency: a mark for each student in each engine, and for the teacher.
 
-    PyTorch's marks are left out of several runs that have exported files. Times are then given as multiples of each one's own teacher
-    in float32, because two machines, or one at two times, are not equally fast; an axis above says what they come to
-    in ms on the machine of the first run.
+    PyTorch's marks are left out of several runs that have exported files. Their times are then given as multiples of
+    each one's own teacher in float32, because two machines, or one at two times, are not equally fast; an axis above
+    says what they come to in ms on the machine of the first run.
 
     Args:
         runs: At least one run; several have timed their teacher's float32 file.
