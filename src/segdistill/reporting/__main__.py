@@ -25,7 +25,7 @@ def main() -> None:
     help_text = "a run directory or, except for the page, a file of results; several are compared"
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=help_text)
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown, and write no page")
-    help_text = "draw mean IoU over latency of every student's exported files, with the Pareto line (.png, .svg, .pdf)"
+    help_text = "draw mean IoU over latency of every student, with the Pareto line (.png, .svg, .pdf)"
     parser.add_argument("-o", "--out", type=_figure_path, metavar="FIGURE", help=help_text)
     given = parser.parse_args()
     try:
