@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from segdistill.config.trainer import TrainerConfig
 from segdistill.data.datamodule import Batch
 from segdistill.engine.trainer import choose_precision, filter_warnings, root_device
-from segdistill.models.cpu_depthwise import replace_depthwise_convs
+from segdistill.models.fast_layers import use_fast_layers
 from segdistill.tasks import SegmentationTask
 from segdistill.utils.hardware import ONEDNN_LIMIT, cpu_name, keep_freed_memory
 from segdistill.utils.worker import SubprocessWorker
@@ -62,7 +62,7 @@ def task_step(task: SegmentationTask, batch: Batch, trainer_config: TrainerConfi
     """Build a training step of a task on one batch, on the device and in the precision that a run would choose."""
     filter_warnings()
     keep_freed_memory()
-    replace_depthwise_convs(task)
+    use_fast_layers(task)
     device, precision = root_device(trainer_config), choose_precision(trainer_config)
     task.to(device).train()
     batch = {key: tensor.to(device) for key, tensor in batch.items()}

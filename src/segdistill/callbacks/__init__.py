@@ -4,7 +4,7 @@ from segdistill.callbacks.checkpoint import RelocatableCheckpoint
 from segdistill.callbacks.dashboard import Dashboard
 from segdistill.callbacks.epoch_log import EpochLog
 from segdistill.callbacks.epoch_seed import EpochSeed
-from segdistill.callbacks.fast_depthwise import FastDepthwise
+from segdistill.callbacks.fast_layers import FastLayers
 from segdistill.callbacks.forget_results import ForgetResults
 from segdistill.callbacks.latency import Latency
 from segdistill.callbacks.onnx_export import OnnxExport
@@ -17,7 +17,7 @@ __all__ = [
     "Dashboard",
     "EpochLog",
     "EpochSeed",
-    "FastDepthwise",
+    "FastLayers",
     "ForgetResults",
     "Latency",
     "OnnxExport",

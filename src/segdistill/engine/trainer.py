@@ -21,7 +21,7 @@ from pytorch_lightning.strategies import Strategy
 from segdistill.callbacks import (
     EpochLog,
     EpochSeed,
-    FastDepthwise,
+    FastLayers,
     ForgetResults,
     RelocatableCheckpoint,
     RestoreBest,
@@ -73,7 +73,7 @@ def build_trainer(
     rates = [LearningRateMonitor(logging_interval="step")] if loggers else []
     average = [] if fit.ema_decay is None else [EMAWeightAveraging(decay=fit.ema_decay)]
     logs = [*rates, EpochLog(task.role), *progress]
-    always = [FastDepthwise(), *average, EpochSeed(seed), *logs, RestoreBest(), ForgetResults()]
+    always = [FastLayers(), *average, EpochSeed(seed), *logs, RestoreBest(), ForgetResults()]
     return pl.Trainer(
         **_strategy_kwargs(trainer_config),
         max_epochs=fit.max_epochs,

@@ -114,11 +114,13 @@ def weight_gradient(
 
 
 def _phases(maps: Tensor, step: int) -> Tensor:
-    """Split maps [B, C, H, W], padded with zeros, into those of each `step`-th row and column: [B step^2, C, h, w]."""
-    padded = F.pad(maps, (0, -maps.shape[-1] % step, 0, -maps.shape[-2] % step))
-    batch, channels, height, width = padded.shape
-    grid = padded.reshape(batch, channels, height // step, step, width // step, step)
-    return grid.permute(0, 3, 5, 1, 2, 4).flatten(0, 2)
+    """Split maps [B, C, H, W], padded with zeros, into those of each `step`-th row and column: [B step^2, C, h, w].
+
+    The result is channels-last, as `_by_library` takes it: channels stay together in the one copy that is made.
+    """
+    padded = F.pad(maps, (0, -maps.shape[-1] % step, 0, -maps.shape[-2] % step)).permute(0, 2, 3, 1)
+    grid = padded.unflatten(2, (-1, step)).unflatten(1, (-1, step))
+    return grid.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
 
 
 def _by_columns(gradient: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
