@@ -118,8 +118,9 @@ def _phases(maps: Tensor, step: int) -> Tensor:
 
     The result is channels-last, as `_by_library` takes it: channels stay together in the one copy that is made.
     """
-    padded = F.pad(maps, (0, -maps.shape[-1] % step, 0, -maps.shape[-2] % step)).permute(0, 2, 3, 1)
-    grid = padded.unflatten(2, (-1, step)).unflatten(1, (-1, step))
+    padded = F.pad(maps, (0, -maps.shape[-1] % step, 0, -maps.shape[-2] % step))
+    batch, channels, height, width = padded.shape
+    grid = padded.permute(0, 2, 3, 1).reshape(batch, height // step, step, width // step, step, channels)
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
 
 
