@@ -11,7 +11,7 @@ CLONING = (nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.Mish)
 
 
 def use_fast_layers(network: nn.Module) -> None:
-    """Turn depthwise convolutions into `DepthwiseConv2d`, and let no activation clone its input; the network is changed.
+    """Turn depthwise convolutions into `DepthwiseConv2d`, and let no activation clone its input; changes the network.
 
     Args:
         network: Network that will be trained.
