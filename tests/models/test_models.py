@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from torch import Tensor, nn
 
 from segdistill.models import Backbone, DeepLabV3, DeepLabV3Plus, backbones
-from segdistill.models.heads import ASPP_RATES
+from segdistill.models.heads import ASPP_RATES, DetailBranch, HeadNorm
 from segdistill.utils.errors import ConfigError, UserError
 from segdistill.utils.interpolate import enlarged
 
@@ -358,6 +358,25 @@ def test_a_backbone_that_leaves_out_the_edges_sees_padded_images(architecture: t
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    ("norm", "channels", "read"), [("batch", 6, 16), (None, 6, 16), (None, 11, 16), (None, 48, 56)]
+)
+def test_reparameterized_detail_reads_a_multiple_of_eight_channels(norm: HeadNorm, channels: int, read: int) -> None:
+    torch.manual_seed(0)
+    detail = DetailBranch(24, 5, channels, norm, bias=norm is None).eval()
+    for name, buffer in detail.named_buffers():
+        if name.endswith(("mean", "var")):
+            nn.init.uniform_(buffer, 0.5, 2)
+    low, logits = torch.rand(2, 24, 9, 7), torch.rand(2, 5, 9, 7)
+    expected = detail(low, logits)
+    detail.reparameterize()
+    assert torch.allclose(detail(low, logits), expected, atol=1e-6)
+    assert detail.refine[0].weight.shape == (channels, read, 3, 3)
+    before = detail.state_dict()
+    detail.reparameterize()
+    assert all(before[name].shape == tensor.shape for name, tensor in detail.state_dict().items())
+
+
 @pytest.mark.parametrize("classifier", ["linear", "subpixel"])
 def test_detail_begins_as_no_correction(classifier: Literal["linear", "subpixel"]) -> None:
     plain, with_detail = (

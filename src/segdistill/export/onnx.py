@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import re
@@ -157,6 +158,7 @@ def try_export(network: nn.Module, size: Sequence[int]) -> None:
 def _write(
     module: ExportWrapper, path: Path, size: Sequence[int], metadata: Mapping[str, str], *, optimize: bool = True
 ) -> None:
+    _reparameterize(module)
     example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch size of one could be exported as a constant
     free = torch.export.Dim.DYNAMIC
     try:
@@ -181,6 +183,13 @@ def _write(
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def _reparameterize(network: nn.Module) -> None:
+    """Let layers merge what training needs apart, as timm's RepVGG and MobileOne do in a method of this name."""
+    for layer in list(network.modules()):
+        if inspect.ismethod(method := getattr(layer, "reparameterize", None)):
+            method()
 
 
 def _name_dimensions(graph: onnx.GraphProto) -> None:
