@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,29 +51,13 @@ class Unfaithful(Linear):
         return logits.flip(1) if torch.compiler.is_exporting() else logits
 
 
-class Branches(Linear):
-    """Two branches that can be merged, and a layer whose name is that of a method elsewhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.other: nn.Conv2d | None = copy.deepcopy(self.conv)
-        self.merged = nn.ModuleDict({"reparameterize": nn.Conv2d(3, 3, 1)})
-
-    def forward(self, image: Tensor) -> Tensor:
-        logits = super().forward(image)
-        return logits if self.other is None else logits + self.other(image)
-
-    def reparameterize(self) -> None:
-        assert self.other is not None
-        self.conv.weight.data += self.other.weight
-        self.other = None
-
-
-def test_branches_are_merged_in_the_file_and_nowhere_else(tmp_path: Path) -> None:
-    network = Branches()
-    export_onnx(network, tmp_path / "network.onnx", random_images(2, 16, 16), {})
-    assert [node.op_type for node in onnx.load(tmp_path / "network.onnx").graph.node].count("Conv") == 1
-    assert network.other is not None
+def test_the_file_is_written_of_another_form_and_compared_with_the_network(tmp_path: Path) -> None:
+    network = nn.Sequential(Linear(), nn.Conv2d(3, 3, 1, bias=False))
+    agreement = export_onnx(network, tmp_path / "m.onnx", random_images(2, 16, 16), {}, traced=network[1])
+    assert agreement.pixels == 1
+    assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node].count("Conv") == 1
+    with pytest.raises(UserError, match="agree on"):
+        export_onnx(network, tmp_path / "m.onnx", random_images(2, 16, 16), {}, traced=network[0])
 
 
 @pytest.mark.slow

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from timm.models.byobnet import MobileOneBlock, RepVggBlock
 from torch import Tensor, nn
 
 from segdistill.models import DeepLabV3Plus
-from segdistill.models.fusion import fuse_conv_bn
+from segdistill.models.fusion import deployed, fuse_conv_bn
 from segdistill.models.output import lowres_logits
 
 
@@ -130,3 +131,46 @@ def test_unfoldable_batchnorms_keep_the_logits(build: Callable[[], nn.Module]) -
     quick = fuse_conv_bn(network.eval(), image)
     assert norms(quick) == norms(network)
     assert torch.equal(quick(image), network(image))
+
+
+@pytest.mark.parametrize("block", [RepVggBlock, MobileOneBlock])
+@torch.no_grad()
+def test_deployed_blocks_of_timm_are_one_convolution_each(block: Callable[[int, int], nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = lived(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), block(8, 8), nn.Conv2d(8, 4, 1)))
+    quick, image = deployed(network.double()), torch.rand(2, 3, 20, 31)
+    assert sum(isinstance(module, nn.Conv2d) for module in quick.modules()) == 3
+    assert norms(quick) == 0
+    assert norms(network) > 2
+    torch.testing.assert_close(quick(image), network(image.double()).float(), rtol=1e-4, atol=1e-4)
+
+
+class Confused(nn.Sequential):
+    """Fails to merge its layers, when one of them is gone."""
+
+    def reparameterize(self) -> None:
+        del self[1]
+        raise RuntimeError
+
+
+def test_a_network_that_fails_to_merge_is_exported_as_it_is() -> None:
+    network = Confused(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
+    assert deployed(network) is network
+    assert len(network) == 2
+    assert network.training
+
+
+class Named(nn.Module):
+    """Has a layer where others have the method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reparameterize = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.reparameterize(image)
+        return logits
+
+
+def test_a_layer_with_the_name_of_the_method_is_not_called() -> None:
+    assert norms(deployed(lived(Named()))) == 0

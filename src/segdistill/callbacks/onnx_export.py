@@ -16,6 +16,7 @@ from segdistill.callbacks.inputs import evenly_spaced
 from segdistill.data.datamodule import SegmentationDataModule
 from segdistill.export.onnx import export_fp16, export_onnx
 from segdistill.inference.metadata import write_preprocessing
+from segdistill.models.fusion import deployed
 from segdistill.tasks.segmentation import SegmentationTask
 
 AGREEMENT_IMAGES = 4
@@ -54,7 +55,7 @@ class OnnxExport(FitEndCallback):
             path = run_dir / "onnx" / f"{role}.onnx"
             metadata = {**shared, "model": role, "network": type(network).__name__}
             with self.tolerated(path.name):
-                agreement = export_onnx(network, path, images, metadata)
+                agreement = export_onnx(network, path, images, metadata, traced=deployed(network))
                 log.info(
                     "%s: agrees with PyTorch on %.4f %% of pixels, logits within %.1e",
                     path,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from segdistill.config.locate import build
@@ -20,8 +18,8 @@ from segdistill.models.adapters import without_pretrained
 from segdistill.models.backbones import Backbone
 from segdistill.models.class_remap import ClassRemap
 from segdistill.models.frozen_teacher import load_network
-from segdistill.models.fusion import fuse_conv_bn
-from segdistill.models.output import PROBE_SIZE, class_count, evaluated, validate_output_shape
+from segdistill.models.fusion import deployed
+from segdistill.models.output import class_count, validate_output_shape
 from segdistill.models.packaged import load_packaged, packaged_test_miou
 from segdistill.utils.errors import ConfigError, UserError, first_line
 from segdistill.utils.io import full_disk
@@ -115,7 +113,7 @@ def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
     if known in _exportable:
         return
     try:
-        try_export(_quick_to_trace(network), size)
+        try_export(deployed(network), size)
     except Exception as error:  # the exporter, the checker or a copy of the network may raise anything
         if (full := full_disk(error)) is not None:
             raise full from error
@@ -124,10 +122,3 @@ def check_export(role: str, network: nn.Module, size: Sequence[int]) -> None:
             "or train without an export: '~callbacks.onnx_export' or callbacks=none"
         ) from error
     _exportable.add(known)
-
-
-def _quick_to_trace(network: nn.Module) -> nn.Module:
-    """Remove BatchNorms, which are half of what the exporter would trace, and which never make it fail."""
-    with evaluated(network), suppress(Exception):
-        return fuse_conv_bn(network, torch.zeros(1, 3, *PROBE_SIZE))
-    return network

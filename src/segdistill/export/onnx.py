@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import io
 import logging
 import re
@@ -70,7 +69,14 @@ def export_wrapper(network: nn.Module) -> ExportWrapper:
     return module
 
 
-def export_onnx(network: nn.Module, path: Path, images: NDArray[np.uint8], metadata: Mapping[str, str]) -> Agreement:
+def export_onnx(
+    network: nn.Module,
+    path: Path,
+    images: NDArray[np.uint8],
+    metadata: Mapping[str, str],
+    *,
+    traced: nn.Module | None = None,
+) -> Agreement:
     """Export a network; keep the file only if ONNX Runtime agrees with PyTorch on `images`.
 
     Args:
@@ -79,9 +85,10 @@ def export_onnx(network: nn.Module, path: Path, images: NDArray[np.uint8], metad
         path: File to write; batch size, height and width of its input are dynamic.
         images: Images uint8 [N, H, W, 3] RGB to compare on; real ones, because noise has no clear classes.
         metadata: Metadata of the file.
+        traced: Network with the same logits that is written in place of `network`.
 
     Returns:
-        The agreement on `images`.
+        The agreement of the file with `network` on `images`.
 
     Raises:
         UserError: If the exporter fails, if they disagree, or if there are too many classes for uint8 masks; nothing
@@ -92,7 +99,7 @@ def export_onnx(network: nn.Module, path: Path, images: NDArray[np.uint8], metad
     if expected_logits.shape[1] > MAX_CLASSES:
         raise UserError(f"{path}: {expected_logits.shape[1]} classes do not fit into a mask of 8 bits")
     with atomic_write(path) as temporary:
-        _write(export_wrapper(network), temporary, images.shape[1:3], metadata)
+        _write(export_wrapper(traced or network), temporary, images.shape[1:3], metadata)
         exported = Segmenter(temporary)
         agreement = Agreement(
             pixels=float(np.mean(exported.masks(images) == expected_mask)),
@@ -158,7 +165,6 @@ def try_export(network: nn.Module, size: Sequence[int]) -> None:
 def _write(
     module: ExportWrapper, path: Path, size: Sequence[int], metadata: Mapping[str, str], *, optimize: bool = True
 ) -> None:
-    _reparameterize(module)
     example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch size of one could be exported as a constant
     free = torch.export.Dim.DYNAMIC
     try:
@@ -183,13 +189,6 @@ def _write(
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-
-
-def _reparameterize(network: nn.Module) -> None:
-    """Let layers merge what training needs apart, as timm's RepVGG and MobileOne do in a method of this name."""
-    for layer in list(network.modules()):
-        if inspect.ismethod(method := getattr(layer, "reparameterize", None)):
-            method()
 
 
 def _name_dimensions(graph: onnx.GraphProto) -> None:

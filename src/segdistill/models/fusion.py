@@ -1,17 +1,19 @@
-"""Fuse BatchNorm into the convolutions of a network that is no longer trained."""
+"""Merge the layers of a network that is no longer trained."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segdistill.models.feature_hooks import capture_features
-from segdistill.models.output import lowres_logits
+from segdistill.models.output import PROBE_SIZE, evaluated, lowres_logits
 
 TOLERANCE = 1e-2
 """Maximum difference between outputs, as a share of the largest output: TF32's rounding, with a margin."""
@@ -41,6 +43,22 @@ def fuse_conv_bn(network: nn.Module, image: Tensor, keep: Iterable[str] = ()) ->
         answers = [_answers(each, example, keep) for each in (network, quick)]
     agree = all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(*answers, strict=True))
     return quick if agree else network
+
+
+@torch.no_grad()
+def deployed(network: nn.Module) -> nn.Module:
+    """Return a copy for export, on the CPU, in float32, with the same logits in fewer layers.
+
+    Without BatchNorms half as much is traced. Layers with a method `reparameterize` merge their branches themselves,
+    as timm's RepVGG and MobileOne do. A network that fails at any of this is returned as it is.
+    """
+    quick = copy.deepcopy(network).cpu().float()
+    with evaluated(quick), suppress(Exception):
+        for layer in list(quick.modules()):
+            if inspect.ismethod(method := getattr(layer, "reparameterize", None)):
+                method()
+        return fuse_conv_bn(quick, torch.zeros(1, 3, *PROBE_SIZE))
+    return network
 
 
 def _answers(network: nn.Module, example: Tensor, taps: Iterable[str]) -> list[Tensor]:

@@ -148,7 +148,7 @@ class DetailBranch(nn.Module):
     def reparameterize(self) -> None:
         """Add channels of zeros until `refine` reads a multiple of CHANNEL_MULTIPLE; the logits stay the same.
 
-        The export calls this: a 3 x 3 convolution of 53 channels takes longer than one of 56.
+        A 3 x 3 convolution of 53 channels takes longer than one of 56. `models.fusion.deployed` calls this.
         """
         weight = self.refine.get_parameter("0.weight")
         extra = -weight.shape[1] % CHANNEL_MULTIPLE
