@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from segdistill.benchmarks.operators import OperatorClock
 from segdistill.models import DeepLabV3
 from segdistill.models.cpu_depthwise import DepthwiseConv2d
-from segdistill.models.fast_layers import CLONING, use_fast_layers
+from segdistill.models.fast_layers import CLONING, SubsampledConv2d, use_fast_layers
 
 ACTIVATIONS = [nn.ReLU6, *CLONING]
 
@@ -51,3 +51,40 @@ def test_no_layer_of_the_default_student_clones_an_activation() -> None:
     with OperatorClock() as clock:
         network(torch.rand(2, 3, 33, 47))
     assert not clock.calls["clone"]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 46), (1, 5)])
+def test_strided_pointwise_convolutions_of_an_image_have_the_gradients_of_a_sum(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 48, 1, stride=2)).to(memory_format=torch.channels_last)
+    use_fast_layers(network)
+    assert type(network[0]) is SubsampledConv2d
+    image = torch.randn(4, 3, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    output = network(image)
+    gradient = torch.randn_like(output)
+    output.backward(gradient)
+    seen = image.detach()[..., ::2, ::2]
+    assert image.grad is not None
+    assert network[0].weight.grad is not None
+    expected = torch.einsum("nohw,nihw->oi", gradient.double(), seen.double()).float()
+    torch.testing.assert_close(network[0].weight.grad[..., 0, 0], expected, rtol=1e-4, atol=1e-4)
+    spread = torch.einsum("nohw,oi->nihw", gradient, network[0].weight.detach()[..., 0, 0])
+    torch.testing.assert_close(image.grad[..., ::2, ::2], spread)
+    assert not image.grad[..., 1::2, :].any()
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), output)
+
+
+def test_a_mobileone_student_trains() -> None:
+    torch.manual_seed(0)
+    network = DeepLabV3(5, "mobileone_s0", pretrained=False).train().to(memory_format=torch.channels_last)
+    use_fast_layers(network)
+    image = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    network(image).square().mean().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+def test_other_convolutions_stay_as_they_are() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(64, 4, 1, stride=2))
+    use_fast_layers(network)
+    assert {type(layer) for layer in network} == {nn.Conv2d}
