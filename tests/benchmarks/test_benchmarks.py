@@ -20,6 +20,7 @@ from segdistill.utils.worker import SubprocessError
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_training_times_steps_in_processes_of_their_own_and_the_loader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,6 +176,7 @@ def workers_of(process: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_engine_that_is_killed_costs_its_row_alone(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     places = [f"hydra.run.dir={run_dir}", f"cache_dir={tmp_path / 'cache'}"]

@@ -113,6 +113,7 @@ def terminated(arguments: list[str], folder: Path, there: Callable[[int], object
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_training_goes_on_after_its_last_whole_epoch(tmp_path: Path) -> None:
     run = tmp_path / "run"
     last = run / "checkpoints" / "last.ckpt"
@@ -149,6 +150,7 @@ def test_rendering_stops_without_rendering_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_during_timing_keeps_exported_files_and_leaves_no_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
     timed = ["distill=none", "logger=csv", "data.test=60", "callbacks.latency.batch_size=1"]
@@ -164,6 +166,7 @@ def test_ctrl_c_during_timing_keeps_exported_files_and_leaves_no_process(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_stops_at_once_and_the_same_command_goes_on(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     budget = ["student.fit.max_epochs=2", "distill=none", "seed=0,1", *NO_REPORT]

@@ -13,7 +13,7 @@ from helpers.runs import CROPS, ROOT, TINY
 
 from segdistill.reporting.sweep.jobs import read_jobs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 LAUNCHERS = ("ray", "submitit_local")
 STAMP = re.compile(r"^\[([\d-]+ [\d:,]+)\]", re.MULTILINE)

@@ -63,6 +63,7 @@ def test_the_recipe_is_the_originals(frames: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_exported_file_writes_the_masks_that_the_run_scored(
     frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

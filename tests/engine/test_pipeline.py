@@ -157,6 +157,7 @@ def test_a_teacher_of_other_classes_is_refused(run_dir: Path, tmp_path: Path) ->
     assert f"error: {foreign}: predicts 2 classes, this data has 5" in ended.stderr
 
 
+@pytest.mark.long
 def test_a_training_killed_in_mid_epoch_resumes_and_finishes(tmp_path: Path) -> None:
     run = tmp_path / "run"
     budget = [
@@ -189,6 +190,7 @@ def test_a_training_killed_in_mid_epoch_resumes_and_finishes(tmp_path: Path) -> 
     assert next(iter(resumed["optimizer_states"][0]["state"].values()))["step"] == resumed["global_step"]
 
 
+@pytest.mark.long
 def test_two_processes_train_teacher_and_student_together(tmp_path: Path) -> None:
     output = finished(command(tmp_path / "run", "trainer=ddp", *NO_REPORT), tmp_path)
     assert output.count("training one for 1 epochs") == 1

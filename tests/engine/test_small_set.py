@@ -26,6 +26,7 @@ def write_scene(folder: Path, index: int, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_default_student_learns_from_24_images_as_its_teacher_does(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("val", 12)):

@@ -331,6 +331,7 @@ def multirun(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_failed_job_is_named_at_the_end_and_the_next_call_runs_what_is_missing(tmp_path: Path) -> None:
     both = "optimizer.lr=1e-3,-1"  # nobody knows that a learning rate is bad but the optimizer itself
     first = multirun(tmp_path, both, "distill=none", "seed=0")

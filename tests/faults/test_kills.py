@@ -98,6 +98,7 @@ STAGES: dict[str, Callable[[Path], bool]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_is_killed_three_times_ends_like_an_uninterrupted_one(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ ALONE = ["distill=none", *NO_REPORT]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_file_that_finds_no_room_is_one_line_and_the_run_goes_on_later(tmp_path: Path) -> None:
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20 * MEGABYTE, 20 * MEGABYTE))  # a checkpoint has 75
@@ -79,6 +80,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_runs_share_one_cache(tmp_path: Path) -> None:
     running = [
         subprocess.Popen(

@@ -106,6 +106,7 @@ def test_backends_get_tiles_when_they_are_timed_and_scored(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_in_tiles_times_what_it_tests(tmp_path: Path) -> None:
     tiles = ["data.eval_tile=[64,64]", "data.eval_overlap=32", "distill=none", "logger=csv"]
     tiles += [f"~callbacks.{name}" for name in ("quantize", "predictions", "dashboard")]
