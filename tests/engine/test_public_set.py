@@ -11,6 +11,7 @@ from helpers.runs import CROPS, NO_REPORT, finished, train
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_voc_trains_and_is_tested_on_its_published_val(tmp_path: Path) -> None:
     miniatures.voc2012(tmp_path / "VOC2012", {"train": 10, "val": 3})
     output = finished(

@@ -19,6 +19,7 @@ from segdistill.export.onnx import export_fp16, export_onnx, export_wrapper
 from segdistill.inference.segmenter import Segmenter
 from segdistill.models import DeepLabV3, DeepLabV3Plus
 from segdistill.models.cpu_depthwise import replace_depthwise_convs
+from segdistill.models.fusion import deployed
 from segdistill.utils.errors import UserError
 
 
@@ -61,9 +62,13 @@ def test_the_file_is_written_of_another_form_and_compared_with_the_network(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", [DeepLabV3, DETAILED, PADDED, DeepLabV3Plus])
+@pytest.mark.parametrize(
+    ("architecture", "form"), [(DeepLabV3, None), (DETAILED, deployed), (PADDED, None), (DeepLabV3Plus, deployed)]
+)
 def test_file_and_network_agree_at_three_sizes_and_two_batches(
-    architecture: Callable[[int], DeepLabV3 | DeepLabV3Plus], tmp_path: Path
+    architecture: Callable[[int], DeepLabV3 | DeepLabV3Plus],
+    form: Callable[[nn.Module], nn.Module] | None,
+    tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)
     network = architecture(5)
@@ -72,7 +77,8 @@ def test_file_and_network_agree_at_three_sizes_and_two_batches(
             nn.init.normal_(weight)  # an untrained one hardly tells classes apart
     replace_depthwise_convs(network)  # as a task leaves it
     path = tmp_path / "model.onnx"
-    export_onnx(network, path, random_images(2, 64, 96), {"classes": "[]"})
+    traced = None if form is None else form(network)
+    export_onnx(network, path, random_images(2, 64, 96), {"classes": "[]"}, traced=traced)
     segmenter, original = Segmenter(path), export_wrapper(network)
     for batch, height, width in [(1, 64, 96), (3, 97, 131), (1, 48, 160)]:
         image = random_images(batch, height, width)

@@ -42,6 +42,7 @@ def test_a_file_that_finds_no_room_is_one_line_and_the_run_goes_on_later(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_loader_process_is_one_line(tmp_path: Path) -> None:
     budget = [
         "student.fit.max_epochs=50",

@@ -14,6 +14,7 @@ from segdistill.engine.builders import Builder
 from segdistill.export.onnx import export_onnx
 from segdistill.export.quantize import quantize_int8
 from segdistill.inference.segmenter import Segmenter
+from segdistill.models.fusion import deployed
 from segdistill.models.inherit import inherit
 from segdistill.utils.errors import ConfigError
 
@@ -54,7 +55,8 @@ def test_it_begins_with_the_packaged_teachers_backbone(name: str) -> None:
 def test_files_in_float32_and_int8(name: str, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 75, 98, 3), np.uint8)
     full, small = tmp_path / "student.onnx", tmp_path / "student.int8.onnx"
-    assert export_onnx(student(name), full, images, {}).pixels > 0.999
+    network = student(name)
+    assert export_onnx(network, full, images, {}, traced=deployed(network)).pixels > 0.999
     quantize_int8(full, small, list(images), score=lambda path: 1.0)
     mask = Segmenter(small).masks(images)
     assert mask.shape == (2, 75, 98)
