@@ -99,7 +99,7 @@ def export_onnx(
     if expected_logits.shape[1] > MAX_CLASSES:
         raise UserError(f"{path}: {expected_logits.shape[1]} classes do not fit into a mask of 8 bits")
     with atomic_write(path) as temporary:
-        _write(export_wrapper(traced or network), temporary, images.shape[1:3], metadata)
+        _write(export_wrapper(network if traced is None else traced), temporary, images.shape[1:3], metadata)
         exported = Segmenter(temporary)
         agreement = Agreement(
             pixels=float(np.mean(exported.masks(images) == expected_mask)),

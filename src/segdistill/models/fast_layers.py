@@ -11,8 +11,8 @@ from segdistill.models.cpu_depthwise import replace_depthwise_convs
 CLONING = (nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.Mish)
 """Activations whose gradient needs their input: in place, PyTorch first clones it. ReLU6 is a Hardtanh."""
 
-
 FEW_CHANNELS = 8
+"""Number of input channels from which the gradient is safe; see `SubsampledConv2d`."""
 
 
 class SubsampledConv2d(nn.Conv2d):
